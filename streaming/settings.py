@@ -1,0 +1,198 @@
+"""Django's settings. The environment is read here only; in production a missing value raises, it has no default."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# What `script/server` wrote: so that `manage.py` in a second terminal sees the same databases as the running service.
+_env_file = Path(os.environ.get("STREAMING_ENV_FILE", BASE_DIR / "var" / "env"))
+if _env_file.is_file():
+    for _line in _env_file.read_text().splitlines():
+        _name, _, _value = _line.partition("=")
+        if _name and not _name.startswith("#"):
+            os.environ.setdefault(_name, _value)
+
+
+def _required(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ImproperlyConfigured(
+            f"Set the environment variable {name}, or run script/server for a start on embedded defaults."
+        )
+    return value
+
+
+def _flag(name: str, default: bool) -> bool:
+    return os.environ.get(name, str(int(default))).strip().lower() in {"1", "true", "yes", "on"}
+
+
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must be a number, not {text!r}.") from error
+    return int(value) if value.is_integer() else value
+
+
+def _words(name: str) -> list[str]:
+    return [word.strip() for word in os.environ.get(name, "").split(",") if word.strip()]
+
+
+EMBEDDED = _flag("STREAMING_EMBEDDED", default=False)  # the start for newcomers: demo accounts, plain HTTP on 127.0.0.1
+DEBUG = _flag("DEBUG", default=False)
+SECRET_KEY = _required("SECRET_KEY")
+ALLOWED_HOSTS = _words("ALLOWED_HOSTS") or (["localhost", "127.0.0.1", "[::1]"] if EMBEDDED else [])
+CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "videos",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "streaming.urls"
+WSGI_APPLICATION = "streaming.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+def _database(url: str) -> dict[str, Any]:
+    """Settings of one database from its URL, with timeouts, so that a database that is away costs seconds, not minutes."""
+    database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
+    options = database.setdefault("OPTIONS", {})
+    if database["ENGINE"].endswith("mysql"):
+        options.setdefault("charset", "utf8mb4")
+        options.setdefault("connect_timeout", 3)
+        options.setdefault("read_timeout", 30)
+        options.setdefault("write_timeout", 30)
+        options.setdefault("init_command", "SET SESSION sql_mode='STRICT_TRANS_TABLES', innodb_lock_wait_timeout=10")
+    elif database["ENGINE"].endswith("sqlite3"):
+        # IMMEDIATE: a transaction that reads first and writes later would else fail at once under a second writer.
+        options.setdefault("transaction_mode", "IMMEDIATE")
+        options.setdefault("timeout", 20)
+        options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+    return database
+
+
+DATABASES = {"default": _database(_required("DATABASE_URL"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# One quarter of a second: a request that Redis does not answer goes on without it. No retries: a repeated increment
+# counts twice (redis-py repeats by default).
+COUNTERS_TIMEOUT_SECONDS = _number("REDIS_TIMEOUT_SECONDS", 0.25)
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "counters": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": _required("REDIS_URL"),
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
+            "SOCKET_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
+            "CONNECTION_POOL_KWARGS": {"retry": None, "retry_on_error": [], "protocol": 2},
+        },
+    },
+}
+if os.environ.get("CACHE_URL"):
+    CACHES["default"] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["CACHE_URL"]}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = EMBEDDED
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a request's body; a batch of 1,000 events needs a fifth of it
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "videos.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "videos.views.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Likes and views",
+    "DESCRIPTION": "Counts likes and views of videos at rates that a database cannot take.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=_number("TOKEN_MINUTES", 60)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=_number("REFRESH_TOKEN_DAYS", 14)),
+    "TOKEN_OBTAIN_SERIALIZER": "videos.serializers.TokenSerializer",
+}
+
+VIDEOS_TRUSTED_PROXY_HOPS = int(_number("TRUSTED_PROXY_HOPS", 0))
+VIDEOS_FLUSH_INTERVAL_SECONDS = int(_number("FLUSH_INTERVAL_SECONDS", 60))
+
+if not EMBEDDED:
+    SECURE_SSL_REDIRECT = _flag("SECURE_SSL_REDIRECT", default=True)
+    SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]  # probes come from inside, without TLS
+    SECURE_HSTS_SECONDS = int(_number("SECURE_HSTS_SECONDS", 31_536_000))
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    if VIDEOS_TRUSTED_PROXY_HOPS:
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"videos": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")}},
+}

@@ -1,0 +1,120 @@
+"""Rows and constraints. Knows no Redis; count columns and like rows are written by `ledger` alone."""
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+COUNT_COLUMNS = frozenset({"like_count", "view_count", "flushed_batch"})
+
+
+class Video(models.Model):
+    """A video and its counts as the database knows them; what is shown adds what is pending in Redis."""
+
+    title = models.CharField(max_length=200)
+    description = models.TextField(blank=True, max_length=5000)
+    url = models.URLField(max_length=500)
+    duration = models.PositiveIntegerField(default=0, help_text="Seconds; 0 where it is not known.")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="videos")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    like_count = models.BigIntegerField(default=0, editable=False)
+    view_count = models.BigIntegerField(default=0, editable=False)
+    flushed_batch = models.BigIntegerField(
+        default=0, editable=False, help_text="Watermark: the newest batch of its shard that this row has taken in."
+    )
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["created_at", "id"], name="video_created"),
+            models.Index(fields=["like_count", "id"], name="video_likes"),
+            models.Index(fields=["view_count", "id"], name="video_views"),
+        ]
+        permissions: ClassVar = [("send_views", "Can send views in batches")]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def _do_update(self, base_qs: Any, using: Any, pk_val: Any, values: Any, *rest: Any) -> Any:
+        # The one place every save() of an existing row passes through: an object that was read a minute ago must not
+        # write its old counts over a minute of likes.
+        kept = [value for value in values if value[0].attname not in COUNT_COLUMNS]
+        return super()._do_update(base_qs, using, pk_val, kept, *rest)  # type: ignore[misc]
+
+
+class VideoLike(models.Model):
+    """A user likes a video. Written by the flush, or by the ledger while Redis is away."""
+
+    video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="likes")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="video_likes", db_index=False
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["video", "user"], name="videolike_once")]
+        indexes: ClassVar = [models.Index(fields=["user", "created_at"], name="videolike_user")]
+
+    def __str__(self) -> str:
+        return f"user {self.user_id} likes video {self.video_id}"
+
+
+class VideoHour(models.Model):
+    """What a video gained in an hour (UTC): the history behind graphs. Old hours roll up into their day's first."""
+
+    video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="hours", db_index=False)
+    hour = models.DateTimeField()
+    likes = models.BigIntegerField(default=0, help_text="Net: likes less unlikes.")
+    views = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["video", "hour"], name="videohour_once")]
+        indexes: ClassVar = [models.Index(fields=["hour"], name="videohour_hour")]
+
+    def __str__(self) -> str:
+        return f"video {self.video_id} in {self.hour:%Y-%m-%d %H}h"
+
+
+class StaleLive(models.Model):
+    """A note: the rows of this video changed outside a batch, so its live count in Redis is to be set anew.
+
+    No constraint ties it to the video or the user: it outlives both, so that what Redis holds of them goes too.
+    """
+
+    video = models.ForeignKey(Video, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    user = models.BigIntegerField(null=True, help_text="Whose like changed; null where none did.")
+    liked = models.BooleanField(null=True, help_text="What that user wished.")
+    written_ms = models.BigIntegerField(default=0, help_text="When it was wished, in Unix milliseconds.")
+
+    def __str__(self) -> str:
+        return f"live count of video {self.video_id}"
+
+
+class FlushBatch(models.Model):
+    """A batch of pending changes that a flush claimed from one shard, and what became of its fields.
+
+    `fields = applied + repeated + dropped + rejected` once it is finished.
+    """
+
+    shard = models.PositiveSmallIntegerField()
+    number = models.BigIntegerField()
+    claimed_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    fields = models.BigIntegerField(default=0, help_text="Pending fields claimed.")
+    applied = models.BigIntegerField(default=0, help_text="Fields taken in.")
+    repeated = models.BigIntegerField(default=0, help_text="Fields that an interrupted run had taken in already.")
+    dropped = models.BigIntegerField(default=0, help_text="Fields whose video or user is gone.")
+    rejected = models.BigIntegerField(default=0, help_text="Malformed fields, kept aside in Redis.")
+    videos = models.BigIntegerField(default=0, help_text="Rows of videos changed.")
+    likes_added = models.BigIntegerField(default=0)
+    likes_removed = models.BigIntegerField(default=0)
+    views = models.BigIntegerField(default=0)
+    rewound = models.BooleanField(default=False, help_text="Redis had forgotten batches: views may be off.")
+
+    class Meta:
+        verbose_name_plural = "flush batches"
+        constraints: ClassVar = [models.UniqueConstraint(fields=["shard", "number"], name="flushbatch_once")]
+        indexes: ClassVar = [models.Index(fields=["finished_at"], name="flushbatch_finished")]
+
+    def __str__(self) -> str:
+        return f"batch {self.number} of shard {self.shard}"
