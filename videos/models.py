@@ -45,7 +45,8 @@ class Video(models.Model):
 class VideoLike(models.Model):
     """A user likes a video. Written by the flush, or by the ledger while Redis is away."""
 
-    video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="likes")
+    # Neither key has an index of its own: the unique constraint and the index below begin with them.
+    video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="likes", db_index=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="video_likes", db_index=False
     )
@@ -53,7 +54,11 @@ class VideoLike(models.Model):
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["video", "user"], name="videolike_once")]
-        indexes: ClassVar = [models.Index(fields=["user", "created_at"], name="videolike_user")]
+        # One each for "what I like" and "who likes it", newest first: a page costs its own length, not the list's.
+        indexes: ClassVar = [
+            models.Index(fields=["user", "created_at", "video"], name="videolike_user"),
+            models.Index(fields=["video", "created_at", "user"], name="videolike_video"),
+        ]
 
     def __str__(self) -> str:
         return f"user {self.user_id} likes video {self.video_id}"
