@@ -1,0 +1,272 @@
+"""The servers every test run needs, started before Django's settings are read, and fixtures that give more of them.
+
+`--on` says where: SQLite and Valkey (the default), or Debian's MariaDB and Redis, or MySQL and Redis. With
+STREAMING_TEST=1, DATABASE_URL and REDIS_URL are used as they are: that Redis is emptied before each test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from tests.servers import (
+    MariaDBServer,
+    MissingServerError,
+    MySQLServer,
+    Process,
+    RedisServer,
+    Server,
+    ValkeyServer,
+    WebServer,
+    start_manage,
+)
+
+if TYPE_CHECKING:
+    from pytest_django import DjangoDbBlocker
+
+PAIRS: dict[str, tuple[type[MariaDBServer] | None, type[RedisServer]]] = {
+    "sqlite": (None, ValkeyServer),
+    "mariadb": (MariaDBServer, RedisServer),
+    "mysql": (MySQLServer, RedisServer),
+}
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+_started = pytest.StashKey[contextlib.ExitStack]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the caller choose the pair of database and Redis."""
+    parser.addoption("--on", choices=sorted(PAIRS), default=os.environ.get("STREAMING_TEST_ON", "sqlite"), help="where")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers, or take the given ones; only then may Django read its settings."""
+    if config.getoption("version", 0) or config.getoption("help", default=False):
+        return
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        config.stash[_started] = contextlib.ExitStack()
+        _provide_servers(config)
+    else:  # a worker of pytest-xdist shares the servers, and has a Redis database of its own, as Django's are
+        number = int(re.sub(r"\D", "", worker)) + 1
+        os.environ["REDIS_URL"] = re.sub(r"/\d*$", f"/{number}", os.environ["REDIS_URL"])
+    from django.conf import settings
+
+    settings.DATABASES  # noqa: B018  read now: pytest-django sets Django up when it finds them read
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing running."""
+    started = config.stash.get(_started, None)
+    if started is not None:
+        started.close()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what the tests run against."""
+    without_password = re.sub(r"//[^@/]*@", "//", os.environ.get("DATABASE_URL", ""))
+    return f"servers: {without_password} {os.environ.get('REDIS_URL', '')}"
+
+
+def _provide_servers(config: pytest.Config) -> None:
+    given = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
+    if any(given):
+        if not all(given) or os.environ.get("STREAMING_TEST") != "1":
+            pytest.exit(
+                "The tests empty the Redis that they use. To let them use DATABASE_URL and REDIS_URL, set both and "
+                "STREAMING_TEST=1; to let them start servers of their own, unset both.",
+                returncode=pytest.ExitCode.USAGE_ERROR,
+            )
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="streaming-test-"))
+        config.stash[_started].callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            _start_pair(config, folder)
+        except MissingServerError as missing:
+            config.stash[_started].close()
+            pytest.exit(f"Cannot test on {config.getoption('--on')}: {missing}", returncode=pytest.ExitCode.USAGE_ERROR)
+    os.environ |= {
+        "DJANGO_SETTINGS_MODULE": "streaming.settings",
+        "STREAMING_EMBEDDED": "1",
+        "STREAMING_ENV_FILE": os.devnull,  # what a running script/server wrote is not for the tests
+        "SECRET_KEY": "only-for-tests-" + "x" * 50,
+    }
+
+
+def _start_pair(config: pytest.Config, folder: Path) -> None:
+    database, redis_kind = PAIRS[config.getoption("--on")]
+    started = config.stash[_started]
+    redis_server = redis_kind(folder / "redis")
+    # Nothing of the shared server is read after a crash: what crashes has a server of its own. Syncing costs time.
+    redis_server.options = ("--appendfsync", "everysec")
+    started.callback(redis_server.close)
+    redis_server.start()
+    os.environ["REDIS_URL"] = redis_server.url
+    if database is None:
+        os.environ["DATABASE_URL"] = f"sqlite:///{folder / 'streaming.sqlite3'}"
+        return
+    database_server = database(folder / "database")
+    started.callback(database_server.close)
+    database_server.start()
+    os.environ["DATABASE_URL"] = database_server.url
+
+
+def unavailable(reason: str) -> None:
+    """Skip the test on a laptop that lacks something; fail it in CI, which must have it."""
+    if IN_CI:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
+    """Keep SQLite in a file, as the service does: threads and other processes take part in tests."""
+    from django.conf import settings
+
+    for database in settings.DATABASES.values():
+        if database["ENGINE"].endswith("sqlite3"):
+            database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "test.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def redis_client() -> Iterator[redis.Redis]:
+    """A client of the tests' own for the Redis that the service uses."""
+    client = redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True, protocol=2)
+    yield client
+    client.close()
+
+
+@pytest.fixture(autouse=True)
+def _empty_redis(redis_client: redis.Redis) -> None:
+    redis_client.flushdb()
+
+
+@pytest.fixture(scope="session")
+def database_kind(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> str:
+    """`sqlite`, `mariadb` or `mysql`, as the server says itself."""
+    from django.db import connection
+
+    if connection.vendor != "mysql":
+        return connection.vendor
+    with django_db_blocker.unblock():
+        return "mariadb" if connection.mysql_is_mariadb else "mysql"
+
+
+@pytest.fixture
+def service_env(transactional_db: None) -> dict[str, str]:
+    """The environment with which another process works on the databases of this test."""
+    return os.environ | {"DATABASE_URL": _test_database_url()}
+
+
+def _test_database_url() -> str:
+    from django.db import connection
+
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return re.sub(r"/[^/?]*(\?|$)", rf"/{name}\1", os.environ["DATABASE_URL"], count=1)
+
+
+@pytest.fixture
+def run_server() -> Iterator[Callable[[Server], None]]:
+    """Start a server that this test made; it is gone after the test. A missing one skips, or fails in CI."""
+    with contextlib.ExitStack() as stack:
+
+        def run(server: Server) -> None:
+            stack.callback(server.close)
+            try:
+                server.start()
+            except MissingServerError as missing:
+                unavailable(str(missing))
+
+        yield run
+
+
+@pytest.fixture
+def private_redis(redis_client: redis.Redis, run_server: Callable[[Server], None], tmp_path: Path) -> RedisServer:
+    """A Redis of this test's own, to be killed; of the kind that the whole run uses. Nothing is pointed at it yet."""
+    kind = ValkeyServer if "valkey_version" in redis_client.info("server") else RedisServer
+    server = kind(tmp_path / "redis")
+    run_server(server)
+    return server
+
+
+@pytest.fixture
+def private_database(database_kind: str, run_server: Callable[[Server], None], tmp_path: Path) -> MariaDBServer:
+    """A database server of this test's own, to be killed; not migrated, nothing is pointed at it yet."""
+    kind = PAIRS[database_kind][0]
+    if kind is None:
+        pytest.skip("SQLite is no server: a process that dies with it is covered by the tests that kill a flush")
+    server = kind(tmp_path / "database")
+    run_server(server)
+    return server
+
+
+@pytest.fixture
+def use_redis(settings: Any) -> Callable[[RedisServer], None]:
+    """Point the service, as far as it runs in this process, at another Redis for the rest of the test."""
+
+    def use(server: RedisServer) -> None:
+        counters = settings.CACHES["counters"] | {"LOCATION": server.url}
+        settings.CACHES = settings.CACHES | {"counters": counters}
+
+    return use
+
+
+@pytest.fixture
+def use_database(transactional_db: None) -> Iterator[Callable[[MariaDBServer], None]]:
+    """Point the service, as far as it runs in this process, at another database server, and migrate that."""
+    from django.core.management import call_command
+    from django.db import connection, connections
+
+    own = dict(connection.settings_dict)
+
+    def use(server: MariaDBServer) -> None:
+        connections.close_all()
+        connection.settings_dict |= {
+            "HOST": "127.0.0.1", "PORT": server.port, "USER": server.root, "PASSWORD": "", "NAME": "streaming",
+        }  # fmt: skip
+        call_command("migrate", verbosity=0)
+
+    yield use
+    connections.close_all()
+    connection.settings_dict |= own
+
+
+@pytest.fixture
+def web_server(
+    service_env: dict[str, str], run_server: Callable[[Server], None], tmp_path: Path
+) -> Callable[..., WebServer]:
+    """`web_server(workers=1, **environment)` starts the service under granian on the databases of this test."""
+
+    def start(*, workers: int = 1, **environment: str) -> WebServer:
+        server = WebServer(tmp_path / "web", env=service_env | environment, workers=workers)
+        run_server(server)
+        return server
+
+    return start
+
+
+@pytest.fixture
+def manage(service_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """`manage("flush_counters", "--every", "1", **environment)` starts a real process on the databases of this test."""
+    running: list[Process] = []
+
+    def start(*arguments: str, **environment: str) -> Process:
+        log = tmp_path / f"manage-{len(running)}.log"
+        running.append(start_manage(*arguments, env=service_env | environment, log=log))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
