@@ -59,6 +59,11 @@ class Conf:
         )
 
     @property
+    def THROTTLE_STORAGE(self) -> str:
+        """Where throttles count: each worker process for itself, or the URL of a storage of the `limits` package."""
+        return cast(str, getattr(settings, "VIDEOS_THROTTLE_STORAGE", "process://"))
+
+    @property
     def LIKED_SECONDS(self) -> int:
         """How long Redis remembers whether a user likes a video; minutes, far longer than a request takes."""
         return cast(int, getattr(settings, "VIDEOS_LIKED_SECONDS", 900))
