@@ -159,7 +159,7 @@ def database_kind(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> 
     if connection.vendor != "mysql":
         return connection.vendor
     with django_db_blocker.unblock():
-        return "mariadb" if connection.mysql_is_mariadb else "mysql"
+        return "mariadb" if getattr(connection, "mysql_is_mariadb", False) else "mysql"
 
 
 @pytest.fixture
