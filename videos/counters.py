@@ -1,0 +1,632 @@
+"""The Redis room: what is live, pending and claimed. Knows ids and numbers, no models.
+
+The data flow: a request moves `pending` and `live` together in one script. A flush renames `pending` to `claimed`
+under a batch number, brings it to the database chunk by chunk, and confirms each chunk, which removes it from
+`claimed` and sets `live` from the rows. Every script is guarded, so that any number of requests and flushers may
+overlap.
+
+Glossary, every key of a video under the hash tag of its shard (`video % VIDEOS_SHARDS`):
+
+    {videos:7}:live:42       hash    the numbers shown, and how much of them has gathered since the newest claim
+    {videos:7}:liked:42:9    string  "1:<ms>" or "0:<ms>": what user 9 last wished of video 42, as far as known
+    {videos:7}:seen:42:<v>   string  a view of this viewer was counted in this window
+    {videos:7}:address:42:<a> string how many views of this address were counted in this window
+    {videos:7}:pending       hash    "l:42:9" -> "1:<ms>" or "0:<ms>", a changed like; "v:42:<hour>" -> views
+    {videos:7}:claimed       hash    pending, renamed: the batch being flushed
+    {videos:7}:batch         hash    number of the claimed batch, last ever claimed, whether it is open, its sums
+    {videos:7}:rejected      hash    "<batch>:<field>" -> value: malformed fields, kept aside
+    {user:9}:recent          zset    videos whose like this user changed lately
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+import redis
+from django.core.signals import setting_changed
+from django_redis import get_redis_connection
+
+from videos.conf import conf
+
+RECENT_VIDEOS = 200
+REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")
+FLUSH_TIMEOUT_SECONDS = 10.0  # a flusher's script handles thousands of fields; a request's handles one
+READ_FIELDS = 5000  # fields asked for in one read of a claimed batch
+REFUSALS = ("MISCONF", "NOREPLICAS", "BUSY", "NOAUTH")  # errors with which a server executes nothing of a script
+CONFIRM_FIELDS = 5000  # fields removed in one confirm, so that Redis is not held for long
+
+
+class CountersUnavailable(Exception):
+    """The counters' Redis did not answer."""
+
+    def __init__(self, message: str | None = None, *, uncertain: bool = False) -> None:
+        super().__init__(message or self.__doc__)
+        self.uncertain = uncertain  # it may have executed what it was asked
+
+
+class Base(NamedTuple):
+    """What a live key begins with, from the video's row."""
+
+    likes: int
+    views: int
+    owner: int
+    duration: int  # seconds; 0 is not known
+
+
+class Liked(NamedTuple):
+    """Outcome of a wish: the like's state and the video's likes now."""
+
+    changed: bool
+    likes: int
+
+
+class Needs(NamedTuple):
+    """What a script lacks; the caller reads it from the database, gives it to `prime`, and calls again."""
+
+    state: bool
+    base: bool
+
+
+class Event(NamedTuple):
+    """A view, as the script takes it."""
+
+    video: int
+    viewer: str
+    hour: int  # hours since 1970
+    user: int | None = None
+    watched: float | None = None  # seconds
+    bot: bool = False
+    address: str | None = None
+
+
+class Live(NamedTuple):
+    """What Redis knows of a video; None where it does not."""
+
+    likes: int | None
+    views: int | None
+    liked: bool | None
+    wished_ms: int
+
+
+class Claim(NamedTuple):
+    """A claimed batch, or number 0 where nothing was pending; `last` is the newest number of the shard."""
+
+    number: int
+    last: int
+    fields: int
+    rewound: bool
+    claimed_ms: int
+
+
+class Sums(NamedTuple):
+    """What became of a batch's fields."""
+
+    applied: int
+    repeated: int
+    dropped: int
+    rejected: int
+
+
+@dataclass(slots=True)
+class Confirmation:
+    """What the database has committed of one video; None for one whose name could not be read."""
+
+    video: int | None
+    counts: tuple[int, int] | None = None  # likes and views in its row; None where the video is gone
+    applied: list[bytes] = field(default_factory=list)
+    repeated: list[bytes] = field(default_factory=list)
+    dropped: list[bytes] = field(default_factory=list)
+    rejected: list[bytes] = field(default_factory=list)
+
+    def outcomes(self) -> tuple[list[bytes], list[bytes], list[bytes], list[bytes]]:
+        """The fields in the order that the script takes."""
+        return self.applied, self.repeated, self.dropped, self.rejected
+
+
+class Wished(NamedTuple):
+    """A like that changed outside a batch, as the rows have it now."""
+
+    user: int
+    liked: bool
+    wished_ms: int
+
+
+class Depth(NamedTuple):
+    """How much lies in a shard, in fields."""
+
+    pending: int
+    claimed: int
+    rejected: int
+
+
+def shard_of(video: int) -> int:
+    """The shard in which a video lives."""
+    return video % conf.SHARDS
+
+
+def now_ms() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+_REFUSALS = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.NoPermissionError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MasterDownError,
+)
+
+
+class _Keys:
+    """The one place in which keys are named."""
+
+    @staticmethod
+    def shard(shard: int, name: str) -> str:
+        return f"{{videos:{shard}}}:{name}"
+
+    @staticmethod
+    def live(video: int) -> str:
+        return f"{{videos:{shard_of(video)}}}:live:{video}"
+
+    @staticmethod
+    def liked(video: int, user: int) -> str:
+        return f"{{videos:{shard_of(video)}}}:liked:{video}:{user}"
+
+    @staticmethod
+    def seen(video: int, viewer: str) -> str:
+        return f"{{videos:{shard_of(video)}}}:seen:{video}:{viewer}"
+
+    @staticmethod
+    def address(video: int, address: str) -> str:
+        return f"{{videos:{shard_of(video)}}}:address:{video}:{address}"
+
+    @staticmethod
+    def recent(user: int) -> str:
+        return f"{{user:{user}}}:recent"
+
+
+class _Script:
+    """A Lua file, read once; called by its SHA1."""
+
+    def __init__(self, name: str) -> None:
+        self.text = resources.files("videos.lua").joinpath(f"{name}.lua").read_bytes()
+        self.sha = hashlib.sha1(self.text).hexdigest()  # noqa: S324 - Redis names scripts so
+
+    def command(self, keys: Sequence[str], *args: Any) -> tuple[Any, ...]:
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+
+_LIKE, _VIEW, _PRIME, _READ, _RECENT = (_Script(name) for name in ("like", "view", "prime", "read", "recent"))
+_CLAIM, _CLAIMED, _CONFIRM, _CLOSE = (_Script(name) for name in ("claim", "claimed", "confirm", "close"))
+_RESYNC, _REFRESH = _Script("resync"), _Script("refresh")
+_SCRIPTS = {script.sha: script for script in list(globals().values()) if isinstance(script, _Script)}
+
+
+class _Wire(threading.local):
+    """A connection of the thread's own, out of django-redis' pool: the pool's bookkeeping costs a third of a call."""
+
+    def __init__(self) -> None:
+        self.connection: Any = None
+        self.owner = (0, 0)
+
+
+_wire = _Wire()
+_generation = 0  # grows when the settings change, so that no thread keeps a connection to the old server
+_away_until = 0.0  # on time.monotonic()
+
+
+def _forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
+    global _generation, _away_until
+    if setting in {"CACHES", "VIDEOS_COUNTERS_ALIAS"}:
+        _generation += 1
+        _away_until = 0.0
+
+
+setting_changed.connect(_forget_connections, dispatch_uid="videos.counters")
+
+
+def _connect() -> Any:
+    owner = (os.getpid(), _generation)
+    if _wire.connection is None or _wire.owner != owner:
+        pool = get_redis_connection(conf.COUNTERS_ALIAS).connection_pool
+        _wire.connection, _wire.owner = pool.make_connection(), owner
+    connection = _wire.connection
+    if connection.is_connected:
+        with contextlib.suppress(redis.ConnectionError):
+            if not connection.can_read():
+                return connection
+        # The server hung up, or there is a reply that nobody waits for. Nothing was sent, so a new one is safe.
+        connection.disconnect()
+    connection.connect()
+    return connection
+
+
+def _leave_alone(error: Exception, *, uncertain: bool) -> CountersUnavailable:
+    global _away_until
+    _away_until = time.monotonic() + conf.REDIS_PAUSE_SECONDS
+    if _wire.connection is not None:
+        _wire.connection.disconnect()
+    return CountersUnavailable(f"The counters' Redis: {error}", uncertain=uncertain)
+
+
+def _send(commands: Sequence[tuple[Any, ...]], *, timeout: float | None = None) -> list[Any]:
+    """Send commands in one round trip and return their replies. Nothing is ever repeated but what was not executed.
+
+    With a `timeout` (seconds) the caller is a flusher: it does not leave Redis alone after somebody's failure.
+    """
+    if timeout is None and _away_until and time.monotonic() < _away_until:
+        raise CountersUnavailable
+    try:
+        connection = _connect()
+    except (redis.RedisError, OSError) as error:
+        raise _leave_alone(error, uncertain=False) from error
+    try:
+        replies = _exchange(connection, commands, timeout)
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+        if unknown:
+            again = [commands[i] for i in unknown]
+            loads = [("SCRIPT", "LOAD", _SCRIPTS[sha].text) for sha in {command[1] for command in again}]
+            for i, reply in zip(unknown, _exchange(connection, [*loads, *again], timeout)[len(loads) :], strict=True):
+                replies[i] = reply
+    except (redis.RedisError, OSError) as error:
+        loading = isinstance(error, redis.exceptions.BusyLoadingError)
+        raise _leave_alone(error, uncertain=not loading) from error
+    for reply in replies:
+        if isinstance(reply, Exception):
+            refused = str(reply).startswith(REFUSALS) or isinstance(reply, _REFUSALS)
+            raise CountersUnavailable(f"The counters' Redis: {reply}", uncertain=not refused) from reply
+    return replies
+
+
+def _exchange(connection: Any, commands: Sequence[tuple[Any, ...]], timeout: float | None) -> list[Any]:
+    if len(commands) == 1:
+        connection.send_packed_command(connection.pack_command(*commands[0]), check_health=False)
+    else:
+        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    replies = []
+    for _ in commands:
+        try:
+            replies.append(connection.read_response(**options))
+        except redis.exceptions.BusyLoadingError:
+            raise
+        except redis.ResponseError as error:
+            replies.append(error)
+    return replies
+
+
+def _flush_call(command: tuple[Any, ...]) -> Any:
+    return _send([command], timeout=FLUSH_TIMEOUT_SECONDS)[0]
+
+
+# The request corridor
+
+
+def like(*, video: int, user: int, liked: bool, at_ms: int) -> Liked | Needs:
+    """Make a user like a video, or not, in one round trip; or say what is needed first."""
+    shard = shard_of(video)
+    keys = (
+        _Keys.live(video),
+        _Keys.liked(video, user),
+        _Keys.shard(shard, "pending"),
+        _Keys.shard(shard, "claimed"),
+        _Keys.shard(shard, "batch"),
+    )
+    wish = "1" if liked else "0"
+    script = _LIKE.command(keys, f"l:{video}:{user}", wish, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS)
+    hint = _RECENT.command((_Keys.recent(user),), at_ms, video, 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS)
+    code, number = _send([script, hint])[0]
+    if code < 0:
+        return Needs(state=bool(number & 1), base=bool(number & 2))
+    return Liked(changed=code == 1, likes=number)
+
+
+def view(events: Sequence[Event]) -> list[tuple[str, int]]:
+    """Count views, or not, in one round trip: for each event its reason and the video's views now.
+
+    The reason is "" where nothing was done, because the video's counts are needed first.
+    """
+    by_shard: dict[int, list[int]] = {}
+    for i, event in enumerate(events):
+        by_shard.setdefault(shard_of(event.video), []).append(i)
+    replies = _send([_view_command(shard, [events[i] for i in places]) for shard, places in by_shard.items()])
+    results = [("", 0)] * len(events)
+    for places, reply in zip(by_shard.values(), replies, strict=True):
+        for i, code, views in zip(places, reply[::2], reply[1::2], strict=True):
+            results[i] = ("" if code < 0 else REASONS[code], views)
+    return results
+
+
+def _view_command(shard: int, events: Sequence[Event]) -> tuple[Any, ...]:
+    pending = _Keys.shard(shard, "pending")
+    keys = [pending, _Keys.shard(shard, "batch")]
+    args: list[Any] = [
+        conf.LIVE_SECONDS,
+        conf.VIEW_WINDOW_SECONDS,
+        conf.VIEW_ADDRESS_LIMIT,
+        conf.VIEW_MIN_WATCHED_SECONDS,
+    ]
+    for event in events:
+        capped = event.address is not None
+        keys += (
+            _Keys.live(event.video),
+            _Keys.seen(event.video, event.viewer),
+            _Keys.address(event.video, event.address) if event.address is not None else pending,
+        )
+        args += (
+            event.video,
+            event.hour,
+            "" if event.user is None else event.user,
+            "" if event.watched is None else event.watched,
+            "1" if event.bot else "0",
+            "1" if capped else "0",
+        )
+    return _VIEW.command(keys, *args)
+
+
+def prime(
+    *,
+    bases: Mapping[int, Base],
+    user: int | None = None,
+    states: Mapping[int, bool] | None = None,
+) -> None:
+    """Give Redis what was read from the database: counts by video, and which of the videos a user likes."""
+    states = states or {}
+    commands = []
+    for video in {**bases, **states}:
+        base, state = bases.get(video), states.get(video)
+        commands.append(
+            _PRIME.command(
+                (_Keys.live(video), _Keys.liked(video, user or 0)),
+                conf.LIVE_SECONDS,
+                conf.LIKED_SECONDS,
+                *(("", "", "", "") if base is None else base),
+                "" if state is None else int(state),
+            )
+        )
+    if commands:
+        _send(commands)
+
+
+def read(videos: Iterable[int], user: int | None) -> dict[int, Live]:
+    """What Redis knows of these videos now, in one round trip."""
+    by_shard: dict[int, list[int]] = {}
+    for video in videos:
+        by_shard.setdefault(shard_of(video), []).append(video)
+    if not by_shard:
+        return {}
+    commands = []
+    for shard, members in by_shard.items():
+        keys = [_Keys.shard(shard, "pending"), _Keys.shard(shard, "claimed"), *map(_Keys.live, members)]
+        if user is not None:
+            keys += [_Keys.liked(video, user) for video in members]
+        commands.append(_READ.command(keys, "" if user is None else user, *members))
+    found = {}
+    for members, reply in zip(by_shard.values(), _send(commands), strict=True):
+        for video, likes, views, state in zip(members, reply[::3], reply[1::3], reply[2::3], strict=True):
+            wish = parse_wish(state) if state is not None else None
+            found[video] = Live(
+                likes=None if likes is None else int(likes),
+                views=None if views is None else int(views),
+                liked=None if wish is None else wish[0],
+                wished_ms=0 if wish is None else wish[1],
+            )
+    return found
+
+
+def parse_wish(value: bytes) -> tuple[bool, int] | None:
+    """The wish and its Unix milliseconds in "1:<ms>" or "0:<ms>"; None where it is neither."""
+    wish, colon, at = value.partition(b":")
+    if colon and wish in {b"0", b"1"} and at.isdigit() and len(at) <= 15:
+        return wish == b"1", int(at)
+    return None
+
+
+def recent(user: int) -> dict[int, int]:
+    """Videos whose like this user changed lately, newest first, with Unix milliseconds. A hint: it may say too much."""
+    (reply,) = _send([("ZREVRANGE", _Keys.recent(user), 0, -1, "WITHSCORES")])
+    return {int(video): int(float(at)) for video, at in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def refresh(*, video: int, owner: int, duration: int) -> None:
+    """Take over what was edited, where the video is live."""
+    _send([_REFRESH.command((_Keys.live(video),), owner, duration)])
+
+
+def forget(video: int) -> None:
+    """Remove the live key of a video that is gone; what is pending of it is dropped by the flush."""
+    _send([("DEL", _Keys.live(video))])
+
+
+# The clock corridor
+
+
+def claim(*, shard: int, floor: int, at_ms: int) -> Claim:
+    """Claim what is pending in a shard, or find the batch that is open.
+
+    `floor` is the newest number in the database.
+    """
+    keys = [_Keys.shard(shard, name) for name in ("pending", "claimed", "batch")]
+    number, last, fields, rewound, claimed_ms = _flush_call(_CLAIM.command(keys, floor, at_ms))
+    return Claim(number, last, fields, bool(rewound), claimed_ms)
+
+
+def make_durable() -> None:
+    """Wait until all that this connection wrote is on disk, and on every replica that is attached.
+
+    With `appendfsync always` the disk is done with already; WAITAOF (Redis 7.2, Valkey) makes sure under other
+    settings, and WAIT is what older servers have for replicas. Raises CountersUnavailable when it takes too long.
+    """
+    info = _flush_call(("INFO", "replication"))
+    replicas = next((int(line[17:]) for line in info.decode().splitlines() if line.startswith("connected_slaves:")), 0)
+    timeout_ms = int(conf.FLUSH_DURABLE_SECONDS * 1000)
+    wait = conf.FLUSH_DURABLE_SECONDS + FLUSH_TIMEOUT_SECONDS
+    try:
+        local, remote = _send([("WAITAOF", 1, replicas, timeout_ms)], timeout=wait)[0]
+    except CountersUnavailable as error:
+        if not isinstance(error.__cause__, redis.ResponseError):
+            raise
+        local, remote = 1, 0  # a server without WAITAOF, or without an append-only file: a system check speaks of that
+        if replicas:
+            remote = _send([("WAIT", replicas, timeout_ms)], timeout=wait)[0]
+    if local < 1 or remote < replicas:
+        raise CountersUnavailable(
+            f"A claim was not durable within {conf.FLUSH_DURABLE_SECONDS} s: on disk {local} of 1, "
+            f"on replicas {remote} of {replicas}. Nothing was applied; the next run goes on."
+        )
+
+
+def claimed(*, shard: int, number: int) -> Iterator[list[tuple[bytes, bytes]] | None]:
+    """The fields and values of a claimed batch, part by part.
+
+    A field may come twice. None: it is no longer that batch.
+    """
+    keys = [_Keys.shard(shard, "claimed"), _Keys.shard(shard, "batch")]
+    cursor: bytes | int = 0
+    while True:
+        reply = _flush_call(_CLAIMED.command(keys, number, cursor, READ_FIELDS))
+        if reply is None:
+            yield None
+            return
+        cursor, flat = reply
+        yield list(zip(flat[::2], flat[1::2], strict=True))
+        if cursor in {b"0", 0}:
+            return
+
+
+def confirm(*, shard: int, number: int, confirmations: Iterable[Confirmation]) -> bool:
+    """Remove from a claimed batch what is committed, and set the live counts from the rows.
+
+    False: no longer that batch.
+    """
+    part: list[Confirmation] = []
+    size = 0
+    for confirmation in confirmations:
+        for piece in _pieces(confirmation):
+            fields = sum(map(len, piece.outcomes()))
+            if part and size + fields > CONFIRM_FIELDS:
+                if not _confirm(shard, number, part):
+                    return False
+                part, size = [], 0
+            part.append(piece)
+            size += fields
+    return _confirm(shard, number, part) if part else True
+
+
+def _pieces(confirmation: Confirmation) -> Iterator[Confirmation]:
+    """A video with more fields than one confirm takes, in pieces; each sets the same counts."""
+    if sum(map(len, confirmation.outcomes())) <= CONFIRM_FIELDS:
+        yield confirmation
+        return
+    for outcome in ("applied", "repeated", "dropped", "rejected"):
+        fields = getattr(confirmation, outcome)
+        for i in range(0, len(fields), CONFIRM_FIELDS):
+            piece = Confirmation(confirmation.video, confirmation.counts)
+            setattr(piece, outcome, fields[i : i + CONFIRM_FIELDS])
+            yield piece
+
+
+def _confirm(shard: int, number: int, part: Sequence[Confirmation]) -> bool:
+    keys = [_Keys.shard(shard, name) for name in ("claimed", "batch", "rejected")]
+    args: list[Any] = [number, conf.LIVE_SETTLED_SECONDS]
+    for piece in part:
+        if piece.video is None:
+            keys.append(keys[0])
+            args += ("", 0, 0)
+        else:
+            keys.append(_Keys.live(piece.video))
+            args += (0, 0, 0) if piece.counts is None else (1, *piece.counts)
+        outcomes = piece.outcomes()
+        args += map(len, outcomes)
+        for fields in outcomes:
+            args += fields
+    return _flush_call(_CONFIRM.command(keys, *args)) is not None
+
+
+def close(*, shard: int, number: int, end: bool) -> Sums | None:
+    """The sums of a batch of which nothing is left, and, with `end`, its end.
+
+    None: something is left, or it has ended.
+    """
+    keys = [_Keys.shard(shard, "claimed"), _Keys.shard(shard, "batch")]
+    reply = _flush_call(_CLOSE.command(keys, number, int(end)))
+    return None if reply is None else Sums(*reply)
+
+
+def resync(*, video: int, last: int, base: Base | None, wishes: Sequence[Wished]) -> bool:
+    """Set a video's live counts from its row, whose lock the caller holds; `base` None: the video is gone.
+
+    False when a batch is claimed, or was since `last`: try again after it.
+    """
+    shard = shard_of(video)
+    keys = [
+        _Keys.live(video),
+        *(_Keys.shard(shard, name) for name in ("pending", "claimed", "batch")),
+        *(_Keys.liked(video, wish.user) for wish in wishes),
+    ]
+    args: list[Any] = [last, 0 if base is None else 1, *(base or (0, 0, 0, 0))]
+    args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS)
+    for wish in wishes:
+        args += (f"l:{video}:{wish.user}", int(wish.liked), wish.wished_ms)
+    return bool(_flush_call(_RESYNC.command(keys, *args)))
+
+
+def depths() -> list[Depth]:
+    """How much lies in each shard, in one round trip."""
+    commands = [
+        ("HLEN", _Keys.shard(shard, name))
+        for shard in range(conf.SHARDS)
+        for name in ("pending", "claimed", "rejected")
+    ]
+    replies = _send(commands)
+    return [Depth(*replies[i : i + 3]) for i in range(0, len(replies), 3)]
+
+
+def beat(at_ms: int) -> int | None:
+    """Note that a run of the flush has finished, and return when one did before, both in Unix milliseconds."""
+    before = _flush_call(("SET", "videos:flushed", at_ms, "GET"))
+    return None if before is None else int(before)
+
+
+def last_beat() -> int | None:
+    """When a run of the flush last finished, in Unix milliseconds; None where Redis does not know."""
+    (reply,) = _send([("GET", "videos:flushed")])
+    return None if reply is None else int(reply)
+
+
+def watched_since(at_ms: int) -> int:
+    """When somebody first asked, in Unix milliseconds: from then on a flush that never ran is late."""
+    _, reply = _send([("SET", "videos:watched", at_ms, "NX"), ("GET", "videos:watched")])
+    return int(reply)
+
+
+def server_facts() -> dict[str, Any]:
+    """What the server is and how it is set, for checks: version, policy of eviction, append-only file, role, replicas.
+
+    `appendfsync` is None where the server does not tell, as managed ones do not.
+    """
+    sections = [("INFO", section) for section in ("server", "replication", "persistence", "memory")]
+    lines = b"\n".join(_send(sections, timeout=FLUSH_TIMEOUT_SECONDS)).decode().splitlines()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    appendfsync = None
+    with contextlib.suppress(CountersUnavailable):
+        appendfsync = _flush_call(("CONFIG", "GET", "appendfsync"))[1].decode()
+    return {
+        "version": facts.get("valkey_version") or facts.get("redis_version"),
+        "server": facts.get("server_name", "redis"),
+        "maxmemory": int(facts.get("maxmemory", 0)),
+        "maxmemory_policy": facts.get("maxmemory_policy"),
+        "aof_enabled": facts.get("aof_enabled") == "1",
+        "appendfsync": appendfsync,
+        "role": facts.get("role"),
+        "connected_replicas": int(facts.get("connected_slaves", 0)),
+    }

@@ -1,0 +1,47 @@
+-- A user's wish to like a video, or not.
+--
+-- KEYS     live, liked, pending, claimed, batch; all of the video's shard
+-- ARGV     field ("l:<video>:<user>"), wish ("1" or "0"), now (Unix ms), seconds that live stays, seconds that liked stays
+-- RETURNS  {1, likes} changed; {0, likes} it was so already; {-1, needs} nothing done: needs is 1 for the like's state,
+--          2 for the video's counts, 3 for both; prime.lua takes them
+--
+-- Guarantees: the state now is that of the pending field, else the claimed field, else liked. The pending field and the live
+-- count move together, by one, only when the wish differs from the state; a wish that returns to where the batch began
+-- leaves no pending field.
+
+local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
+
+local function state_in(value)
+  local state = value and string.sub(value, 1, 1)
+  return (state == '1' or state == '0') and state or nil
+end
+
+local pending = state_in(redis.call('HGET', KEYS[3], field))
+local state = pending or state_in(redis.call('HGET', KEYS[4], field)) or state_in(redis.call('GET', KEYS[2]))
+local live = redis.call('HMGET', KEYS[1], 'likes', 'epoch', 'likes_pending')
+
+if not state or not live[1] then
+  return { -1, (state and 0 or 1) + (live[1] and 0 or 2) }
+end
+
+redis.call('SET', KEYS[2], wish .. ':' .. now, 'EX', ARGV[5])
+if state == wish then
+  return { 0, tonumber(live[1]) }
+end
+
+local move = wish == '1' and 1 or -1
+local likes = tonumber(live[1]) + move
+local last = redis.call('HGET', KEYS[5], 'last') or '0'
+if live[2] == last then
+  redis.call('HSET', KEYS[1], 'likes', likes, 'likes_pending', tonumber(live[3]) + move)
+else
+  redis.call('HSET', KEYS[1], 'likes', likes, 'epoch', last, 'likes_pending', move, 'views_pending', 0)
+end
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+
+if pending then
+  redis.call('HDEL', KEYS[3], field)
+else
+  redis.call('HSET', KEYS[3], field, wish .. ':' .. now)
+end
+return { 1, likes }

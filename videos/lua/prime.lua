@@ -1,0 +1,17 @@
+-- Takes what the caller has read from the database: a video's counts, a like's state, or both.
+--
+-- KEYS     live, liked; both of the video's shard
+-- ARGV     seconds that live stays, seconds that liked stays, likes ("" where not read), views, owner, duration,
+--          state ("1", "0", or "" where not read)
+-- RETURNS  nothing
+--
+-- Guarantees: what Redis knows already stays; it is newer than what was read.
+
+if ARGV[3] ~= '' and redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], 'likes', ARGV[3], 'views', ARGV[4], 'owner', ARGV[5], 'duration', ARGV[6],
+    'epoch', '-1', 'likes_pending', 0, 'views_pending', 0)
+  redis.call('EXPIRE', KEYS[1], ARGV[1])
+end
+if ARGV[7] ~= '' then
+  redis.call('SET', KEYS[2], ARGV[7] .. ':0', 'EX', ARGV[2], 'NX')
+end

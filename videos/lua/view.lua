@@ -1,0 +1,84 @@
+-- One or many events of a shard: somebody watched a video.
+--
+-- KEYS     pending, batch; then for each event: live, seen, address
+-- ARGV     seconds that live stays, seconds of the window, views that count for an address in a window (0: no limit),
+--          seconds watched that count; then for each event: video, hour (since 1970), user ("" signed out), seconds watched
+--          ("" not told), "1" for a bot, "1" where the limit per address holds
+-- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
+--          -1 nothing done, the video's counts are needed: prime.lua takes them
+--
+-- Guarantees: only a new view counts; then seen, pending and the live count move together. A view over the limit of its
+-- address leaves no seen behind.
+
+local live_ttl, window, limit, min_watched = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local last
+local results = {}
+
+local function judge(live, event)
+  if event.bot == '1' then
+    return 2
+  end
+  if event.user ~= '' and live[2] == event.user then
+    return 4
+  end
+  if event.watched ~= '' then
+    local enough, duration = min_watched, tonumber(live[3]) or 0
+    if duration > 0 and duration / 2 < enough then
+      enough = duration / 2
+    end
+    if tonumber(event.watched) < enough then
+      return 3
+    end
+  end
+  if not redis.call('SET', event.seen, '1', 'NX', 'EX', window) then
+    return 1
+  end
+  if event.capped == '1' and limit > 0 then
+    local views = redis.call('INCR', event.address)
+    if views == 1 then
+      redis.call('EXPIRE', event.address, window)
+    elseif views > limit then
+      redis.call('DEL', event.seen)
+      return 5
+    end
+  end
+  return 0
+end
+
+local function count(live, event)
+  local field = 'v:' .. event.video .. ':' .. event.hour
+  local sum = redis.pcall('HINCRBY', KEYS[1], field, 1)
+  if type(sum) == 'table' and sum.err then
+    -- Not a number, so none of ours: set aside under a name that the flush rejects and reports.
+    redis.call('HSET', KEYS[1], field .. '?', redis.call('HGET', KEYS[1], field))
+    redis.call('HSET', KEYS[1], field, 1)
+  end
+  local views = tonumber(live[1]) + 1
+  last = last or redis.call('HGET', KEYS[2], 'last') or '0'
+  if live[4] == last then
+    redis.call('HSET', event.live, 'views', views, 'views_pending', tonumber(live[5]) + 1)
+  else
+    redis.call('HSET', event.live, 'views', views, 'epoch', last, 'likes_pending', 0, 'views_pending', 1)
+  end
+  redis.call('EXPIRE', event.live, live_ttl)
+  return views
+end
+
+local key, arg = 3, 5
+while KEYS[key] do
+  local event = {
+    live = KEYS[key], seen = KEYS[key + 1], address = KEYS[key + 2],
+    video = ARGV[arg], hour = ARGV[arg + 1], user = ARGV[arg + 2],
+    watched = ARGV[arg + 3], bot = ARGV[arg + 4], capped = ARGV[arg + 5],
+  }
+  key, arg = key + 3, arg + 6
+  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'epoch', 'views_pending')
+  local code, views = -1, 0
+  if live[1] then
+    code = judge(live, event)
+    views = code == 0 and count(live, event) or tonumber(live[1])
+  end
+  results[#results + 1] = code
+  results[#results + 1] = views
+end
+return results
