@@ -39,7 +39,7 @@ class Video(models.Model):
         # The one place every save() of an existing row passes through: an object that was read a minute ago must not
         # write its old counts over a minute of likes.
         kept = [value for value in values if value[0].attname not in COUNT_COLUMNS]
-        return super()._do_update(base_qs, using, pk_val, kept, *rest)  # type: ignore[misc]
+        return super()._do_update(base_qs, using, pk_val, kept, *rest)
 
 
 class VideoLike(models.Model):

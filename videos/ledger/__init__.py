@@ -1,0 +1,549 @@
+"""The database room: the only writer of like rows and of count columns. Knows no Redis.
+
+Every change to a video's likes, its views or its counts is made under the lock of the video's row, and rows are
+locked in the order of their ids: so `like_count` always equals the number of like rows, and writers do not deadlock
+on videos.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from django.contrib.auth import get_user_model
+from django.db import DataError, IntegrityError, OperationalError, connection, transaction
+from django.db.models import Count, F, Max
+
+from videos.conf import conf
+from videos.ledger import sql
+from videos.ledger.sql import HOUR_SECONDS, STATEMENT_ROWS, parts
+from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
+
+logger = logging.getLogger(__name__)
+
+TRIES = 8  # of a transaction that met a deadlock, a lock timeout, or a user who was just deleted
+DEADLOCK, LOCK_TIMEOUT, OUT_OF_RANGE = 1213, 1205, 1690  # MySQL's and MariaDB's error numbers
+
+T = TypeVar("T")
+
+
+class LikeChange(NamedTuple):
+    """What a user last wished of a video."""
+
+    user: int
+    liked: bool
+    at_ms: int  # Unix milliseconds
+
+
+class ViewChange(NamedTuple):
+    """Views of a video in an hour."""
+
+    hour: int  # hours since 1970
+    views: int
+
+
+class Changes:
+    """What has gathered for one video.
+
+    Added twice, a change of one user, or of one hour, counts once: the later stands.
+    """
+
+    __slots__ = ("_likes", "_views")
+
+    def __init__(self, likes: Iterable[LikeChange] = (), views: Iterable[ViewChange] = ()) -> None:
+        self._likes = {like.user: like for like in likes}
+        self._views = {view.hour: view for view in views}
+
+    def add(self, change: LikeChange | ViewChange) -> None:
+        """Take one more change in."""
+        if isinstance(change, LikeChange):
+            self._likes[change.user] = change
+        else:
+            self._views[change.hour] = change
+
+    @property
+    def likes(self) -> list[LikeChange]:
+        """By user, each once."""
+        return list(self._likes.values())
+
+    @property
+    def views(self) -> list[ViewChange]:
+        """By hour, each once."""
+        return list(self._views.values())
+
+    def __len__(self) -> int:
+        return len(self._likes) + len(self._views)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one video's changes. `counts`: likes and views in its row now; None when the video is gone."""
+
+    counts: tuple[int, int] | None
+    repeated: bool = False  # the row had taken in this batch before: nothing was changed now
+    dropped: frozenset[int] = frozenset()  # users who are gone; all else was applied
+
+
+@dataclass(slots=True)
+class Sums:
+    """What a transaction changed."""
+
+    videos: int = 0
+    likes_added: int = 0
+    likes_removed: int = 0
+    views: int = 0
+
+
+class Row(NamedTuple):
+    """What the counters begin with: the counts, and what the rules of views need."""
+
+    likes: int
+    views: int
+    owner: int
+    duration: int  # seconds
+
+
+class Wished(NamedTuple):
+    """A like that changed outside a batch, as the rows have it now."""
+
+    user: int
+    liked: bool
+    wished_ms: int
+
+
+class Difference(NamedTuple):
+    """A count that does not equal the rows it counts."""
+
+    video: int
+    stored: int
+    counted: int
+
+
+# What requests read
+
+
+def read_row(video: int, user: int | None = None) -> tuple[Row, bool] | None:
+    """A video's row, and whether the user likes it, in one query; None: no such video."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT v.like_count, v.view_count, v.owner_id, v.duration, EXISTS(SELECT 1 FROM videos_videolike l "
+            "WHERE l.video_id = v.id AND l.user_id = %s) FROM videos_video v WHERE v.id = %s",
+            [user or 0, video],
+        )
+        row = cursor.fetchone()
+    return None if row is None else (Row(*row[:4]), bool(row[4]))
+
+
+def read_rows(videos: Iterable[int]) -> dict[int, Row]:
+    """Rows by video; absent ones are left out."""
+    return {
+        row[0]: Row(*row[1:])
+        for part in parts(videos)
+        for row in Video.objects.filter(id__in=part).values_list(
+            "id", "like_count", "view_count", "owner_id", "duration"
+        )
+    }
+
+
+def liked_among(videos: Iterable[int], user: int) -> set[int]:
+    """Which of the videos the user likes, as the rows have it."""
+    rows = VideoLike.objects.filter(user_id=user, video_id__in=list(videos))
+    return set(rows.values_list("video_id", flat=True))
+
+
+# What the flush writes
+
+
+def newest_batch(shard: int) -> int:
+    """The floor of a shard's batch numbers: the highest the database knows."""
+    return FlushBatch.objects.filter(shard=shard).aggregate(newest=Max("number"))["newest"] or 0
+
+
+def counts_of(video: int) -> tuple[int, int] | None:
+    """Likes and views in a video's row; None: it is gone."""
+    return Video.objects.filter(id=video).values_list("like_count", "view_count").first()
+
+
+def open_batch(*, shard: int, number: int, claimed_ms: int, fields: int, rewound: bool) -> None:
+    """Record a claimed batch, unless an interrupted run has done so."""
+    FlushBatch.objects.get_or_create(
+        shard=shard,
+        number=number,
+        defaults={"claimed_at": _moment(claimed_ms), "fields": fields, "rewound": rewound},
+    )
+
+
+def finish_batch(*, shard: int, number: int, applied: int, repeated: int, dropped: int, rejected: int) -> None:
+    """Record what became of a batch's fields. May be said twice: the figures are the same."""
+    FlushBatch.objects.filter(shard=shard, number=number, finished_at=None).update(
+        finished_at=datetime.now(UTC), applied=applied, repeated=repeated, dropped=dropped, rejected=rejected
+    )
+
+
+@contextlib.contextmanager
+def flush_session() -> Iterator[None]:
+    """The settings of a flusher's database session: isolation, and a lock wait of seconds; put back afterwards."""
+    if connection.vendor != "mysql":
+        yield
+        return
+    connection.ensure_connection()
+    # Session settings are lost with the connection, which Django replaces when it has failed: both are set for each
+    # run.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@innodb_lock_wait_timeout")
+        (lock_wait,) = cursor.fetchone()
+        cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {conf.FLUSH_ISOLATION_LEVEL.upper()}")
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [conf.FLUSH_LOCK_WAIT_SECONDS])
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception), connection.cursor() as cursor:
+            isolation = getattr(connection, "isolation_level", None) or "repeatable read"
+            cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [lock_wait])
+
+
+def apply(
+    *, shard: int, number: int, changes: Mapping[int, Changes], commit: bool = True
+) -> tuple[dict[int, Outcome], Sums]:
+    """Take a chunk of batch `number` into the rows, in one transaction; again changes nothing.
+
+    Returns each video's outcome, with the counts that the transaction left in the rows, and what it changed.
+    `commit=False` tries it out. Raises django.db errors: `is_data_fault` tells those that are a field's own fault.
+    """
+
+    def take_in() -> tuple[dict[int, Outcome], Sums]:
+        with transaction.atomic(durable=True):
+            outcomes, sums = _take_in(changes, number)
+            if sums != Sums():
+                FlushBatch.objects.filter(shard=shard, number=number).update(
+                    videos=F("videos") + sums.videos,
+                    likes_added=F("likes_added") + sums.likes_added,
+                    likes_removed=F("likes_removed") + sums.likes_removed,
+                    views=F("views") + sums.views,
+                )
+            if not commit:
+                transaction.set_rollback(True)
+        return outcomes, sums
+
+    return _again(take_in)
+
+
+def is_data_fault(error: Exception) -> bool:
+    """Whether a field's value made the database fail, so that it fails again.
+
+    All else is the database's own trouble.
+    """
+    if isinstance(error, OperationalError):
+        return error.args[:1] == (OUT_OF_RANGE,)
+    return isinstance(error, DataError | IntegrityError | OverflowError)
+
+
+# What is written outside a batch: each leaves a note
+
+
+def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
+    """Likes and views straight into the rows, while Redis is away.
+
+    A note for each lets the flush set live counts anew.
+    """
+
+    def write() -> dict[int, Outcome]:
+        with transaction.atomic(durable=True):
+            outcomes, _ = _take_in(changes, None)
+            _note(
+                StaleLive(video_id=video, user=like.user, liked=like.liked, written_ms=like.at_ms)
+                for video, change in changes.items()
+                for like in change.likes
+                if outcomes[video].counts is not None and like.user not in outcomes[video].dropped
+            )
+            _note(
+                StaleLive(video_id=video)
+                for video, change in changes.items()
+                if change.views and outcomes[video].counts is not None
+            )
+        return outcomes
+
+    return _again(write)
+
+
+def forget_user(user: int, *, at_ms: int) -> None:
+    """Take a user's likes out of rows and counts; in the transaction in which the user is deleted."""
+    with transaction.atomic():
+        liked = VideoLike.objects.filter(user_id=user).order_by("video_id").values_list("video_id", flat=True)
+        _lock(list(liked))
+        # From here on no flusher can add a like of this user: its foreign key waits for this lock, then fails.
+        list(get_user_model()._default_manager.select_for_update().filter(pk=user).values_list("pk"))
+        videos = list(liked.all())
+        VideoLike.objects.filter(user_id=user).delete()
+        hour = at_ms // (HOUR_SECONDS * 1000)
+        for part in parts(videos):
+            Video.objects.filter(id__in=part).update(like_count=F("like_count") - 1)
+            sql.add_hours({(video, hour): (-1, 0) for video in part})
+        _note(StaleLive(video_id=video, user=user, liked=False, written_ms=at_ms) for video in videos)
+
+
+def forget_video(video: int) -> None:
+    """Lock and note a video that is about to be deleted, in the transaction in which it is."""
+    with transaction.atomic():
+        _lock([video])  # before its like rows, as the flush takes them
+        _note([StaleLive(video_id=video)])
+
+
+def note_stale(video: int) -> None:
+    """Note that a video's owner or duration was edited."""
+    _note([StaleLive(video_id=video)])
+
+
+def stale_videos(shard: int, shards: int) -> list[int]:
+    """Videos of a shard that have notes."""
+    videos = StaleLive.objects.order_by("video_id").values_list("video_id", flat=True).distinct()
+    return [video for video in videos if video % shards == shard]
+
+
+def settle(video: int, set_live: Callable[[Row | None, Sequence[Wished]], bool]) -> bool:
+    """Hold the video's row lock, hand its row (None: it is gone) and the noted likes to `set_live`, delete the notes.
+
+    The notes stay when `set_live` returns False.
+    """
+
+    def settle_once() -> bool:
+        with transaction.atomic(durable=True):
+            columns = ("like_count", "view_count", "owner_id", "duration")
+            row = Video.objects.select_for_update().filter(id=video).values_list(*columns).first()
+            notes = list(StaleLive.objects.filter(video_id=video).values_list("id", "user", "written_ms"))
+            newest: dict[int, int] = {}
+            for _, user, written_ms in notes:
+                if user is not None:
+                    newest[user] = max(written_ms, newest.get(user, 0))
+            liked = set(VideoLike.objects.filter(video_id=video, user_id__in=newest).values_list("user_id", flat=True))
+            wishes = [Wished(user, user in liked, at) for user, at in newest.items()]
+            done = set_live(None if row is None else Row(*row), wishes)
+            if done:
+                StaleLive.objects.filter(id__in=[note[0] for note in notes]).delete()
+        return done
+
+    return _again(settle_once)
+
+
+def recount(videos: Sequence[int], *, repair: bool) -> list[Difference]:
+    """Compare `like_count` with the like rows of these videos under their locks; `repair` sets it."""
+
+    def recount_once() -> list[Difference]:
+        with transaction.atomic(durable=True):
+            stored = {row.id: row.like_count for row in _lock(videos).values()}
+            counted = dict(
+                VideoLike.objects.filter(video_id__in=list(stored))
+                .values_list("video_id")
+                .annotate(likes=Count("id"))
+                .order_by()
+            )
+            found = [
+                Difference(video, likes, counted.get(video, 0))
+                for video, likes in stored.items()
+                if likes != counted.get(video, 0)
+            ]
+            if repair:
+                for difference in found:
+                    Video.objects.filter(id=difference.video).update(like_count=difference.counted)
+                _note(StaleLive(video_id=difference.video) for difference in found)
+        return found
+
+    return _again(recount_once)
+
+
+def video_ids(after: int, limit: int) -> list[int]:
+    """The next `limit` video ids after one."""
+    return list(Video.objects.filter(id__gt=after).order_by("id").values_list("id", flat=True)[:limit])
+
+
+def video_total() -> int:
+    """How many videos there are."""
+    return Video.objects.count()
+
+
+# What health tells
+
+
+class BatchFacts(NamedTuple):
+    """The flush as the database knows it."""
+
+    last_finished: datetime | None
+    rewound: int
+    stale_notes: int
+
+
+def batch_facts() -> BatchFacts:
+    """When a batch was last finished, how many were rewound, how many notes wait."""
+    return BatchFacts(
+        FlushBatch.objects.aggregate(last=Max("finished_at"))["last"],
+        FlushBatch.objects.filter(rewound=True).count(),
+        StaleLive.objects.count(),
+    )
+
+
+# Housekeeping
+
+
+def prune(*, now: datetime) -> None:
+    """Delete old finished batches, but each shard's newest, and roll old hours up into their day's first."""
+    newest = FlushBatch.objects.values_list("shard").annotate(Max("number")).order_by()
+    floor = dict(newest)
+    old = FlushBatch.objects.filter(finished_at__lt=now - timedelta(days=conf.BATCHES_DAYS))
+    gone = [
+        pk for pk, shard, number in old.values_list("id", "shard", "number")[:STATEMENT_ROWS] if number < floor[shard]
+    ]
+    FlushBatch.objects.filter(id__in=gone).delete()
+    _roll_up_hours(now)
+
+
+def _roll_up_hours(now: datetime) -> None:
+    horizon = (now - timedelta(days=conf.HOURS_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
+    loose = VideoHour.objects.filter(hour__lt=horizon).exclude(hour__hour=0)
+    for video in sorted(set(loose.order_by("hour").values_list("video_id", flat=True)[:STATEMENT_ROWS])):
+        with transaction.atomic(durable=True):
+            _lock([video])
+            rows = list(loose.filter(video_id=video).values_list("id", "hour", "likes", "views"))
+            days: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+            for _, hour, likes, views in rows:
+                day = video, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24
+                days[day][0] += likes
+                days[day][1] += views
+            VideoHour.objects.filter(id__in=[row[0] for row in rows]).delete()
+            sql.add_hours(days)
+
+
+# Inside a transaction
+
+
+class _Locked(NamedTuple):
+    id: int
+    like_count: int
+    view_count: int
+    flushed_batch: int
+
+
+def _lock(videos: Sequence[int]) -> dict[int, _Locked]:
+    """Lock rows of videos in the order of their ids."""
+    rows = Video.objects.select_for_update().order_by("id")
+    columns = ("id", "like_count", "view_count", "flushed_batch")
+    return {
+        row[0]: _Locked(*row)
+        for part in parts(sorted(videos))
+        for row in rows.filter(id__in=part).values_list(*columns)
+    }
+
+
+def _take_in(changes: Mapping[int, Changes], number: int | None) -> tuple[dict[int, Outcome], Sums]:
+    """Bring changes into the rows; those of a batch (`number`) only where the row has not taken it in before."""
+    rows = _lock(list(changes))
+    outcomes: dict[int, Outcome] = {}
+    fresh: dict[int, Changes] = {}
+    for video, change in changes.items():
+        row = rows.get(video)
+        if row is None:
+            outcomes[video] = Outcome(None)
+        elif number is not None and row.flushed_batch >= number:
+            outcomes[video] = Outcome((row.like_count, row.view_count), repeated=True)
+        else:
+            fresh[video] = change
+    if not fresh:
+        return outcomes, Sums()
+
+    found = _compare_likes(fresh, superseded=_newer_notes(fresh) if number is not None else {})
+    gains = {video: [0, 0] for video in fresh}
+    hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+    for step, changed in ((1, found.added), (-1, found.removed)):
+        for video, like in changed:
+            gains[video][0] += step
+            hours[video, like.at_ms // (HOUR_SECONDS * 1000)][0] += step
+    for video, change in fresh.items():
+        for view in change.views:
+            gains[video][1] += view.views
+            hours[video, view.hour][1] += view.views
+
+    sql.insert_likes((video, like.user, like.at_ms) for video, like in found.added)
+    sql.delete_likes(found.removed_ids)
+    sql.add_counts(gains, number)
+    sql.add_hours(hours)
+    for video, (likes, views) in gains.items():
+        counts = rows[video].like_count + likes, rows[video].view_count + views
+        outcomes[video] = Outcome(counts, dropped=frozenset(found.dropped.get(video, ())))
+    return outcomes, Sums(len(fresh), len(found.added), len(found.removed), sum(views for _, views in gains.values()))
+
+
+def _newer_notes(fresh: Mapping[int, Changes]) -> dict[tuple[int, int], int]:
+    """When likes were written outside a batch: an older pending wish must not undo a newer one."""
+    notes: dict[tuple[int, int], int] = {}
+    for part in parts(fresh):
+        found = StaleLive.objects.filter(video_id__in=part, user__isnull=False)
+        for video, user, written_ms in found.values_list("video_id", "user", "written_ms"):
+            if user is not None:
+                notes[video, user] = max(written_ms, notes.get((video, user), 0))
+    return notes
+
+
+_Likes: TypeAlias = list[tuple[int, LikeChange]]  # with the video of each
+
+
+class _Difference(NamedTuple):
+    """What lies between the wishes and the rows."""
+
+    added: _Likes
+    removed: _Likes
+    removed_ids: list[int]  # of like rows
+    dropped: Mapping[int, set[int]]  # by video, users who are gone
+
+
+def _compare_likes(fresh: Mapping[int, Changes], superseded: Mapping[tuple[int, int], int]) -> _Difference:
+    wished = {(video, like.user): like for video, change in fresh.items() for like in change.likes}
+    existing = sql.existing_likes(wished)
+    known = sql.existing_users({user for video, user in wished if (video, user) not in existing})
+    found = _Difference([], [], [], defaultdict(set))
+    for (video, user), like in wished.items():
+        row = existing.get((video, user))
+        if row is None and user not in known:
+            found.dropped[video].add(user)
+        elif superseded.get((video, user), -1) >= like.at_ms:
+            continue
+        elif like.liked and row is None:
+            found.added.append((video, like))
+        elif not like.liked and row is not None:
+            found.removed.append((video, like))
+            found.removed_ids.append(row)
+    found.added.sort(key=lambda pair: (pair[1].at_ms, pair[0]))  # so that ids of like rows follow time
+    return found
+
+
+def _note(notes: Iterable[StaleLive]) -> None:
+    StaleLive.objects.bulk_create(notes, batch_size=STATEMENT_ROWS)
+
+
+def _again(transact: Callable[[], T]) -> T:
+    """Run a transaction, and again when it met a deadlock, a lock timeout or a row that has just gone; bounded."""
+    for attempt in range(TRIES):
+        try:
+            return transact()
+        except (OperationalError, IntegrityError) as error:
+            if attempt == TRIES - 1 or not _passes(error) or connection.in_atomic_block:
+                raise
+            logger.debug("Again after %s", error)
+            time.sleep(random.uniform(0, 0.01 * 2**attempt))  # spreads writers
+    raise AssertionError("unreachable")
+
+
+def _passes(error: Exception) -> bool:
+    if isinstance(error, IntegrityError):
+        return True
+    return error.args[:1] in {(DEADLOCK,), (LOCK_TIMEOUT,)} or "database is locked" in str(error)
+
+
+def _moment(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)

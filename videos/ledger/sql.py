@@ -1,0 +1,146 @@
+"""Statements of many rows each, as one JSON parameter: one text for MySQL and MariaDB, one for SQLite.
+
+Chosen for what both MySQL 8 and MariaDB 10.6 take: `JSON_TABLE` joined in UPDATE and INSERT … SELECT … ON DUPLICATE KEY
+UPDATE. `VALUES ROW()`, `AS new`, `FOR SHARE` and `INSERT … RETURNING` each fail on one of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from django.contrib.auth import get_user_model
+from django.db import connection
+
+from videos.models import VideoLike
+
+STATEMENT_ROWS: Final = 5000  # rows of one statement: keeps a packet far below max_allowed_packet
+HOUR_SECONDS: Final = 3600
+
+T = TypeVar("T")
+
+_MYSQL: Final = {
+    "existing_likes": """
+        SELECT l.id, l.video_id, l.user_id
+        FROM JSON_TABLE(%s, '$[*]' COLUMNS(video BIGINT PATH '$[0]', user BIGINT PATH '$[1]')) d
+        STRAIGHT_JOIN videos_videolike l ON l.video_id = d.video AND l.user_id = d.user""",
+    "existing_users": """
+        SELECT u.{user_pk} FROM JSON_TABLE(%s, '$[*]' COLUMNS(id BIGINT PATH '$')) d
+        STRAIGHT_JOIN {user_table} u ON u.{user_pk} = d.id""",
+    "insert_likes": """
+        INSERT INTO videos_videolike (video_id, user_id, created_at)
+        SELECT d.video, d.user, d.at FROM JSON_TABLE(%s, '$[*]' COLUMNS(
+            video BIGINT PATH '$[0]', user BIGINT PATH '$[1]', at DATETIME(6) PATH '$[2]')) d""",
+    "add_counts": """
+        UPDATE videos_video v JOIN JSON_TABLE(%s, '$[*]' COLUMNS(
+            id BIGINT PATH '$[0]', likes BIGINT PATH '$[1]', views BIGINT PATH '$[2]')) d ON v.id = d.id
+        SET v.like_count = v.like_count + d.likes, v.view_count = v.view_count + d.views{watermark}""",
+    "watermark": ", v.flushed_batch = %s WHERE v.flushed_batch < %s",
+    "add_hours": """
+        INSERT INTO videos_videohour (video_id, hour, likes, views)
+        SELECT d.video, d.hour, d.likes, d.views FROM JSON_TABLE(%s, '$[*]' COLUMNS(
+            video BIGINT PATH '$[0]', hour DATETIME(6) PATH '$[1]',
+            likes BIGINT PATH '$[2]', views BIGINT PATH '$[3]')) d
+        ON DUPLICATE KEY UPDATE likes = videos_videohour.likes + d.likes, views = videos_videohour.views + d.views""",
+}
+_SQLITE: Final = {
+    "existing_likes": """
+        SELECT l.id, l.video_id, l.user_id FROM json_each(%s) d CROSS JOIN videos_videolike l
+        ON l.video_id = json_extract(d.value, '$[0]') AND l.user_id = json_extract(d.value, '$[1]')""",
+    "existing_users": """
+        SELECT u.{user_pk} FROM json_each(%s) d CROSS JOIN {user_table} u ON u.{user_pk} = d.value""",
+    "insert_likes": """
+        INSERT INTO videos_videolike (video_id, user_id, created_at)
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+        FROM json_each(%s)""",
+    "add_counts": """
+        UPDATE videos_video SET like_count = like_count + d.likes, view_count = view_count + d.views{watermark_set}
+        FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS likes,
+            json_extract(value, '$[2]') AS views FROM json_each(%s)) d
+        WHERE videos_video.id = d.id{watermark}""",
+    "watermark": " AND flushed_batch < %s",
+    "add_hours": """
+        INSERT INTO videos_videohour (video_id, hour, likes, views)
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+            json_extract(value, '$[3]') FROM json_each(%s) WHERE true
+        ON CONFLICT (video_id, hour) DO UPDATE SET likes = likes + excluded.likes, views = views + excluded.views""",
+}
+
+
+def parts(items: Iterable[T], size: int = STATEMENT_ROWS) -> Iterator[list[T]]:
+    """The items in lists of at most `size`."""
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """Ids of the like rows of these (video, user)."""
+    return {(video, user): pk for part in parts(pairs) for pk, video, user in _select("existing_likes", part)}
+
+
+def existing_users(users: Iterable[int]) -> set[int]:
+    """Which of the users exist."""
+    return {pk for part in parts(users) for (pk,) in _select("existing_users", part)}
+
+
+def insert_likes(rows: Iterable[tuple[int, int, int]]) -> None:
+    """Add like rows of (video, user, Unix milliseconds)."""
+    for part in parts(rows):
+        _write("insert_likes", [(video, user, _text(at_ms / 1000)) for video, user, at_ms in part])
+
+
+def delete_likes(ids: Iterable[int]) -> None:
+    """Delete like rows by id."""
+    for part in parts(ids):
+        VideoLike.objects.filter(id__in=part)._raw_delete(connection.alias)
+
+
+def add_counts(gains: Mapping[int, Sequence[int]], number: int | None) -> None:
+    """Add (likes, views) to the counts of videos; in batch `number`, only where the watermark is below it."""
+    texts = _texts()
+    mysql = connection.vendor == "mysql"
+    text = texts["add_counts"].format(
+        watermark="" if number is None else texts["watermark"],
+        watermark_set="" if number is None else ", flushed_batch = %s",
+    )
+    for part in parts(sorted((video, likes, views) for video, (likes, views) in gains.items())):
+        rows = json.dumps(part)
+        marks = [] if number is None else [number]
+        with connection.cursor() as cursor:
+            cursor.execute(text, [rows, *marks, *marks] if mysql else [*marks, rows, *marks])
+            if cursor.rowcount != len(part):
+                raise AssertionError(f"{cursor.rowcount} rows changed, of {len(part)} that are locked")
+
+
+def add_hours(gains: Mapping[tuple[int, int], Sequence[int]]) -> None:
+    """Add (net likes, views) to the hours, by (video, hours since 1970)."""
+    rows = sorted((video, hour, *gain) for (video, hour), gain in gains.items() if any(gain))
+    for part in parts(rows):
+        _write("add_hours", [(video, _text(hour * HOUR_SECONDS), *gain) for video, hour, *gain in part])
+
+
+def _texts() -> Mapping[str, str]:
+    return _MYSQL if connection.vendor == "mysql" else _SQLITE
+
+
+def _select(name: str, rows: Sequence[Any]) -> list[tuple[int, ...]]:
+    meta = get_user_model()._meta
+    text = _texts()[name].format(user_table=meta.db_table, user_pk=meta.pk.column)
+    with connection.cursor() as cursor:
+        cursor.execute(text, [json.dumps(rows)])
+        return list(cursor.fetchall())
+
+
+def _write(name: str, rows: Sequence[Any]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_texts()[name], [json.dumps(rows)])
+
+
+def _text(unix_seconds: float) -> str:
+    """A moment as Django stores it on this database."""
+    moment = datetime.fromtimestamp(unix_seconds, UTC)
+    return str(connection.ops.adapt_datetimefield_value(moment))
