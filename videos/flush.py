@@ -1,10 +1,40 @@
-"""The clock corridor: claim -> apply -> confirm, shard by shard; and reconcile."""
+"""The clock corridor: claim -> apply -> confirm, shard by shard; and reconcile.
+
+For each shard: read the floor of batch numbers, claim what is pending (or find the batch that an interrupted run
+left), make the claim durable, bring it to the database chunk by chunk, confirm each chunk, close the batch, settle
+the notes of what was written outside batches. A run may die anywhere and any number of runs may overlap: claims and
+confirms are guarded by the batch's number in Redis, rows by their watermark in the database.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+
+import django.db
+
+from videos import counters, ledger
+from videos.conf import conf
+from videos.counters import Confirmation
+from videos.ledger import Changes, LikeChange, ViewChange
+
+logger = logging.getLogger(__name__)
+
+MAX_ID = 2**63 - 1
+MAX_VIEWS = 2**53  # of one field: beyond it Lua's numbers are not exact
+MAX_HOUR = 8_000 * 8_766  # the year 9970, in hours since 1970: a date that every database holds
+MAX_MS = MAX_HOUR * 3_600_000
+PASSES = 3  # over one claimed batch, should fields be left
+RECONCILE_VIDEOS = 500  # rows locked at a time
+
+
+class _Stopped(Exception):
+    """Out of time, or told to stop: the next run goes on."""
 
 
 @dataclass(slots=True)
@@ -71,7 +101,283 @@ def run_flush(
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
     over or `should_stop()` is true.
     """
-    raise NotImplementedError
+    begin = time.monotonic()
+    chosen = list(range(conf.SHARDS) if shards is None else shards)
+    report = FlushReport()
+
+    def pause_point() -> None:
+        if should_stop() or (max_seconds is not None and time.monotonic() - begin >= max_seconds):
+            raise _Stopped
+
+    for done, shard in enumerate(chosen):
+        try:
+            pause_point()
+            with ledger.flush_session():
+                _ShardFlush(shard, report, partial(_tell, progress, done, len(chosen), report), pause_point).run()
+        except _Stopped:
+            report.complete = False
+            break
+        except (counters.CountersUnavailable, django.db.Error) as error:
+            report.failures[shard] = f"{type(error).__name__}: {error}"
+            logger.exception("Shard %s failed; what it had claimed stays for the next run", shard)
+            django.db.connection.close()
+        _tell(progress, done + 1, len(chosen), report)
+    if not report.failed and report.complete and 0 in chosen:  # one of several runs that share the shards
+        _finish_run()
+    report.seconds = round(time.monotonic() - begin, 3)
+    return report
+
+
+def _tell(progress: Callable[[int, int, FlushReport], None] | None, done: int, total: int, report: FlushReport) -> None:
+    if progress is not None:
+        progress(done, total, report)
+
+
+def _finish_run() -> None:
+    try:
+        now = datetime.now(UTC)
+        before = counters.beat(counters.now_ms())
+        if before is None or datetime.fromtimestamp(before / 1000, UTC).hour != now.hour:
+            ledger.prune(now=now)
+    except (counters.CountersUnavailable, django.db.Error) as error:
+        # The counts are in: housekeeping that failed is no reason to call the run failed.
+        logger.warning("Housekeeping after the flush: %s", error)
+
+
+class _ShardFlush:
+    """One run over one shard."""
+
+    def __init__(
+        self, shard: int, report: FlushReport, tell: Callable[[], None], pause_point: Callable[[], None]
+    ) -> None:
+        self.shard = shard
+        self.report = report
+        self.tell = tell
+        self.pause_point = pause_point
+
+    def run(self) -> None:
+        while True:
+            self.pause_point()
+            at_ms = counters.now_ms()
+            floor = ledger.newest_batch(self.shard)
+            claim = counters.claim(shard=self.shard, floor=floor, at_ms=at_ms)
+            if claim.number and not self._finish(claim):
+                return  # another flusher has moved on
+            self._settle(claim.last)
+            if not claim.number or claim.claimed_ms == at_ms:
+                return
+            # The batch was an interrupted run's; what has gathered since comes next.
+
+    def _finish(self, claim: counters.Claim) -> bool:
+        counters.make_durable()
+        if claim.rewound:
+            logger.error(
+                "Shard %s: Redis had forgotten batches up to %s; it was rewound or replaced. Likes stay exact, views "
+                "since its last save may be off.",
+                self.shard,
+                claim.number - 1,
+            )
+        ledger.open_batch(
+            shard=self.shard,
+            number=claim.number,
+            claimed_ms=claim.claimed_ms,
+            fields=claim.fields,
+            rewound=claim.rewound,
+        )
+        for _ in range(PASSES):
+            changes: dict[int, Changes] = {}
+            malformed: list[bytes] = []
+            for part in counters.claimed(shard=self.shard, number=claim.number):
+                if part is None:
+                    return False
+                _sort_in(part, changes, malformed)
+            if malformed and not self._confirm(claim.number, _rejections(malformed, changes)):
+                return False
+            for chunk in _chunks(changes):
+                self.pause_point()
+                if not self._move(claim.number, chunk):
+                    return False
+                self.tell()
+            sums = counters.close(shard=self.shard, number=claim.number, end=False)
+            if sums is not None:
+                ledger.finish_batch(shard=self.shard, number=claim.number, **sums._asdict())
+                counters.close(shard=self.shard, number=claim.number, end=True)
+                self.report.batches += 1
+                self.report.rewound += claim.rewound
+                return True
+        return False
+
+    def _move(self, number: int, chunk: dict[int, Changes]) -> bool:
+        """Apply a chunk and confirm it; one that the database will not take is split until the culprit stands alone."""
+        try:
+            outcomes, sums = ledger.apply(shard=self.shard, number=number, changes=chunk)
+        except Exception as error:
+            if not ledger.is_data_fault(error):
+                raise
+            if len(chunk) > 1:
+                videos = sorted(chunk)
+                half = len(videos) // 2
+                return all(
+                    self._move(number, {video: chunk[video] for video in part})
+                    for part in (videos[:half], videos[half:])
+                )
+            return self._move_without_culprits(number, chunk, error)
+        self.report.videos += sums.videos
+        self.report.likes_added += sums.likes_added
+        self.report.likes_removed += sums.likes_removed
+        self.report.views += sums.views
+        return self._confirm(number, [_confirmation(video, chunk[video], outcomes[video]) for video in chunk])
+
+    def _move_without_culprits(self, number: int, chunk: dict[int, Changes], error: Exception) -> bool:
+        """Reject what the database will not take of one video, then apply the rest in one transaction.
+
+        In this order: once the rest has set the row's watermark, a flusher that finds the culprits takes them for
+        applied.
+        """
+        ((video, changes),) = chunk.items()
+        culprits = self._culprits(number, video, changes)
+        if not len(culprits):
+            culprits = changes  # each field alone would do, together they will not
+        logger.error("Shard %s, video %s: rejected %s fields: %s", self.shard, video, len(culprits), error)
+        bad_likes, bad_views = set(culprits.likes), set(culprits.views)
+        rest = Changes(
+            (like for like in changes.likes if like not in bad_likes),
+            (view for view in changes.views if view not in bad_views),
+        )
+        rejection = _rejection(video, _fields(video, culprits), live_stays=len(rest) > 0)
+        return self._confirm(number, [rejection]) and (not len(rest) or self._move(number, {video: rest}))
+
+    def _culprits(self, number: int, video: int, changes: Changes) -> Changes:
+        try:
+            ledger.apply(shard=self.shard, number=number, changes={video: changes}, commit=False)
+        except Exception as error:
+            if not ledger.is_data_fault(error):
+                raise
+        else:
+            return Changes()
+        if len(changes) == 1:
+            return changes
+        flat: list[LikeChange | ViewChange] = [*changes.likes, *changes.views]
+        half = len(flat) // 2
+        found = [self._culprits(number, video, _regroup(part)) for part in (flat[:half], flat[half:])]
+        return Changes(found[0].likes + found[1].likes, found[0].views + found[1].views)
+
+    def _confirm(self, number: int, confirmations: Sequence[Confirmation]) -> bool:
+        if not counters.confirm(shard=self.shard, number=number, confirmations=confirmations):
+            return False
+        for confirmation in confirmations:
+            for outcome in ("applied", "repeated", "dropped", "rejected"):
+                count = len(getattr(confirmation, outcome))
+                setattr(self.report, outcome, getattr(self.report, outcome) + count)
+                self.report.fields += count
+        return True
+
+    def _settle(self, last: int) -> None:
+        """Set the live counts of videos whose rows changed outside a batch."""
+        for video in ledger.stale_videos(self.shard, conf.SHARDS):
+            self.pause_point()
+
+            def set_live(row: ledger.Row | None, wishes: Sequence[ledger.Wished], video: int = video) -> bool:
+                base = None if row is None else counters.Base(*row)
+                return counters.resync(
+                    video=video, last=last, base=base, wishes=[counters.Wished(*wish) for wish in wishes]
+                )
+
+            if not ledger.settle(video, set_live):
+                return  # a batch was claimed since: its flusher settles
+            self.report.settled += 1
+
+
+def _sort_in(part: Iterable[tuple[bytes, bytes]], changes: dict[int, Changes], malformed: list[bytes]) -> None:
+    """Put fields as Redis has them under their videos; a field that comes twice counts once."""
+    for name, value in part:
+        kind, *numbers = name.split(b":")
+        parsed = _parse(kind, numbers, value)
+        if parsed is None:
+            malformed.append(name)
+            continue
+        video, change = parsed
+        changes.setdefault(video, Changes()).add(change)
+
+
+def _parse(kind: bytes, numbers: list[bytes], value: bytes) -> tuple[int, LikeChange | ViewChange] | None:
+    first, second = map(_number, numbers) if len(numbers) == 2 else (None, None)
+    if first is None or second is None or not 1 <= first <= MAX_ID:
+        return None
+    if kind == b"l":
+        wish = counters.parse_wish(value)
+        if wish is not None and 1 <= second <= MAX_ID and wish[1] <= MAX_MS:
+            return first, LikeChange(second, *wish)
+    elif kind == b"v":
+        views = _number(value)
+        if views is not None and 1 <= views <= MAX_VIEWS and second <= MAX_HOUR:
+            return first, ViewChange(second, views)
+    return None
+
+
+def _number(text: bytes) -> int | None:
+    """A whole number as this service writes it; another writing of it would be another field."""
+    return int(text) if text.isdigit() and len(text) <= 19 and (text[:1] != b"0" or text == b"0") else None
+
+
+def _chunks(changes: dict[int, Changes]) -> Iterator[dict[int, Changes]]:
+    """Videos in the order of their ids, about so many fields at a time; a video's fields stay together."""
+    chunk: dict[int, Changes] = {}
+    size = 0
+    for video in sorted(changes):
+        if chunk and size + len(changes[video]) > conf.FLUSH_CHUNK_FIELDS:
+            yield chunk
+            chunk, size = {}, 0
+        chunk[video] = changes[video]
+        size += len(changes[video])
+    if chunk:
+        yield chunk
+
+
+def _regroup(part: Iterable[LikeChange | ViewChange]) -> Changes:
+    changes = Changes()
+    for change in part:
+        changes.add(change)
+    return changes
+
+
+def _fields(video: int, changes: Changes) -> list[bytes]:
+    return [b"l:%d:%d" % (video, like.user) for like in changes.likes] + [
+        b"v:%d:%d" % (video, view.hour) for view in changes.views
+    ]
+
+
+def _confirmation(video: int, changes: Changes, outcome: ledger.Outcome) -> Confirmation:
+    confirmation = Confirmation(video, outcome.counts)
+    if outcome.counts is None:
+        confirmation.dropped = _fields(video, changes)
+    elif outcome.repeated:
+        confirmation.repeated = _fields(video, changes)
+    elif outcome.dropped:
+        gone = Changes([like for like in changes.likes if like.user in outcome.dropped])
+        kept = Changes([like for like in changes.likes if like.user not in outcome.dropped], changes.views)
+        confirmation.dropped, confirmation.applied = _fields(video, gone), _fields(video, kept)
+    else:
+        confirmation.applied = _fields(video, changes)
+    return confirmation
+
+
+def _rejections(malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> list[Confirmation]:
+    """What to do with fields that cannot be read: each is set aside."""
+    by_video: dict[int | None, list[bytes]] = {}
+    for name in malformed:
+        logger.error("Rejected the pending field %r: it is malformed", name[:100])
+        numbers = name.split(b":")
+        video = _number(numbers[1]) if len(numbers) > 1 else None
+        by_video.setdefault(video if video is not None and 1 <= video <= MAX_ID else None, []).append(name)
+    return [_rejection(video, names, live_stays=video is None or video in changes) for video, names in by_video.items()]
+
+
+def _rejection(video: int | None, names: list[bytes], *, live_stays: bool) -> Confirmation:
+    """Set fields aside, and the live count to the row's, unless other fields of the video are still to come."""
+    if video is None or live_stays:
+        return Confirmation(None, rejected=names)
+    return Confirmation(video, ledger.counts_of(video), rejected=names)
 
 
 def reconcile(
@@ -80,10 +386,65 @@ def reconcile(
     repair: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReconcileReport:
-    """Recount like rows against `like_count` under the lock of each video's row, all videos by default."""
-    raise NotImplementedError
+    """Recount like rows against `like_count` under the lock of each video's row, all videos by default.
+
+    For what happens outside the service: SQL by hand, a restored backup. After a repair the next flush sets the live
+    counts.
+    """
+    report = ReconcileReport()
+    total = (
+        len(chosen) if (chosen := None if videos is None else sorted(set(videos))) is not None else ledger.video_total()
+    )
+    done = 0
+    for part in _video_parts(chosen):
+        for difference in ledger.recount(part, repair=repair):
+            report.differences.append(
+                {
+                    "video": difference.video,
+                    "column": "like_count",
+                    "stored": difference.stored,
+                    "counted": difference.counted,
+                    "repaired": repair,
+                }
+            )
+            report.repaired += repair
+        report.videos += len(part)
+        done += len(part)
+        if progress is not None:
+            progress(min(done, total), total)
+    return report
+
+
+def _video_parts(chosen: list[int] | None) -> Iterator[list[int]]:
+    if chosen is not None:
+        for i in range(0, len(chosen), RECONCILE_VIDEOS):
+            yield chosen[i : i + RECONCILE_VIDEOS]
+        return
+    after = 0
+    while part := ledger.video_ids(after, RECONCILE_VIDEOS):
+        yield part
+        after = part[-1]
 
 
 def flush_status() -> FlushStatus:
-    """Where the flush stands. Raises CountersUnavailable and django.db.Error as they come."""
-    raise NotImplementedError
+    """Where the flush stands. Raises CountersUnavailable and django.db errors as they come."""
+    depths = counters.depths()
+    facts = ledger.batch_facts()
+    now = counters.now_ms()
+    finished = [] if facts.last_finished is None else [int(facts.last_finished.timestamp() * 1000)]
+    beat = counters.last_beat()
+    if beat is not None:
+        finished.append(beat)
+    last_finished = (now - max(finished)) / 1000 if finished else None
+    pending = sum(depth.pending for depth in depths)
+    claimed = sum(depth.claimed for depth in depths)
+    waited = (now - counters.watched_since(now)) / 1000 if last_finished is None else last_finished
+    return FlushStatus(
+        last_finished_seconds=last_finished,
+        pending_fields=pending,
+        claimed_fields=claimed,
+        rejected_fields=sum(depth.rejected for depth in depths),
+        stale_notes=facts.stale_notes,
+        rewound_batches=facts.rewound,
+        late=bool(pending or claimed) and waited > 3 * conf.FLUSH_INTERVAL_SECONDS,
+    )

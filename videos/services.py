@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.db import InterfaceError, OperationalError, transaction
+
+from videos import counters, ledger
+from videos.conf import conf
+from videos.ledger import Changes, LikeChange, ViewChange
+
+logger = logging.getLogger(__name__)
+
+HOUR_MS = 3_600_000
+TRIES = 5  # of a script that lacked something, which is read and given to it in between
 
 
 class VideoNotFound(Exception):
     """No such video."""
+
+
+class UserNotFound(Exception):
+    """No such user; a token may outlive its user."""
 
 
 class Unavailable(Exception):
@@ -84,35 +102,243 @@ class RecentLike:
 
 
 def set_like(*, video: int, user: int, liked: bool) -> Like:
-    """Make `user` like `video`, or not; repeats change nothing. Raises VideoNotFound, Unavailable."""
-    raise NotImplementedError
+    """Make `user` like `video`, or not; repeats change nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
+    at_ms = counters.now_ms()
+    try:
+        for _ in range(TRIES):
+            done = counters.like(video=video, user=user, liked=liked, at_ms=at_ms)
+            if isinstance(done, counters.Liked):
+                return Like(video, liked, done.likes)
+            row, state = _read_row(video, user)
+            counters.prime(
+                bases={video: counters.Base(*row)} if done.base else {},
+                user=user,
+                states={video: state} if done.state else {},
+            )
+    except counters.CountersUnavailable:
+        # A wish is a state, so it is safe to write it though Redis may have taken it too.
+        outcome = _write_direct(video, Changes([LikeChange(user, liked, at_ms)]))
+        return Like(video, liked, outcome[0], stored=True)
+    raise Unavailable
 
 
 def get_like(*, video: int, user: int | None) -> Like:
     """Whether `user` likes `video`, own last write included. Raises VideoNotFound, Unavailable."""
-    raise NotImplementedError
+    counts = read_counts(videos=[video], user=user)
+    count = counts.by_video.get(video)
+    if count is None:
+        raise VideoNotFound
+    return Like(video, count.liked, count.likes, counts.stored)
 
 
 def record_view(*, event: ViewEvent) -> View:
     """Count one view, or say why not. Raises VideoNotFound, Unavailable."""
-    raise NotImplementedError
+    taken = [_event(event)]
+    try:
+        for _ in range(TRIES):
+            ((reason, views),) = counters.view(taken)
+            if reason:
+                return View(event.video, reason == "new", reason, views)
+            row, _ = _read_row(event.video)
+            counters.prime(bases={event.video: counters.Base(*row)})
+    except counters.CountersUnavailable as error:
+        if error.uncertain:
+            raise Unavailable from error  # it may be counted: the client's repeat will tell, as `seen`
+        row, _ = _read_row(event.video)
+        reason = _judge_direct(event, row)
+        if reason != "new":
+            return View(event.video, False, reason, row.views, stored=True)
+        counts = _write_direct(event.video, Changes(views=[ViewChange(taken[0].hour, 1)]))
+        return View(event.video, True, reason, counts[1], stored=True)
+    raise Unavailable
 
 
 def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
-    """Count a batch of views in one round trip. Raises Unavailable: sent again, what had counted is `seen`."""
-    raise NotImplementedError
+    """Count a batch of views, in one round trip where all is warm.
+
+    Raises Unavailable: sent again, what had counted is `seen`.
+    """
+    reasons: Counter[str] = Counter()
+    left = [_event(event) for event in events]
+    try:
+        for _ in range(TRIES):
+            results = counters.view(left)
+            reasons.update(reason for reason, _ in results if reason)
+            left = [event for event, (reason, _) in zip(left, results, strict=True) if not reason]
+            if not left:
+                break
+            with _database():
+                rows = ledger.read_rows({event.video for event in left})
+            reasons["absent"] += sum(event.video not in rows for event in left)
+            left = [event for event in left if event.video in rows]
+            if not left:
+                break
+            counters.prime(bases={video: counters.Base(*row) for video, row in rows.items()})
+        else:
+            raise Unavailable
+    except counters.CountersUnavailable as error:
+        # Those of the first round trips may be counted: sent again they are `seen`, those written to the rows were not.
+        if error.uncertain or len(left) < len(events):
+            raise Unavailable from error
+        return _record_views_direct(events)
+    counted = reasons.pop("new", 0)
+    return ViewSums(counted, {reason: number for reason, number in sorted(reasons.items()) if number})
 
 
 def read_counts(*, videos: Iterable[int], user: int | None) -> Counts:
-    """The numbers of these videos now. Raises Unavailable when both Redis and the database are away."""
-    raise NotImplementedError
+    """The numbers of these videos now. Raises Unavailable when what is needed is away."""
+    chosen = list(dict.fromkeys(videos))
+    found, stored = _read_live(chosen, user)
+    with _database():
+        absent = [video for video in chosen if video not in found or found[video].likes is None]
+        rows = {video: (row.likes, row.views) for video, row in ledger.read_rows(absent).items()} if absent else {}
+    return _counts([video for video in chosen if video in rows or video not in absent], rows, found, user, stored)
 
 
 def overlay_counts(*, stored: Mapping[int, tuple[int, int]], user: int | None) -> Counts:
     """The numbers now of videos whose rows the caller has just read as `{id: (likes, views)}`: at most one query."""
-    raise NotImplementedError
+    found, from_rows = _read_live(list(stored), user)
+    return _counts(list(stored), stored, found, user, from_rows)
 
 
 def recent_likes(*, user: int) -> Sequence[RecentLike]:
     """The user's likes and unlikes of the last two flush intervals, newest first; empty when Redis is away."""
-    raise NotImplementedError
+    try:
+        hints = counters.recent(user)
+        found = counters.read(hints, user)
+    except counters.CountersUnavailable:
+        return []
+    recent = [
+        RecentLike(video, live.liked, live.wished_ms or hints[video])
+        for video, live in found.items()
+        if live.liked is not None
+    ]
+    return sorted(recent, key=lambda like: (like.at_ms, like.video), reverse=True)
+
+
+def forget_user(*, user: int) -> None:
+    """Take the likes of a user who is being deleted out of all counts. Call it inside the deleting transaction."""
+    ledger.forget_user(user, at_ms=counters.now_ms())
+
+
+def forget_video(*, video: int) -> None:
+    """Remove what Redis shows of a video that is being deleted. Call it inside the deleting transaction."""
+    ledger.forget_video(video)
+    transaction.on_commit(lambda: _soon(lambda: counters.forget(video)))
+
+
+def refresh_video(*, video: int) -> None:
+    """Take an edited owner or duration into the rules of views. Call it inside the editing transaction."""
+    ledger.note_stale(video)
+
+    def refresh() -> None:
+        read = ledger.read_row(video)
+        if read is not None:
+            counters.refresh(video=video, owner=read[0].owner, duration=read[0].duration)
+
+    transaction.on_commit(lambda: _soon(refresh))
+
+
+def _soon(act: Callable[[], None]) -> None:
+    """Do at once what the flush does anyway when it settles the note; so an outage is no failure."""
+    try:
+        act()
+    except (counters.CountersUnavailable, InterfaceError, OperationalError) as error:
+        logger.warning("Left to the next flush: %s", error)
+
+
+@contextlib.contextmanager
+def _database() -> Iterator[None]:
+    """The database's outages, in this room's words."""
+    try:
+        yield
+    except (InterfaceError, OperationalError) as error:
+        raise Unavailable from error
+
+
+def _read_row(video: int, user: int | None = None) -> tuple[ledger.Row, bool]:
+    with _database():
+        found = ledger.read_row(video, user)
+    if found is None:
+        raise VideoNotFound
+    return found
+
+
+def _write_direct(video: int, changes: Changes) -> tuple[int, int]:
+    with _database():
+        outcome = ledger.write_direct({video: changes})[video]
+    if outcome.counts is None:
+        raise VideoNotFound
+    if outcome.dropped:
+        raise UserNotFound
+    return outcome.counts
+
+
+def _event(event: ViewEvent) -> counters.Event:
+    at_ms = counters.now_ms() if event.at_ms is None else event.at_ms
+    hour = at_ms // HOUR_MS
+    return counters.Event(event.video, event.viewer, hour, event.user, event.watched, event.bot, event.address)
+
+
+def _judge_direct(event: ViewEvent, row: ledger.Row) -> str:
+    """The rules of views but those that need Redis: seen, and the limit per address."""
+    if event.bot:
+        return "bot"
+    if event.user is not None and event.user == row.owner:
+        return "owner"
+    enough = conf.VIEW_MIN_WATCHED_SECONDS
+    if row.duration:
+        enough = min(enough, row.duration / 2)
+    return "short" if event.watched is not None and event.watched < enough else "new"
+
+
+def _record_views_direct(events: Sequence[ViewEvent]) -> ViewSums:
+    with _database():
+        rows = ledger.read_rows({event.video for event in events})
+        reasons: Counter[str] = Counter()
+        views: Counter[tuple[int, int]] = Counter()
+        for event in events:
+            row = rows.get(event.video)
+            reason = "absent" if row is None else _judge_direct(event, row)
+            reasons[reason] += 1
+            if reason == "new":
+                views[event.video, _event(event).hour] += 1
+        changes: dict[int, Changes] = {}
+        for (video, hour), number in views.items():
+            changes.setdefault(video, Changes()).add(ViewChange(hour, number))
+        if changes:
+            ledger.write_direct(changes)
+    counted = reasons.pop("new", 0)
+    return ViewSums(counted, dict(sorted(reasons.items())), stored=True)
+
+
+def _read_live(videos: Sequence[int], user: int | None) -> tuple[dict[int, counters.Live], bool]:
+    try:
+        return counters.read(videos, user), False
+    except counters.CountersUnavailable:
+        return {}, True
+
+
+def _counts(
+    videos: Sequence[int],
+    rows: Mapping[int, tuple[int, int]],
+    found: Mapping[int, counters.Live],
+    user: int | None,
+    stored: bool,
+) -> Counts:
+    unknown = {video for video in videos if user is not None and (video not in found or found[video].liked is None)}
+    liked: set[int] = set()
+    if unknown and user is not None:
+        with _database():
+            liked = ledger.liked_among(unknown, user)
+    by_video = {}
+    for video in videos:
+        live = found.get(video)
+        likes, views = rows.get(video, (0, 0))
+        if live is not None and live.likes is not None and live.views is not None:
+            likes, views = live.likes, live.views
+        state = None if user is None else video in liked
+        if user is not None and video not in unknown and live is not None:
+            state = live.liked
+        by_video[video] = Count(likes, views, state)
+    return Counts(by_video, stored)

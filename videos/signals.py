@@ -1,9 +1,9 @@
-"""The watch over deletions and edits made through Django: each is handed to `services`, which keeps the counts right."""
+"""The watch over deletions and edits made through Django: each is handed to `services`, which keeps counts right."""
 
 from typing import Any
 
 from django.conf import settings
-from django.db.models.signals import post_delete, post_save, pre_delete
+from django.db.models.signals import post_save, pre_delete
 from django.dispatch import receiver
 
 from videos import services
@@ -16,9 +16,12 @@ def forget_user(sender: type[Any], instance: Any, **kwargs: Any) -> None:
     services.forget_user(user=instance.pk)
 
 
-@receiver(post_delete, sender=Video)
+@receiver(pre_delete, sender=Video)
 def forget_video(sender: type[Video], instance: Video, **kwargs: Any) -> None:
-    """Drop what Redis holds of a video that is gone."""
+    """Drop what Redis holds of a video.
+
+    Before the deletion, so that its row is locked before its likes, as elsewhere.
+    """
     services.forget_video(video=instance.pk)
 
 

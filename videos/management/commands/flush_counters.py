@@ -1,0 +1,105 @@
+"""Move what gathered in Redis into the database."""
+
+import json
+import signal
+import threading
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from videos.conf import conf
+from videos.flush import FlushReport, run_flush
+from videos.management.progress import Progress
+
+
+def shard_numbers(text: str) -> list[int]:
+    """The shards in a text such as `0-7,12`."""
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ArgumentTypeError(f"{part!r} is no shard; write them as 0-7,12")
+        chosen.update(range(int(first), int(last or first) + 1))
+    if not chosen or max(chosen) >= conf.SHARDS:
+        raise ArgumentTypeError(f"shards go from 0 to {conf.SHARDS - 1}")
+    return sorted(chosen)
+
+
+def positive_seconds(text: str) -> float:
+    """A number of seconds above zero."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+class Command(BaseCommand):
+    """`manage.py flush_counters`: once, or every so many seconds until SIGTERM."""
+
+    help = __doc__
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """How often, how long, which shards, and how it reports."""
+        parser.add_argument(
+            "--every", type=positive_seconds, metavar="SECONDS", help="run again and again until SIGTERM"
+        )
+        parser.add_argument("--max-seconds", type=positive_seconds, help="stop between chunks after this time")
+        parser.add_argument("--shards", type=shard_numbers, help="such as 0-7,12; all by default")
+        parser.add_argument("--json", action="store_true", help="one JSON object a run")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run, report, and fail when a shard failed."""
+        stop = threading.Event()
+        handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while True:
+                report = self._run(stop, options)
+                if options["every"] is None or stop.wait(max(0.0, options["every"] - report.seconds)):
+                    break
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if report.failed:
+            raise CommandError(
+                f"{len(report.failures)} of the shards failed; what they claimed stays for the next run."
+            )
+
+    def _run(self, stop: threading.Event, options: dict[str, Any]) -> FlushReport:
+        bar = Progress("flush", shown=options["verbosity"] > 0)
+        report = run_flush(
+            shards=options["shards"],
+            max_seconds=options["max_seconds"],
+            progress=lambda done, total, so_far: bar.update(done, total, f"shards, {so_far.fields} fields"),
+            should_stop=stop.is_set,
+        )
+        bar.close()
+        if options["json"]:
+            self.stdout.write(json.dumps(report.as_dict()))
+        elif options["verbosity"] > 1 or (options["verbosity"] and (report.fields or not options["every"])):
+            self.stdout.write(describe(report))
+        for shard, reason in report.failures.items():
+            self.stderr.write(self.style.ERROR(f"Shard {shard} failed: {reason}"))
+        return report
+
+
+def describe(report: FlushReport) -> str:
+    """A run in a line."""
+    parts = [
+        f"{report.likes_added} likes added, {report.likes_removed} removed, {report.views} views",
+        f"{report.videos} videos in {report.batches} batches",
+        f"{report.fields} fields in {report.seconds:.2f} s",
+    ]
+    parts += [
+        f"{getattr(report, name)} {name}" for name in ("repeated", "dropped", "rejected") if getattr(report, name)
+    ]
+    if report.settled:
+        parts.append(f"{report.settled} live counts set anew")
+    if report.rewound:
+        parts.append(f"{report.rewound} batches REWOUND: Redis had forgotten batches, views may be off")
+    if not report.complete:
+        parts.append("stopped early, the next run goes on")
+    return "; ".join(parts)

@@ -1,0 +1,44 @@
+"""Recount like rows against the stored counts, and report each difference; with --repair, set the counts."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from videos.flush import reconcile
+from videos.management.progress import Progress
+
+
+class Command(BaseCommand):
+    """`manage.py reconcile_counters`.
+
+    For SQL by hand and restored backups; after the service's own work it finds nothing.
+    """
+
+    help = __doc__
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Which videos, and whether to repair."""
+        parser.add_argument("videos", nargs="*", type=int, help="ids; all by default")
+        parser.add_argument("--repair", action="store_true", help="set the counts; without it nothing is written")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Recount and report."""
+        bar = Progress("reconcile", shown=options["verbosity"] > 0)
+        report = reconcile(
+            videos=options["videos"] or None,
+            repair=options["repair"],
+            progress=lambda done, total: bar.update(done, total, "videos"),
+        )
+        bar.close()
+        for found in report.differences:
+            self.stdout.write(
+                f"video {found['video']}: {found['column']} is {found['stored']}, its rows are {found['counted']}"
+                + (" (repaired)" if found["repaired"] else "")
+            )
+        if options["verbosity"]:
+            hint = "" if options["repair"] or not report.differences else "; --repair sets them"
+            self.stdout.write(
+                f"{report.videos} videos recounted, {len(report.differences)} differences, "
+                f"{report.repaired} repaired{hint}"
+            )
