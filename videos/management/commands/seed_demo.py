@@ -1,0 +1,75 @@
+"""Make the demo accounts and videos of the embedded start."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from django.utils import timezone
+
+from videos.management.progress import Progress
+from videos.models import Video
+
+USERS = 100
+VIDEOS = 200
+PASSWORD = "demo"  # noqa: S105  of accounts that exist in the embedded start only
+STAFF = "admin"
+TITLES = (
+    "Harbour at dawn", "Bread in a cast-iron pot", "Why bridges hum", "Learning to whistle", "A week without maps",
+    "The clockmaker's bench", "Rain over the old town", "Chess for two evenings", "Inside a lighthouse",
+    "Folding paper",
+)  # fmt: skip
+SUBTITLES = ("the beginning", "what went wrong", "step by step", "in ten minutes", "the long version")
+BATCH = 50
+
+
+class Command(BaseCommand):
+    """`manage.py seed_demo`: on a database without accounts only; repeated, it changes nothing."""
+
+    help = __doc__
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Refuse where the accounts would be a hole: their passwords are in the README."""
+        if not settings.EMBEDDED:
+            raise CommandError("Demo accounts have known passwords: they exist in script/server's embedded start only.")
+        if get_user_model().objects.exists():
+            return
+        bar = Progress("demo", shown=options["verbosity"] > 0)
+        with transaction.atomic():
+            seed_users(bar)
+            seed_videos(bar)
+        bar.close()
+        if options["verbosity"]:
+            self.stdout.write(f"Made {USERS} demo accounts, {STAFF}, and {VIDEOS} demo videos.")
+
+
+def seed_users(bar: Progress) -> None:
+    """demo1 … demo100 and the staff account. One hash serves all demo accounts: each costs a third of a second."""
+    user_model = get_user_model()
+    hashed = make_password(PASSWORD)
+    staff = user_model(username=STAFF, password=make_password(STAFF), is_staff=True, is_superuser=True)
+    demo = [user_model(username=f"demo{number}", password=hashed) for number in range(1, USERS + 1)]
+    user_model.objects.bulk_create([staff, *demo])
+    bar.update(USERS, USERS + VIDEOS, "accounts")
+
+
+def seed_videos(bar: Progress) -> None:
+    """Videos of demo2 and later: the views of demo1, whose token script/server prints, are nobody's own."""
+    owners = list(get_user_model().objects.filter(username__startswith="demo").exclude(username="demo1").order_by("pk"))
+    now = timezone.now()
+    for first in range(0, VIDEOS, BATCH):
+        Video.objects.bulk_create(
+            Video(
+                title=f"{TITLES[number % len(TITLES)]}: {SUBTITLES[number // len(TITLES) % len(SUBTITLES)]} "
+                f"({number + 1})",
+                url=f"https://videos.example/{number + 1}.mp4",
+                duration=30 + 37 * number % 1500,
+                owner=owners[number % len(owners)],
+                created_at=now - timedelta(hours=VIDEOS - number),
+            )
+            for number in range(first, first + BATCH)
+        )
+        bar.update(USERS + first + BATCH, USERS + VIDEOS, "videos")
