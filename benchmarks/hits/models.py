@@ -1,0 +1,14 @@
+"""A video with django-hitcount's mixin."""
+
+from django.contrib.contenttypes.fields import GenericRelation
+from django.db import models
+from hitcount.models import HitCount, HitCountMixin
+
+
+class Video(models.Model, HitCountMixin):
+    """A video whose views are hits."""
+
+    title = models.CharField(max_length=200)
+    hit_count_generic = GenericRelation(
+        HitCount, object_id_field="object_pk", related_query_name="hit_count_generic_relation"
+    )
