@@ -67,6 +67,21 @@ class FlushReport:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedBatch:
+    """A batch of which every field is accounted for; `seconds` since its claim, by whichever run that was."""
+
+    shard: int
+    number: int
+    fields: int
+    applied: int
+    repeated: int
+    dropped: int
+    rejected: int
+    rewound: bool
+    seconds: float
+
+
 @dataclass(slots=True)
 class ReconcileReport:
     """What a recount found: a row a difference `{video, column, stored, counted, repaired}`."""
@@ -95,8 +110,11 @@ def run_flush(
     max_seconds: float | None = None,
     progress: Callable[[int, int, FlushReport], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    on_batch: Callable[[ClosedBatch], None] | None = None,
 ) -> FlushReport:
     """Flush the given shards (all by default) once. `progress(done, total, report)` is called after each chunk.
+
+    `on_batch(batch)` is called after each batch that this run closed.
 
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
     over or `should_stop()` is true.
@@ -113,7 +131,8 @@ def run_flush(
         try:
             pause_point()
             with ledger.flush_session():
-                _ShardFlush(shard, report, partial(_tell, progress, done, len(chosen), report), pause_point).run()
+                tell = partial(_tell, progress, done, len(chosen), report)
+                _ShardFlush(shard, report, tell, pause_point, on_batch).run()
         except _Stopped:
             report.complete = False
             break
@@ -148,12 +167,18 @@ class _ShardFlush:
     """One run over one shard."""
 
     def __init__(
-        self, shard: int, report: FlushReport, tell: Callable[[], None], pause_point: Callable[[], None]
+        self,
+        shard: int,
+        report: FlushReport,
+        tell: Callable[[], None],
+        pause_point: Callable[[], None],
+        on_batch: Callable[[ClosedBatch], None] | None,
     ) -> None:
         self.shard = shard
         self.report = report
         self.tell = tell
         self.pause_point = pause_point
+        self.on_batch = on_batch
 
     def run(self) -> None:
         while True:
@@ -202,10 +227,17 @@ class _ShardFlush:
             if sums is not None:
                 ledger.finish_batch(shard=self.shard, number=claim.number, **sums._asdict())
                 counters.close(shard=self.shard, number=claim.number, end=True)
-                self.report.batches += 1
-                self.report.rewound += claim.rewound
+                self._tell_closed(claim, sums)
                 return True
         return False
+
+    def _tell_closed(self, claim: counters.Claim, sums: counters.Sums) -> None:
+        self.report.batches += 1
+        self.report.rewound += claim.rewound
+        if self.on_batch is not None:
+            seconds = round((counters.now_ms() - claim.claimed_ms) / 1000, 3)
+            counted = sums._asdict() | {"rewound": claim.rewound, "seconds": seconds}
+            self.on_batch(ClosedBatch(shard=self.shard, number=claim.number, fields=sum(sums), **counted))
 
     def _move(self, number: int, chunk: dict[int, Changes]) -> bool:
         """Apply a chunk and confirm it; one that the database will not take is split until the culprit stands alone."""
