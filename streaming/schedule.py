@@ -1,0 +1,215 @@
+"""The clock door: functions that AWS Lambda calls with a scheduled event, through Zappa.
+
+Zappa calls a function that raised TypeError again with fewer arguments, so each takes exactly `(event, context)` and
+lets no TypeError out. What it logs is one JSON object a line, for CloudWatch: a line a batch, and a line a run that
+carries its metrics in the Embedded Metric Format.
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "streaming.settings")
+if not django.apps.apps.ready:
+    django.setup()
+
+from django import db
+
+from videos import flush as flushing
+from videos import ledger
+from videos.conf import conf
+from videos.counters import CountersUnavailable
+
+NAMESPACE = "Streaming/Flush"
+# What must still fit in when the time is over: the chunk in hand, which may wait for row locks, and the report.
+MARGIN_SECONDS = 15.0
+RECONCILE_VIDEOS = 5000  # between two looks at the clock
+SHOWN_DIFFERENCES = 100  # an answer of Lambda holds 6 MB
+UNITS = {
+    "Lag": "Seconds",
+    "Moved": "Count",
+    "Dropped": "Count",
+    "Rejected": "Count",
+    "Rewound": "Count",
+    "Failures": "Count",
+    "Incomplete": "Count",
+    "Waiting": "Count",
+    "Duration": "Seconds",
+}
+
+
+class Context(Protocol):
+    """What of Lambda's context is used here."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda kills the process."""
+
+
+class FlushFailed(Exception):
+    """A shard failed. What it had claimed stays, and the next run goes on with it."""
+
+
+def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Flush the shards of `event["kwargs"]["shards"]`, all by default, within Lambda's remaining time less a margin.
+
+    Returns the sums of the run. Raises FlushFailed when a shard failed, so that Lambda counts an error and repeats the
+    event, and ValueError for arguments that make no sense.
+    """
+    with _no_type_error():
+        shards = _shards(_arguments(event, {"shards"}))
+        log = _Log(context)
+        db.close_old_connections()  # Lambda may have frozen this process for minutes
+        lag = _lag_seconds()
+        report = flushing.run_flush(
+            shards=_in_turn(shards),
+            max_seconds=_budget_seconds(context),
+            on_batch=lambda batch: log.line("batch", **asdict(batch)),
+        )
+        sums = report.as_dict() | {"failures": {str(shard): why for shard, why in report.failures.items()}}
+        metrics = {
+            "Lag": lag,
+            "Moved": report.applied,
+            "Dropped": report.dropped,
+            "Rejected": report.rejected,
+            "Rewound": report.rewound,
+            "Failures": len(report.failures),
+            "Incomplete": int(not report.complete),
+            "Waiting": _waiting_fields(),
+            "Duration": report.seconds,
+        }
+        log.metrics("flush", metrics, shards=shards, **sums)
+        if report.failed:
+            raise FlushFailed(json.dumps(sums["failures"]))
+        return sums
+
+
+def reconcile(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Recount like rows against `like_count`; repair with `event["kwargs"]["repair"]`, else only tell.
+
+    Out of time it stops and returns the last video seen as `after`; an event with that in its kwargs goes on there.
+    Raises ValueError for arguments that make no sense.
+    """
+    with _no_type_error():
+        arguments = _arguments(event, {"repair", "after"})
+        repair, after = arguments.get("repair", False), arguments.get("after", 0)
+        if not isinstance(repair, bool) or isinstance(after, bool) or not isinstance(after, int) or after < 0:
+            raise ValueError(f'"repair" is true or false and "after" a video\'s id, not {repair!r} and {after!r}.')
+        log = _Log(context)
+        db.close_old_connections()
+        limit = time.monotonic() + _budget_seconds(context)
+        total = flushing.ReconcileReport()
+        while part := ledger.video_ids(after, RECONCILE_VIDEOS):
+            report = flushing.reconcile(videos=part, repair=repair)
+            total.videos += report.videos
+            total.repaired += report.repaired
+            total.differences += report.differences
+            after = part[-1]
+            if time.monotonic() > limit:
+                break
+        outcome = {
+            "videos": total.videos,
+            "different": len(total.differences),
+            "repaired": total.repaired,
+            "differences": total.differences[:SHOWN_DIFFERENCES],
+            "complete": not part,
+            "after": after,
+        }
+        log.line("reconcile", **outcome)
+        return outcome
+
+
+@contextlib.contextmanager
+def _no_type_error() -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        raise RuntimeError(f"A fault in the flush, not in how it was called: {error}") from error
+
+
+def _arguments(event: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
+    arguments = event.get("kwargs") or {}
+    if not isinstance(arguments, Mapping) or not known.issuperset(arguments):
+        raise ValueError(f'"kwargs" of the event may hold {", ".join(sorted(known))}, not {arguments!r}.')
+    return arguments
+
+
+def _shards(arguments: Mapping[str, Any]) -> list[int]:
+    shards = arguments.get("shards")
+    if shards is None:
+        return list(range(conf.SHARDS))
+    if not isinstance(shards, list) or not shards or not all(_is_shard(shard) for shard in shards):
+        raise ValueError(f'"shards" must list numbers from 0 to {conf.SHARDS - 1}, not {shards!r}.')
+    return sorted(set(shards))
+
+
+def _is_shard(shard: object) -> bool:
+    return isinstance(shard, int) and not isinstance(shard, bool) and 0 <= shard < conf.SHARDS
+
+
+def _in_turn(shards: list[int]) -> list[int]:
+    """The shards, beginning with another one each minute: a run that is too short for all must not starve the same."""
+    first = int(time.time() // 60) % len(shards)
+    return shards[first:] + shards[:first]
+
+
+def _budget_seconds(context: Context) -> float:
+    remaining = context.get_remaining_time_in_millis() / 1000
+    return max(remaining - MARGIN_SECONDS, remaining / 2)
+
+
+def _lag_seconds() -> float | None:
+    """How far the rows are behind Redis when the run begins, in seconds; None where nobody can tell."""
+    try:
+        status = flushing.flush_status()
+    except (CountersUnavailable, db.Error):
+        return None  # the run will say why
+    if not status.pending_fields and not status.claimed_fields:
+        return 0.0
+    return status.last_finished_seconds
+
+
+def _waiting_fields() -> int | None:
+    try:
+        status = flushing.flush_status()
+    except (CountersUnavailable, db.Error):
+        return None
+    return status.pending_fields + status.claimed_fields
+
+
+class _Log:
+    """Lines of one invocation, on the standard output, which Lambda brings to CloudWatch."""
+
+    def __init__(self, context: Context) -> None:
+        self.always = {
+            "Function": os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
+            "request": context.aws_request_id,
+        }
+
+    def line(self, event: str, **facts: Any) -> None:
+        """Write one line."""
+        sys.stdout.write(json.dumps({"event": event, **self.always, **facts}) + "\n")
+        sys.stdout.flush()
+
+    def metrics(self, event: str, metrics: Mapping[str, float | None], **facts: Any) -> None:
+        """Write one line from which CloudWatch takes the metrics that are known."""
+        known = {name: value for name, value in metrics.items() if value is not None}
+        directive = {
+            "Namespace": NAMESPACE,
+            "Dimensions": [["Function"]],
+            "Metrics": [{"Name": name, "Unit": UNITS[name]} for name in known],
+        }
+        self.line(
+            event, _aws={"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}, **known, **facts
+        )
