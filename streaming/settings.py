@@ -93,7 +93,7 @@ TEMPLATES = [
 
 
 def _database(url: str) -> dict[str, Any]:
-    """Settings of one database from its URL, with timeouts, so that a database that is away costs seconds, not minutes."""
+    """Settings of one database from its URL, with timeouts: a database that is away costs seconds, not minutes."""
     database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
     options = database.setdefault("OPTIONS", {})
     if database["ENGINE"].endswith("mysql"):
@@ -152,11 +152,12 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a request's body; a batch of
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "videos.authentication.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "videos.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["videos.negotiation.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "videos.negotiation.PreparedNegotiation",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "videos.views.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",

@@ -7,3 +7,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("videos.urls")),
 ]
+handler400 = "videos.views.bad_request"
+handler404 = "videos.views.page_not_found"
+handler500 = "videos.views.server_error"

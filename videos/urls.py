@@ -1,5 +1,28 @@
 """The app's addresses."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import path
+from django.views.decorators.cache import cache_page
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from videos import health, views
+
+SCHEMA_SECONDS = 300  # the schema changes with the code only, and takes a while to make
+
+urlpatterns = [
+    path("api/videos/", views.VideosView.as_view(), name="videos"),
+    path("api/videos/counts/", views.CountsView.as_view(), name="counts"),
+    path("api/videos/<int:video>/", views.OneVideoView.as_view(), name="video"),
+    path("api/videos/<int:video>/like/", views.LikeView.as_view(), name="like"),
+    path("api/videos/<int:video>/likes/", views.LikersView.as_view(), name="likers"),
+    path("api/videos/<int:video>/view/", views.ViewView.as_view(), name="view"),
+    path("api/views/", views.ViewsView.as_view(), name="views"),
+    path("api/me/likes/", views.MyLikesView.as_view(), name="my-likes"),
+    path("api/token/", views.TokenView.as_view(), name="token"),
+    path("api/token/refresh/", views.RefreshView.as_view(), name="token-refresh"),
+    path("api/schema/", cache_page(SCHEMA_SECONDS)(SpectacularAPIView.as_view()), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("health/live", health.live, name="health-live"),
+    path("health/ready", health.ready, name="health-ready"),
+    path("metrics", health.metrics, name="metrics"),
+    path("", views.PageView.as_view(), name="page"),
+]

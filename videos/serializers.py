@@ -1,0 +1,319 @@
+"""What goes over the wire: the shapes of requests and answers, and the quick way through for the common ones."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final, NamedTuple
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
+
+from videos import services
+from videos.conf import conf
+from videos.models import Video
+from videos.tokens import MAX_ID, RefreshToken
+from videos.viewers import VIEWER_PATTERN
+
+MAX_EVENTS: Final = 1000
+MAX_DURATION_SECONDS: Final = 2**31 - 1
+CLOCK_SKEW_SECONDS: Final = 60  # how far in the future a trusted client's clock may be
+
+
+class VideoSerializer(serializers.ModelSerializer[Video]):
+    """A video. Counts come live from the context: `services.Counts` under "counts", read at once for all of a page."""
+
+    duration = serializers.IntegerField(
+        min_value=0, max_value=MAX_DURATION_SECONDS, default=0, help_text="Seconds; 0 where it is not known."
+    )
+    like_count = serializers.SerializerMethodField(help_text="Likes now.")
+    view_count = serializers.SerializerMethodField(help_text="Views now.")
+    liked = serializers.SerializerMethodField(help_text="Whether the caller likes it; null for an anonymous one.")
+
+    class Meta:
+        model = Video
+        fields: ClassVar = [
+            *("id", "title", "description", "url", "duration", "owner", "created_at"),
+            *("like_count", "view_count", "liked"),
+        ]
+        read_only_fields: ClassVar = ["owner", "created_at"]
+
+    def get_like_count(self, video: Video) -> int:
+        """Likes now; of a video that was deleted meanwhile, the row's."""
+        count = self._count(video)
+        return video.like_count if count is None else count.likes
+
+    def get_view_count(self, video: Video) -> int:
+        """Views now."""
+        count = self._count(video)
+        return video.view_count if count is None else count.views
+
+    @extend_schema_field({"type": "boolean", "nullable": True})
+    def get_liked(self, video: Video) -> bool | None:
+        """Whether the caller likes it."""
+        count = self._count(video)
+        return count.liked if count else None
+
+    def _count(self, video: Video) -> services.Count | None:
+        counts: services.Counts = self.context["counts"]
+        return counts.by_video.get(video.pk)
+
+    def update(self, instance: Video, validated_data: dict[str, Any]) -> Video:
+        """Write what was sent only, so that two editors of two fields both win."""
+        for name, value in validated_data.items():
+            setattr(instance, name, value)
+        instance.save(update_fields=list(validated_data))
+        return instance
+
+
+class CountSerializer(serializers.Serializer[Any]):
+    """The numbers of a video now."""
+
+    id = serializers.IntegerField()
+    like_count = serializers.IntegerField()
+    view_count = serializers.IntegerField()
+    liked = serializers.BooleanField(allow_null=True, help_text="null for an anonymous caller.")
+
+
+class LikeSerializer(serializers.Serializer[Any]):
+    """Whether the caller likes a video, and how many do."""
+
+    id = serializers.IntegerField()
+    liked = serializers.BooleanField(allow_null=True, help_text="null for an anonymous caller.")
+    like_count = serializers.IntegerField()
+
+
+class LikerSerializer(serializers.Serializer[Any]):
+    """Who likes a video, since when."""
+
+    user = serializers.IntegerField()
+    username = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class LikedVideoSerializer(serializers.Serializer[Any]):
+    """A video that the caller likes, since when."""
+
+    created_at = serializers.DateTimeField()
+    video = VideoSerializer()
+
+
+class SecondsField(serializers.FloatField):
+    """Seconds, 0 or more. JSON can write numbers that no float can hold, and Python takes True for one."""
+
+    default_error_messages: ClassVar = {"seconds": "Must be a finite number, 0 or more."}
+
+    def to_internal_value(self, data: Any) -> float:
+        """Raises ValidationError."""
+        try:
+            seconds = super().to_internal_value(data)
+        except OverflowError:
+            seconds = math.inf
+        if isinstance(data, bool) or not 0 <= seconds < math.inf:
+            self.fail("seconds")
+        return seconds
+
+
+class ViewSerializer(serializers.Serializer[Any]):
+    """A view, as a player reports it."""
+
+    viewer = serializers.RegexField(
+        VIEWER_PATTERN.pattern.join(("^", r"\Z")),
+        required=False,
+        allow_null=True,
+        help_text="A random id that the client keeps, so that its views are told from others of its address.",
+        error_messages={"invalid": "1 to 64 of the characters A-Z a-z 0-9 _ . : + / = ~ -"},
+    )
+    watched = SecondsField(required=False, allow_null=True, help_text="Seconds watched.")
+
+
+class ViewResultSerializer(serializers.Serializer[Any]):
+    """What became of a view."""
+
+    id = serializers.IntegerField()
+    counted = serializers.BooleanField()
+    reason = serializers.ChoiceField(choices=["new", "seen", "bot", "short", "owner", "address"])
+    view_count = serializers.IntegerField()
+
+
+class ViewEventSerializer(ViewSerializer):
+    """A view, as a trusted client reports it for somebody else."""
+
+    video = serializers.IntegerField(help_text="Its id; one that does not exist is ignored as absent.")
+    at = serializers.DateTimeField(
+        required=False, allow_null=True, default_timezone=UTC, help_text="When it was; now where it is left out."
+    )
+
+    def get_fields(self) -> dict[str, Any]:
+        """The viewer is required: it cannot be told from the request."""
+        fields = super().get_fields()
+        fields["viewer"].required, fields["viewer"].allow_null = True, False
+        return fields
+
+    def validate_at(self, at: datetime | None) -> datetime | None:
+        """Views of the future, and those too old for the hours they belong to, are refused."""
+        if at is not None:
+            age = timezone.now() - at
+            if age < -timedelta(seconds=CLOCK_SKEW_SECONDS):
+                raise ValidationError("Must not be in the future.")
+            if age > timedelta(seconds=conf.VIEW_MAX_AGE_SECONDS):
+                raise ValidationError(f"Must not be older than {conf.VIEW_MAX_AGE_SECONDS} seconds.")
+        return at
+
+
+class ViewEventsSerializer(serializers.Serializer[Any]):
+    """A batch of views."""
+
+    events = serializers.ListField(child=ViewEventSerializer(), max_length=MAX_EVENTS)
+
+
+class ViewSumsSerializer(serializers.Serializer[Any]):
+    """What became of a batch of views."""
+
+    counted = serializers.IntegerField()
+    ignored = serializers.DictField(child=serializers.IntegerField(), help_text="How many for each reason.")
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    """Why not."""
+
+    detail = serializers.CharField()
+
+
+class SentEvent(NamedTuple):
+    """A view of a batch, checked."""
+
+    video: int
+    viewer: str
+    watched: float | None
+    at_ms: int | None
+
+
+def read_view(data: Any) -> tuple[str | None, float | None]:
+    """Viewer and seconds watched of a view's body. Raises ValidationError.
+
+    The usual body needs no serializer, which would cost as much as counting the view; every other goes through it.
+    """
+    if type(data) is dict:
+        viewer, watched = data.get("viewer"), data.get("watched")
+        if _is_viewer(viewer) and _is_seconds(watched):
+            return viewer, watched
+    checked = _checked(ViewSerializer(data=data))
+    return checked.get("viewer"), checked.get("watched")
+
+
+def read_events(data: Any) -> list[SentEvent]:
+    """The events of a batch's body. Raises ValidationError, which names each faulty event by its place."""
+    if type(data) is not dict or type(data.get("events")) is not list or len(data["events"]) > MAX_EVENTS:
+        _checked(_EventsEnvelope(data=data))
+        raise ValidationError({"events": ["Must be a list."]})
+    now = time.time()
+    span_ms = (now - conf.VIEW_MAX_AGE_SECONDS) * 1000, (now + CLOCK_SKEW_SECONDS) * 1000
+    events: list[SentEvent] = []
+    faults: dict[str, Any] = {}
+    for i, sent in enumerate(data["events"]):
+        event = _quick_event(sent, span_ms)
+        if event is None:
+            serializer = ViewEventSerializer(data=sent)
+            if not serializer.is_valid():
+                faults[str(i)] = serializer.errors
+                continue
+            event = _event_of(serializer.validated_data)
+        events.append(event)
+    if faults:
+        raise ValidationError({"events": faults})
+    return events
+
+
+class _EventsEnvelope(serializers.Serializer[Any]):
+    events = serializers.ListField(max_length=MAX_EVENTS)  # of anything: each is judged by itself
+
+
+def _quick_event(sent: Any, span_ms: tuple[float, float]) -> SentEvent | None:
+    if type(sent) is not dict:
+        return None
+    video, viewer, watched, at = sent.get("video"), sent.get("viewer"), sent.get("watched"), sent.get("at")
+    if type(video) is not int or viewer is None or not _is_viewer(viewer) or not _is_seconds(watched):
+        return None
+    at_ms = None
+    if at is not None:
+        at_ms = _quick_ms(at)
+        if at_ms is None or not span_ms[0] <= at_ms <= span_ms[1]:
+            return None
+    return SentEvent(video, viewer, watched, at_ms)
+
+
+def _quick_ms(at: Any) -> int | None:
+    """Unix milliseconds of a full date with its zone; None for anything else, which the serializer judges."""
+    if type(at) is not str or len(at) < 20 or at[10] != "T":
+        return None
+    try:
+        moment = datetime.fromisoformat(at)
+        return None if moment.tzinfo is None else int(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _event_of(checked: dict[str, Any]) -> SentEvent:
+    at = checked.get("at")
+    return SentEvent(
+        checked["video"], checked["viewer"], checked.get("watched"), None if at is None else int(at.timestamp() * 1000)
+    )
+
+
+def _is_viewer(viewer: Any) -> bool:
+    return viewer is None or (type(viewer) is str and VIEWER_PATTERN.fullmatch(viewer) is not None)
+
+
+def _is_seconds(watched: Any) -> bool:
+    return watched is None or (type(watched) in {int, float} and 0 <= watched < 1e12)
+
+
+def _checked(serializer: serializers.Serializer[Any]) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    checked: dict[str, Any] = serializer.validated_data
+    return checked
+
+
+def read_ids(text: str | None, *, most: int = 100) -> list[int]:
+    """Video ids out of `1,2,3`, each once, in their order, those beyond BIGINT left out. Raises ValidationError."""
+    words = [word.strip() for word in (text or "").split(",", most)]
+    if len(words) > most:
+        raise ValidationError({"ids": [f"At most {most} ids."]})
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise ValidationError({"ids": ["Must be numbers with commas between them, like 1,2,3."]})
+    ids = (int(word) for word in words if len(word) <= 19)
+    return list(dict.fromkeys(video for video in ids if video <= MAX_ID))
+
+
+class TokenSerializer(TokenObtainPairSerializer):
+    """Name and password for a pair of tokens that say what requests need to know."""
+
+    token_class = RefreshToken
+
+    @classmethod
+    def get_token(cls, user: Any) -> RefreshToken:
+        """A refresh token of this user, from which its access token is made."""
+        return RefreshToken.of(user)
+
+
+class TokenPairSerializer(serializers.Serializer[Any]):
+    """A token for requests, and one to get the next with."""
+
+    access = serializers.CharField()
+    refresh = serializers.CharField()
+
+
+class RefreshSerializer(serializers.Serializer[Any]):
+    """A refresh token for an access token that says what its user may do now."""
+
+    refresh = serializers.CharField(write_only=True)
+    access = serializers.CharField(read_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Make the access token. Raises InvalidToken."""
+        return {"access": str(RefreshToken.renewed(attrs["refresh"]).access_token)}

@@ -1,0 +1,173 @@
+"""How often is too often. Limits come from VIDEOS_THROTTLE_RATES, in the notation of the `limits` package.
+
+By default each worker process counts for itself, in memory, so that a request costs no round trip: the rates hold for a
+worker. VIDEOS_THROTTLE_STORAGE names a storage shared by all of them, at the price of one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from functools import lru_cache
+from typing import ClassVar
+
+from limits import RateLimitItem, parse
+from limits.errors import StorageError
+from limits.storage import Storage, storage_from_string
+from limits.strategies import FixedWindowRateLimiter
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+from rest_framework.views import APIView
+
+from videos import viewers
+from videos.conf import conf
+
+STORAGE_TIMEOUT_SECONDS = 0.25
+SWEEP_KEYS = 50_000  # kept before the ended ones are swept out
+
+logger = logging.getLogger(__name__)
+
+
+class ProcessStorage(Storage):
+    """Counters of fixed windows in this process' memory.
+
+    Of `limits`' own MemoryStorage, which starts a thread a hundred times a second to look at every key, 15 to 40 µs a
+    request were measured; this one sweeps only when it has grown.
+    """
+
+    STORAGE_SCHEME = ["process"]  # noqa: RUF012  as its base declares it
+
+    def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **options: float | str | bool) -> None:
+        super().__init__(uri, wrap_exceptions=wrap_exceptions, **options)
+        self._windows: dict[str, tuple[float, int]] = {}  # key -> (when it ends in Unix seconds, hits)
+        self._lock = threading.Lock()
+        self._sweep_at = SWEEP_KEYS
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What its own failures are; it has none."""
+        return ValueError
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Count hits, in a window of `expiry` seconds that begins with the first of them; return all of its hits."""
+        now = time.time()
+        with self._lock:
+            ends, hits = self._windows.get(key, (0.0, 0))
+            if ends <= now:
+                ends, hits = now + expiry, 0
+                if len(self._windows) >= self._sweep_at:
+                    self._sweep(now)
+            self._windows[key] = (ends, hits + amount)
+        return hits + amount
+
+    def _sweep(self, now: float) -> None:
+        self._windows = {key: window for key, window in self._windows.items() if window[0] > now}
+        self._sweep_at = max(SWEEP_KEYS, 2 * len(self._windows))
+
+    def get(self, key: str) -> int:
+        """Hits in the key's window now."""
+        ends, hits = self._windows.get(key, (0.0, 0))
+        return hits if ends > time.time() else 0
+
+    def get_expiry(self, key: str) -> float:
+        """When the key's window ends, in Unix seconds."""
+        return self._windows.get(key, (time.time(), 0))[0]
+
+    def check(self) -> bool:
+        """Memory is always there."""
+        return True
+
+    def reset(self) -> int:
+        """Forget everything; return how many keys there were."""
+        with self._lock:
+            keys = len(self._windows)
+            self._windows.clear()
+        return keys
+
+    def clear(self, key: str) -> None:
+        """Forget one key."""
+        with self._lock:
+            self._windows.pop(key, None)
+
+
+class Limits:
+    """The limiter on one storage. A storage that is away lets everybody through, and is left alone for a moment."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.limiter = FixedWindowRateLimiter(storage)
+        self._away_until = 0.0
+
+    def wait_seconds(self, rate: RateLimitItem, scope: str, identity: str) -> float | None:
+        """Count a hit; None when it is within the rate, else the seconds until the window ends."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            if self.limiter.hit(rate, scope, identity):
+                return None
+            return max(1.0, self.limiter.get_window_stats(rate, scope, identity).reset_time - time.time())
+        except StorageError as error:
+            self._away_until = time.monotonic() + conf.REDIS_PAUSE_SECONDS
+            logger.warning("Throttling is off for a moment, its storage is away: %s", error)
+            return None
+
+
+@lru_cache(maxsize=4)
+def limits_on(url: str) -> Limits:
+    """The limiter on the storage of this URL. Raises limits.errors.ConfigurationError for an unknown kind."""
+    if url.startswith("process:"):
+        return Limits(ProcessStorage())
+    options = {"socket_timeout": STORAGE_TIMEOUT_SECONDS, "socket_connect_timeout": STORAGE_TIMEOUT_SECONDS}
+    return Limits(storage_from_string(url, wrap_exceptions=True, retry=None, retry_on_error=[], **options))  # type: ignore[arg-type]
+
+
+parse_rate = lru_cache(maxsize=64)(parse)
+
+
+class ScopeThrottle(BaseThrottle):
+    """Holds a user, or an address where nobody is signed in, to the rate of the throttle's scope."""
+
+    scope: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._wait: float | None = None
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Count this request, and say whether it is within the rate. Reading is free."""
+        rate = conf.THROTTLE_RATES.get(self.scope)
+        if not rate or request.method in SAFE_METHODS:
+            return True
+        user = request.user
+        identity = f"@{user.pk}" if user.is_authenticated else viewers.client_site(request.META)
+        self._wait = limits_on(conf.THROTTLE_STORAGE).wait_seconds(parse_rate(rate), self.scope, identity)
+        return self._wait is None
+
+    def wait(self) -> float | None:
+        """Seconds until the next request may come, rounded up: what Retry-After says."""
+        return None if self._wait is None else math.ceil(self._wait)
+
+
+class TokenThrottle(ScopeThrottle):
+    """Signing in and refreshing."""
+
+    scope = "token"
+
+
+class LikeThrottle(ScopeThrottle):
+    """Likes and unlikes."""
+
+    scope = "like"
+
+
+class ViewThrottle(ScopeThrottle):
+    """Views."""
+
+    scope = "view"
+
+
+class WriteThrottle(ScopeThrottle):
+    """Making, editing and deleting videos."""
+
+    scope = "write"

@@ -1,0 +1,138 @@
+"""Who is watching: the client's address, whether it is a bot, and the name under which its views are told apart.
+
+Nothing here touches a server, and everything costly is remembered: a page's player calls again and again.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Final, NamedTuple
+
+from crawleruseragents import CRAWLER_USER_AGENTS_DATA
+from django.conf import settings
+
+from videos.conf import DAY_SECONDS, conf
+
+AGENT_CHARACTERS = 512  # of a user agent that are looked at: the list's patterns take time on endless ones
+VIEWER_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:+/=~-]{1,64}")
+IPV6_SITE_BITS = 64  # what a household or a phone is given: its lower half changes at will
+
+
+class Viewer(NamedTuple):
+    """A viewer as the view rules know it; `address` is a keyed hash, None where the cap per address does not apply."""
+
+    name: str  # "@9" for user 9, "#…" for a hash of address and user agent, else the id that the client keeps
+    address: str | None
+    bot: bool
+
+
+def viewer_of(meta: Mapping[str, Any], *, user: int | None, sent: str | None) -> Viewer:
+    """Tell who sends this request: the signed-in `user`, else the id that the client `sent`, else address and agent.
+
+    The three kinds of names cannot collide: VIEWER_PATTERN allows neither "@" nor "#".
+    """
+    agent = meta.get("HTTP_USER_AGENT", "")
+    bot = is_bot(agent, named=user is not None or bool(sent))
+    if user is not None:
+        return Viewer(f"@{user}", None, bot)
+    site = client_site(meta)
+    address = daily_hash(site) if site else None
+    return Viewer(sent or f"#{daily_hash(f'{site} {agent[:AGENT_CHARACTERS]}')}", address, bot)
+
+
+def client_address(meta: Mapping[str, Any]) -> str:
+    """The client's address, "" where the server names none.
+
+    With VIDEOS_TRUSTED_PROXY_HOPS proxies of ours, the one that the outermost of them saw: counted from the right of
+    X-Forwarded-For, since what stands further left is the client's own claim.
+    """
+    hops = conf.TRUSTED_PROXY_HOPS
+    if hops:
+        seen = meta.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", hops)[-hops:]
+        if len(seen) == hops and (address := _canonical(seen[0])):
+            return address
+    return _canonical(meta.get("REMOTE_ADDR", ""))
+
+
+def client_site(meta: Mapping[str, Any]) -> str:
+    """Whom limits are meant for: the client's address; of IPv6 the network of 64 bits that it can move in."""
+    return _site(client_address(meta))
+
+
+def is_bot(agent: str, *, named: bool) -> bool:
+    """Whether a user agent is a bot's, by the list that the package crawler-user-agents keeps.
+
+    Crawlers never count. A library's name (okhttp, curl), or none, is not proof: apps are built with them. Their views
+    count when the client is `named`: signed in, or with a viewer id of its own, which nothing that crawls has.
+    """
+    kind = _kind_of_agent(agent[:AGENT_CHARACTERS])
+    return kind == "crawler" or (kind == "library" and not named)
+
+
+def daily_hash(text: str) -> str:
+    """A hash that nobody can turn back or join with another day's: its key changes at midnight, UTC."""
+    return _keyed_hash(text, int(time.time() // DAY_SECONDS), settings.SECRET_KEY)
+
+
+@lru_cache(maxsize=16_384)
+def _keyed_hash(text: str, day: int, secret: str) -> str:
+    digest = hmac.digest(_day_key(day, secret), text.encode(errors="replace"), "sha256")
+    return urlsafe_b64encode(digest[:15]).decode()
+
+
+@lru_cache(maxsize=2)
+def _day_key(day: int, secret: str) -> bytes:
+    return hmac.digest(secret.encode(), b"videos.viewers:%d" % day, "sha256")
+
+
+@lru_cache(maxsize=16_384)
+def _canonical(text: str) -> str:
+    text = text.strip()
+    if text.startswith("["):  # [2001:db8::1]:443, as some proxies write it
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:  # 192.0.2.1:443
+        text = text.partition(":")[0]
+    try:
+        address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+@lru_cache(maxsize=16_384)
+def _site(address: str) -> str:
+    return str(ip_network(f"{address}/{IPV6_SITE_BITS}", strict=False)) if ":" in address else address
+
+
+# In chunks: one pattern of all 1,500 is tried at each character, and is slower than these one after another.
+_CHUNK = 25
+
+
+def _compiled(*, libraries: bool) -> list[re.Pattern[str]]:
+    patterns = [
+        entry["pattern"]
+        for entry in CRAWLER_USER_AGENTS_DATA
+        if (entry.get("tags", []) == ["http-library"]) is libraries
+    ]
+    return [re.compile("|".join(patterns[i : i + _CHUNK])) for i in range(0, len(patterns), _CHUNK)]
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[list[re.Pattern[str]], list[re.Pattern[str]]]:
+    return _compiled(libraries=False), _compiled(libraries=True)
+
+
+@lru_cache(maxsize=8_192)
+def _kind_of_agent(agent: str) -> str:
+    crawlers, libraries = _patterns()
+    if any(pattern.search(agent) for pattern in crawlers):
+        return "crawler"
+    if not agent.strip() or any(pattern.search(agent) for pattern in libraries):
+        return "library"
+    return ""
