@@ -93,6 +93,15 @@ class KeysetPagination(CursorPagination):
         """`{next, previous, results}`."""
         return Response({"next": self._link(self.next), "previous": self._link(self.previous), "results": data})
 
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The same, as OpenAPI has it."""
+        link = {"type": "string", "nullable": True, "format": "uri", "description": "null where there is no such page."}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {"next": link, "previous": link, "results": schema},
+        }
+
     def _begin(self, request: Request, *, is_time: bool) -> tuple[int, Cursor | None]:
         self.base_url: str = request.build_absolute_uri()
         size = request.query_params.get(self.page_size_query_param, str(self.page_size))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, NamedTuple
@@ -25,7 +24,9 @@ CLOCK_SKEW_SECONDS: Final = 60  # how far in the future a trusted client's clock
 
 
 class VideoSerializer(serializers.ModelSerializer[Video]):
-    """A video. Counts come live from the context: `services.Counts` under "counts", read at once for all of a page."""
+    """A video, with the numbers now."""
+
+    # They come from the context: `services.Counts` under "counts", read at once for all of a page.
 
     duration = serializers.IntegerField(
         min_value=0, max_value=MAX_DURATION_SECONDS, default=0, help_text="Seconds; 0 where it is not known."
@@ -103,19 +104,13 @@ class LikedVideoSerializer(serializers.Serializer[Any]):
 
 
 class SecondsField(serializers.FloatField):
-    """Seconds, 0 or more. JSON can write numbers that no float can hold, and Python takes True for one."""
-
-    default_error_messages: ClassVar = {"seconds": "Must be a finite number, 0 or more."}
+    """Seconds; true and false, which Python takes for numbers, are none."""
 
     def to_internal_value(self, data: Any) -> float:
         """Raises ValidationError."""
-        try:
-            seconds = super().to_internal_value(data)
-        except OverflowError:
-            seconds = math.inf
-        if isinstance(data, bool) or not 0 <= seconds < math.inf:
-            self.fail("seconds")
-        return seconds
+        if isinstance(data, bool):
+            self.fail("invalid")
+        return super().to_internal_value(data)
 
 
 class ViewSerializer(serializers.Serializer[Any]):
@@ -128,7 +123,7 @@ class ViewSerializer(serializers.Serializer[Any]):
         help_text="A random id that the client keeps, so that its views are told from others of its address.",
         error_messages={"invalid": "1 to 64 of the characters A-Z a-z 0-9 _ . : + / = ~ -"},
     )
-    watched = SecondsField(required=False, allow_null=True, help_text="Seconds watched.")
+    watched = SecondsField(required=False, allow_null=True, min_value=0, help_text="Seconds watched.")
 
 
 class ViewResultSerializer(serializers.Serializer[Any]):
