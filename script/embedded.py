@@ -136,9 +136,8 @@ def _start_servers(supervisor: Supervisor, python: Path, var: Path, options: arg
     env = (
         os.environ | service | {"DJANGO_SETTINGS_MODULE": "streaming.settings", "STREAMING_ENV_FILE": str(var / "env")}
     )
-    for arguments in (["migrate", "--verbosity", "0"], ["seed_demo"]):
-        if not supervisor.stopping:
-            _manage(python, arguments, env)
+    if not supervisor.stopping:
+        _manage(python, ["seed_demo", "--migrate"], env)
     if not supervisor.stopping:
         supervisor.start(
             Child(

@@ -124,7 +124,7 @@ CACHES: dict[str, dict[str, Any]] = {
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
             "SOCKET_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
-            "CONNECTION_POOL_KWARGS": {"retry": None, "retry_on_error": [], "protocol": 2},
+            "CONNECTION_POOL_KWARGS": {"retry": None, "retry_on_error": [], "protocol": 2, "max_connections": 10_000},
         },
     },
 }
@@ -145,7 +145,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = None if EMBEDDED else BASE_DIR / "staticfiles"  # embedded: served from where the packages have them
 WHITENOISE_USE_FINDERS = EMBEDDED
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a request's body; a batch of 1,000 events needs a fifth of it
 

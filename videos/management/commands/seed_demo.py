@@ -1,11 +1,13 @@
 """Make the demo accounts and videos of the embedded start."""
 
+from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
@@ -31,10 +33,16 @@ class Command(BaseCommand):
 
     help = __doc__
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Both in one process: the start of Django is what takes the time of a second start."""
+        parser.add_argument("--migrate", action="store_true", help="apply the migrations first")
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Refuse where the accounts would be a hole: their passwords are in the README."""
         if not settings.EMBEDDED:
             raise CommandError("Demo accounts have known passwords: they exist in script/server's embedded start only.")
+        if options["migrate"]:
+            call_command("migrate", verbosity=0)
         if get_user_model().objects.exists():
             return
         bar = Progress("demo", shown=options["verbosity"] > 0)

@@ -1,0 +1,227 @@
+"""script/server as a newcomer runs it: one command, two printed curl lines, Ctrl-C, and the counts are still there."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import unavailable
+from tests.servers import ROOT, Process, free_port, wait_until
+
+pytestmark = pytest.mark.slow
+
+FIRST_START_SECONDS = 180.0  # it may have to make the virtual environment
+
+
+class Embedded:
+    """One script/server on a folder of its own."""
+
+    def __init__(self, var: Path) -> None:
+        self.var = var
+        self.port = free_port()
+        self.starts = 0
+        self.process: Process | None = None
+
+    def launch(self, **environment: str) -> Process:
+        """Start it and return at once."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not re.match(r"(DATABASE_URL|REDIS_URL|SECRET_KEY|STREAMING_|DJANGO_|COV)", name)
+        }
+        self.starts += 1
+        self.process = Process(
+            [sys.executable, ROOT / "script" / "server", "--port", str(self.port), "--var", self.var],
+            log=self.var.with_name(f"{self.var.name}-{self.starts}.log"),
+            env=inherited | environment,
+        )
+        return self.process
+
+    def start(self, **environment: str) -> None:
+        """Start it and return when it has said what to try."""
+        process = self.launch(**environment)
+        wait_until(
+            lambda: "Ctrl-C stops everything." in process.output or not process.running,
+            what="script/server",
+            seconds=FIRST_START_SECONDS,
+        )
+        assert process.running, process.output
+
+    @property
+    def output(self) -> str:
+        """What it printed since the last start."""
+        assert self.process is not None
+        return self.process.output
+
+    def curl(self, part: str) -> dict[str, Any]:
+        """Run the printed curl line that has `part` in it, as a shell does."""
+        if shutil.which("curl") is None:
+            unavailable("curl is not installed")
+        [line] = [line for line in self.output.splitlines() if line.startswith("  curl ") and part in line]
+        [token] = re.findall(r"^  (TOKEN=\S+)$", self.output, re.MULTILINE)
+        done = subprocess.run(
+            ["sh", "-c", f"{token}\n{line} --silent --fail-with-body"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def counts(self) -> tuple[int, int]:
+        """Likes and views of the video that the printed lines are about, as it is read now."""
+        [path] = re.findall(r"^  curl \S+(/api/videos/\d+/)$", self.output, re.MULTILINE)
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            video = json.load(answer)
+        return video["like_count"], video["view_count"]
+
+    def children(self) -> list[int]:
+        """The processes that it keeps running."""
+        return [int(pid) for pid in json.loads((self.var / "children.json").read_text())]
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Callable[[str], Embedded]]:
+    """`embedded("one")` is a service of this test's own; all of them are gone after it."""
+    made: list[Embedded] = []
+
+    def make(name: str) -> Embedded:
+        made.append(Embedded(tmp_path / name))
+        return made[-1]
+
+    yield make
+    for service in made:
+        if service.process is not None and service.process.running:
+            service.process.stop()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs, a zombie being none."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(") ")[2][0] != "Z" if stat.parent.parent.is_dir() else True
+    except FileNotFoundError:
+        return False
+
+
+def test_printed_lines_count_and_the_next_start_has_the_counts(embedded: Callable[[str], Embedded]) -> None:
+    service = embedded("a folder with spaces")
+    service.start()
+    assert service.curl("/like/")["like_count"] == 1
+    assert service.curl("/view/")["reason"] == "new"
+    assert service.curl("/view/")["reason"] == "seen"
+    assert service.counts() == (1, 1)
+    assert service.process is not None
+    assert service.process.stop() == 0, service.output
+    service.start()
+    assert service.counts() == (1, 1)
+    assert service.curl("/like/")["like_count"] == 1
+
+
+def test_flush_in_a_second_terminal_sees_the_same_databases(embedded: Callable[[str], Embedded]) -> None:
+    service = embedded("var")
+    service.start(FLUSH_INTERVAL_SECONDS="3600")
+    service.curl("/like/")
+    done = subprocess.run(
+        ["python3", "manage.py", "flush_counters", "--json"],
+        env={"PATH": os.environ["PATH"], "STREAMING_ENV_FILE": str(service.var / "env")},
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["likes_added"] == 1
+
+
+def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(embedded: Callable[[str], Embedded]) -> None:
+    service = embedded("var")
+    service.start()
+    service.curl("/like/")
+    service.curl("/view/")
+    left = service.children()
+    assert service.process is not None
+    assert service.process.kill() == -signal.SIGKILL
+    service.start()
+    assert service.counts() == (1, 1)
+    assert [pid for pid in left if alive(pid)] == []
+
+
+@pytest.mark.parametrize("child", [0, 1, 2], ids=["valkey", "flush", "web"])
+def test_a_child_that_dies_is_started_again(embedded: Callable[[str], Embedded], child: int) -> None:
+    service = embedded("var")
+    service.start()
+    service.curl("/like/")
+    killed = service.children()[child]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: killed not in service.children(), what="a new child")
+    assert "died (SIGKILL); starting it again." in service.output
+    wait_until(lambda: _counts_or_none(service) == (1, 0), what="the service recovers")
+
+
+def _counts_or_none(service: Embedded) -> tuple[int, int] | None:
+    try:
+        return service.counts()
+    except OSError:
+        return None
+
+
+def test_two_run_side_by_side(embedded: Callable[[str], Embedded]) -> None:
+    one, two = embedded("one"), embedded("two")
+    one.launch()
+    two.launch()
+    for service in (one, two):
+        wait_until(lambda: "Ctrl-C stops" in service.output, what="script/server", seconds=FIRST_START_SECONDS)  # noqa: B023
+    one.curl("/like/")
+    assert (one.counts(), two.counts()) == ((1, 0), (0, 0))
+
+
+def test_a_second_start_on_the_same_folder_is_refused(embedded: Callable[[str], Embedded]) -> None:
+    service, second = embedded("var"), embedded("var")
+    service.start()
+    assert service.process is not None
+    process = second.launch()
+    assert process.wait() == 1
+    assert f"already runs on {service.var}, as process {service.process.pid}" in process.output
+
+
+def test_a_taken_port_is_named(embedded: Callable[[str], Embedded]) -> None:
+    service = embedded("var")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        service.port = taken.getsockname()[1]
+        process = service.launch()
+        assert process.wait() == 1
+    assert f"port {service.port} cannot be used: Address already in use. Choose another one with --port." in (
+        process.output
+    )
+
+
+def test_ctrl_c_stops_in_order(embedded: Callable[[str], Embedded]) -> None:
+    service = embedded("var")
+    service.start()
+    children = service.children()
+    assert service.process is not None
+    service.process.send(signal.SIGINT)
+    assert service.process.wait() == 0
+    assert service.output.rstrip().endswith("Stopped. Every count is kept.")
+    assert [pid for pid in children if alive(pid)] == []
+
+
+def test_an_old_python_gets_as_far_as_the_message() -> None:
+    source = (ROOT / "script" / "server").read_text()
+    ast.parse(source, feature_version=(3, 7))
+    assert source.index("sys.exit(") < source.index("from embedded import")
