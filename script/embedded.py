@@ -236,7 +236,7 @@ def _write_env(path: Path, values: Mapping[str, str]) -> None:
 
 
 def _manage(python: Path, arguments: list[str], env: Mapping[str, str]) -> None:
-    command = [python, "manage.py", *arguments]
+    command = [str(python), "manage.py", *arguments]
     done = subprocess.run(
         command, env=dict(env), cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True, check=False
     )
@@ -250,7 +250,7 @@ def _web_server(python: Path, env: Mapping[str, str], options: argparse.Namespac
         "blocking-threads": 1, "log-level": "warning", "workers-kill-timeout": 10,
     }  # fmt: skip  # one thread a worker: more is slower
     command = [
-        python.parent / "granian",
+        str(python.parent / "granian"),
         *(part for name, value in arguments.items() for part in (f"--{name}", str(value))),
         "--no-ws",
         "--respawn-failed-workers",

@@ -10,4 +10,4 @@ os.environ |= {
     "REDIS_URL": "redis://127.0.0.1:1/0",
 }
 
-from streaming.settings import *  # noqa: E402, F403
+from streaming.settings import *  # noqa: F403

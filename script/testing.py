@@ -1,0 +1,213 @@
+"""What script/test does: system packages, an environment, the static checks, the suite on two pairs, one summary."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from environment import SetupError, ensure_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+PAIRS = {"sqlite": "SQLite and Valkey", "mariadb": "MariaDB and Redis"}
+COVERAGE_FLOOR = 90  # per cent of lines and branches, over both runs of the suite
+NO_TESTS = 5  # pytest's exit code
+SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+
+
+def _program(name: str) -> Callable[[], bool]:
+    return lambda: shutil.which(name, path=SYSTEM_PATH) is not None
+
+
+def _has_python_headers() -> bool:
+    return (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
+
+
+def _has_mysql_headers() -> bool:
+    found = subprocess.run(["pkg-config", "--exists", "libmariadb"], capture_output=True, check=False)
+    return found.returncode == 0
+
+
+# Debian's package -> whether what we want of it is here already.
+NEEDS: Mapping[str, Callable[[], bool]] = {
+    "mariadb-server": lambda: _program("mariadbd")() and _program("mariadb-install-db")(),
+    "redis-server": _program("redis-server"),
+    "gcc": _program("gcc"),
+    "pkg-config": _program("pkg-config"),
+    "libmariadb-dev": lambda: _program("pkg-config")() and _has_mysql_headers(),
+    f"libpython3.{sys.version_info.minor}-dev": _has_python_headers,
+    "curl": _program("curl"),
+}
+
+
+@dataclass
+class Step:
+    """A check, how it ended, and what the summary says of it."""
+
+    name: str
+    ok: bool = True
+    note: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Tally:
+    """What the tests of all runs came to."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    steps: list[Step] = field(default_factory=list)
+
+    def add(self, report: Path) -> str:
+        """Add pytest's own report (JUnit XML) and return it in words."""
+        try:
+            suite = ET.parse(report).getroot()[0].attrib  # noqa: S314  pytest wrote it a moment ago
+        except (FileNotFoundError, ET.ParseError, IndexError):
+            return "no report"
+        failed = int(suite["failures"]) + int(suite["errors"])
+        skipped = int(suite["skipped"])
+        passed = int(suite["tests"]) - failed - skipped
+        self.passed, self.failed, self.skipped = self.passed + passed, self.failed + failed, self.skipped + skipped
+        return f"{passed} passed, {failed} failed, {skipped} skipped"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run everything and print one summary; the exit code is 0 when all of it passed."""
+    begun = time.monotonic()
+    tally = Tally()
+    try:
+        install_system_packages()
+        python = ensure_environment(ROOT / ".venv-test", [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"])
+    except SetupError as error:
+        print(f"script/test: {error}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="streaming-checks-") as folder:
+        try:
+            if not arguments:
+                check_statically(python, tally)
+            run_suites(python, arguments, Path(folder), tally)
+            if not arguments:
+                tally.steps.append(measure_coverage(python, Path(folder)))
+        except KeyboardInterrupt:
+            print("\nInterrupted.", file=sys.stderr)
+            return 130
+    return summarise(tally, time.monotonic() - begun)
+
+
+def install_system_packages() -> None:
+    """Install what is missing, as root on Debian; elsewhere SetupError says what is missing."""
+    missing = [package for package, is_here in NEEDS.items() if not is_here()]
+    if not missing:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SetupError(f"missing: {', '.join(missing)} (Debian's names). Install them, or run script/test as root.")
+    print(f"Installing {', '.join(missing)} ...", flush=True)
+    # RUNLEVEL: a server that is installed is not started by that; the tests start private ones.
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+        done = subprocess.run(
+            ["apt-get", "-qq", *command], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        if done.returncode:
+            raise SetupError(f"apt-get {command[0]} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    missing = [package for package, is_here in NEEDS.items() if not is_here()]
+    if missing:
+        raise SetupError(f"still missing after their installation: {', '.join(missing)}")
+
+
+def check_statically(python: Path, tally: Tally) -> None:
+    """Format, lint, types, and whether the models have migrations: all of them, whatever the first one says."""
+    programs = python.parent
+    checks: Mapping[str, Sequence[str | Path]] = {
+        "format": [programs / "ruff", "format", "--check", "."],
+        "lint": [programs / "ruff", "check", "."],
+        "types": [programs / "mypy"],
+        "migrations": [python, "manage.py", "makemigrations", "--check", "--dry-run"],
+    }
+    env = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings_for_types"}
+    for name, command in checks.items():
+        begun = time.monotonic()
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        print(f"-- {name}\n{done.stdout.rstrip()}", flush=True)
+        tally.steps.append(Step(name, done.returncode == 0, "", time.monotonic() - begun))
+
+
+def run_suites(python: Path, arguments: Sequence[str], folder: Path, tally: Tally) -> None:
+    """Run the suite on both pairs: side by side, unless somebody wants to talk to a debugger."""
+    interactive = any(argument in {"--pdb", "--trace", "-s"} for argument in arguments)
+    steps: dict[str, Step] = {}
+
+    def run(pair: str) -> None:
+        steps[pair] = run_suite(python, pair, arguments, folder, interactive=interactive)
+
+    threads = [threading.Thread(target=run, args=(pair,)) for pair in PAIRS]
+    for thread in threads:
+        thread.start()
+        if interactive:
+            thread.join()
+    for thread in threads:
+        thread.join()
+    for pair, step in steps.items():
+        step.note = tally.add(folder / f"{pair}.xml")
+        tally.steps.append(step)
+    if tally.passed + tally.failed == 0:
+        tally.steps.append(Step("tests chosen", ok=False, note="these arguments choose no test"))
+
+
+def run_suite(python: Path, pair: str, arguments: Sequence[str], folder: Path, *, interactive: bool) -> Step:
+    """Run pytest on one pair; its lines are shown as they come, with the pair's name before them."""
+    begun = time.monotonic()
+    command = [str(python), "-m", "pytest", "--on", pair, f"--junitxml={folder / pair}.xml", *arguments]
+    if not arguments:
+        command += ["--cov", "--cov-report="]
+    given = ("DATABASE_URL", "REDIS_URL", "STREAMING_TEST", "STREAMING_TEST_ON", "DJANGO_SETTINGS_MODULE")
+    env = {name: value for name, value in os.environ.items() if name not in given}
+    env |= {"COVERAGE_FILE": str(folder / f".coverage.{pair}"), "PYTHONUNBUFFERED": "1"}
+    if interactive:
+        code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    else:
+        with subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            text=True, errors="replace",
+        ) as process:  # fmt: skip
+            for line in process.stdout or ():
+                print(f"{pair:>7} | {line}", end="", flush=True)
+        code = process.returncode
+    return Step(f"tests on {PAIRS[pair]}", code in {0, NO_TESTS}, seconds=time.monotonic() - begun)
+
+
+def measure_coverage(python: Path, folder: Path) -> Step:
+    """Join what both runs, and the processes that they started, went through; judge it once."""
+    env = os.environ | {"COVERAGE_FILE": str(folder / ".coverage")}
+    coverage = [str(python), "-m", "coverage"]
+    subprocess.run([*coverage, "combine", "--quiet", str(folder)], cwd=ROOT, env=env, check=False)
+    report = subprocess.run([*coverage, "report"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    print(f"-- coverage\n{report.stdout.rstrip()}{report.stderr}", flush=True)
+    total = re.search(r"^TOTAL.*?(\d+(?:\.\d+)?)%$", report.stdout, re.MULTILINE)
+    percent = float(total[1]) if total else 0.0
+    return Step("coverage", percent >= COVERAGE_FLOOR, f"{percent:g} %, floor {COVERAGE_FLOOR} %")
+
+
+def summarise(tally: Tally, seconds: float) -> int:
+    """Print how each step ended and the sum of all tests."""
+    print("\nSummary")
+    for step in tally.steps:
+        took = f"{step.seconds:.0f} s" if step.seconds else ""
+        print(f"  {'ok    ' if step.ok else 'FAILED'}  {step.name:<28} {took:>6}  {step.note}".rstrip())
+    failed = [step.name for step in tally.steps if not step.ok]
+    print(f"{'Failed: ' + ', '.join(failed) if failed else 'Everything passed'}, in {seconds:.0f} s.")
+    print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped", flush=True)
+    return 1 if failed else 0
