@@ -167,6 +167,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Counts likes and views of videos at rates that a database cannot take.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENFORCE_NON_BLANK_FIELDS": True,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
@@ -176,6 +177,7 @@ SIMPLE_JWT = {
     "TOKEN_OBTAIN_SERIALIZER": "videos.serializers.TokenSerializer",
 }
 
+VIDEOS_THROTTLE_STORAGE = os.environ.get("THROTTLE_STORAGE_URL", "process://")
 VIDEOS_TRUSTED_PROXY_HOPS = int(_number("TRUSTED_PROXY_HOPS", 0))
 VIDEOS_FLUSH_INTERVAL_SECONDS = int(_number("FLUSH_INTERVAL_SECONDS", 60))
 

@@ -102,6 +102,12 @@ class KeysetPagination(CursorPagination):
             "properties": {"next": link, "previous": link, "results": schema},
         }
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """Django REST framework's two, with the bounds of a page's size."""
+        cursor, size = super().get_schema_operation_parameters(view)
+        size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+        return [cursor, size]
+
     def _begin(self, request: Request, *, is_time: bool) -> tuple[int, Cursor | None]:
         self.base_url: str = request.build_absolute_uri()
         size = request.query_params.get(self.page_size_query_param, str(self.page_size))

@@ -23,12 +23,57 @@ MAX_DURATION_SECONDS: Final = 2**31 - 1
 CLOCK_SKEW_SECONDS: Final = 60  # how far in the future a trusted client's clock may be
 
 
+class _StrictField(serializers.Field[Any, Any, Any, Any]):
+    """Takes the JSON type that the schema names: 17 is no text, "17" and true are no numbers."""
+
+    json_types: ClassVar[frozenset[type]]
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Raises ValidationError."""
+        if type(data) not in self.json_types:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class TextField(_StrictField, serializers.CharField):
+    """Text."""
+
+    json_types = frozenset({str})
+
+
+class PatternField(_StrictField, serializers.RegexField):
+    """Text of a pattern."""
+
+    json_types = frozenset({str})
+
+
+class AddressField(_StrictField, serializers.URLField):
+    """An address on the web."""
+
+    json_types = frozenset({str})
+
+
+class WholeField(_StrictField, serializers.IntegerField):
+    """A whole number."""
+
+    json_types = frozenset({int, float})
+
+
+class NumberField(_StrictField, serializers.FloatField):
+    """A finite number."""
+
+    json_types = frozenset({int, float})
+
+
 class VideoSerializer(serializers.ModelSerializer[Video]):
     """A video, with the numbers now."""
 
     # They come from the context: `services.Counts` under "counts", read at once for all of a page.
 
-    duration = serializers.IntegerField(
+    title = TextField(max_length=200)
+    description = TextField(max_length=5000, required=False, allow_blank=True)
+    url = AddressField(max_length=500)
+    duration = WholeField(
         min_value=0, max_value=MAX_DURATION_SECONDS, default=0, help_text="Seconds; 0 where it is not known."
     )
     like_count = serializers.SerializerMethodField(help_text="Likes now.")
@@ -103,27 +148,17 @@ class LikedVideoSerializer(serializers.Serializer[Any]):
     video = VideoSerializer()
 
 
-class SecondsField(serializers.FloatField):
-    """Seconds; true and false, which Python takes for numbers, are none."""
-
-    def to_internal_value(self, data: Any) -> float:
-        """Raises ValidationError."""
-        if isinstance(data, bool):
-            self.fail("invalid")
-        return super().to_internal_value(data)
-
-
 class ViewSerializer(serializers.Serializer[Any]):
     """A view, as a player reports it."""
 
-    viewer = serializers.RegexField(
+    viewer = PatternField(
         VIEWER_PATTERN.pattern.join(("^", r"\Z")),
         required=False,
         allow_null=True,
         help_text="A random id that the client keeps, so that its views are told from others of its address.",
         error_messages={"invalid": "1 to 64 of the characters A-Z a-z 0-9 _ . : + / = ~ -"},
     )
-    watched = SecondsField(required=False, allow_null=True, min_value=0, help_text="Seconds watched.")
+    watched = NumberField(required=False, allow_null=True, min_value=0, help_text="Seconds watched.")
 
 
 class ViewResultSerializer(serializers.Serializer[Any]):
@@ -138,7 +173,7 @@ class ViewResultSerializer(serializers.Serializer[Any]):
 class ViewEventSerializer(ViewSerializer):
     """A view, as a trusted client reports it for somebody else."""
 
-    video = serializers.IntegerField(help_text="Its id; one that does not exist is ignored as absent.")
+    video = WholeField(help_text="Its id; one that does not exist is ignored as absent.")
     at = serializers.DateTimeField(
         required=False, allow_null=True, default_timezone=UTC, help_text="When it was; now where it is left out."
     )

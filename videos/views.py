@@ -19,7 +19,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import generics, status
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotFound, ParseError, ValidationError
-from rest_framework.permissions import BasePermission, IsAuthenticated, IsAuthenticatedOrReadOnly
+from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -321,13 +321,20 @@ class OneVideoView(VideoView):
 class CountsView(ApiView):
     """The numbers of many videos at once."""
 
-    permission_classes = ()
+    permission_classes = (AllowAny,)
 
     @extend_schema(
         operation_id="videos_counts",
         summary="Numbers of up to 100 videos",
         description="Unknown ids are left out.",
-        parameters=[OpenApiParameter("ids", required=True, description="Ids with commas between them: 1,2,3")],
+        parameters=[
+            OpenApiParameter(
+                "ids",
+                type={"type": "string", "pattern": "^[0-9]+(,[0-9]+){0,99}$"},
+                required=True,
+                description="Ids with commas between them: 1,2,3",
+            )
+        ],
         responses=_responses({200: serializers.CountSerializer(many=True)}, 400, 401),
     )
     def get(self, request: Request) -> HttpResponse:
@@ -378,7 +385,7 @@ class LikeView(ApiView):
 class ViewView(ApiView):
     """Views of a video."""
 
-    permission_classes = ()
+    permission_classes = (AllowAny,)
     throttle_classes = (throttling.ViewThrottle,)
 
     @extend_schema(
@@ -443,7 +450,7 @@ class LikersView(ApiView, generics.GenericAPIView[VideoLike]):
     queryset = VideoLike.objects.all()
     serializer_class = serializers.LikerSerializer
     pagination_class = KeysetPagination
-    permission_classes = ()
+    permission_classes = (AllowAny,)
 
     @extend_schema(
         operation_id="likers_list",
