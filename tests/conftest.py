@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from tests import packages
 from tests.servers import (
     MariaDBServer,
     MissingServerError,
@@ -61,6 +62,15 @@ def pytest_configure(config: pytest.Config) -> None:
     from django.conf import settings
 
     settings.DATABASES  # noqa: B018  read now: pytest-django sets Django up when it finds them read
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, on the other pairs, what is marked as the same on every pair."""
+    if config.getoption("--on") == "sqlite":
+        return
+    again = [item for item in items if item.get_closest_marker("once")]
+    items[:] = [item for item in items if item not in again]
+    config.hook.pytest_deselected(items=again)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -270,3 +280,28 @@ def manage(service_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[...
     yield start
     for process in running:
         process.kill()
+
+
+@pytest.fixture
+def once(request: pytest.FixtureRequest) -> None:
+    """For what does not depend on the database: it runs on one of the pairs only."""
+    if request.config.getoption("--on") != "sqlite" and request.node.get_closest_marker("database") is None:
+        pytest.skip("does not depend on the database: runs with --on sqlite")
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The function's zip for this Python, built by script/package from a copy of the repository."""
+    folder = tmp_path_factory.mktemp("package")
+    repository = packages.copy_repository(folder / "repository", git=True)
+    packages.share_zappa(repository)
+    built = packages.build(repository, folder / "package.zip")
+    if built.returncode != 0:
+        pytest.fail(f"script/package: {built.stderr[-3000:]}")
+    return folder / "package.zip"
+
+
+@pytest.fixture(scope="session")
+def task(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked zip, Lambda's task folder."""
+    return packages.unpack(package, tmp_path_factory.mktemp("task"))

@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.once
+
 # A room may import rooms of the rows below its own, and none beside it.
 ROWS = (
     {"streaming.urls", "streaming.schedule", "streaming.wsgi", "streaming.settings"},

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from tests.conftest import unavailable
-from tests.servers import ROOT, Process, free_port, wait_until
+from tests.servers import ROOT, MariaDBServer, Process, RedisServer, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +120,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.once
 def test_printed_lines_count_and_the_next_start_has_the_counts(embedded: Callable[[str], Embedded]) -> None:
     service = embedded("a folder with spaces")
     service.start()
@@ -133,6 +135,7 @@ def test_printed_lines_count_and_the_next_start_has_the_counts(embedded: Callabl
     assert service.curl("/like/")["like_count"] == 1
 
 
+@pytest.mark.once
 def test_flush_in_a_second_terminal_sees_the_same_databases(embedded: Callable[[str], Embedded]) -> None:
     service = embedded("var")
     service.start(FLUSH_INTERVAL_SECONDS="3600")
@@ -146,6 +149,7 @@ def test_flush_in_a_second_terminal_sees_the_same_databases(embedded: Callable[[
     assert json.loads(done.stdout)["likes_added"] == 1
 
 
+@pytest.mark.once
 def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(embedded: Callable[[str], Embedded]) -> None:
     service = embedded("var")
     service.start()
@@ -159,6 +163,7 @@ def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(embedded
     assert [pid for pid in left if alive(pid)] == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("child", [0, 1, 2], ids=["valkey", "flush", "web"])
 def test_a_child_that_dies_is_started_again(embedded: Callable[[str], Embedded], child: int) -> None:
     service = embedded("var")
@@ -178,6 +183,7 @@ def _counts_or_none(service: Embedded) -> tuple[int, int] | None:
         return None
 
 
+@pytest.mark.once
 def test_two_run_side_by_side(embedded: Callable[[str], Embedded]) -> None:
     one, two = embedded("one"), embedded("two")
     one.launch()
@@ -188,6 +194,7 @@ def test_two_run_side_by_side(embedded: Callable[[str], Embedded]) -> None:
     assert (one.counts(), two.counts()) == ((1, 0), (0, 0))
 
 
+@pytest.mark.once
 def test_a_second_start_on_the_same_folder_is_refused(embedded: Callable[[str], Embedded]) -> None:
     service, second = embedded("var"), embedded("var")
     service.start()
@@ -197,6 +204,7 @@ def test_a_second_start_on_the_same_folder_is_refused(embedded: Callable[[str], 
     assert f"already runs on {service.var}, as process {service.process.pid}" in process.output
 
 
+@pytest.mark.once
 def test_a_taken_port_is_named(embedded: Callable[[str], Embedded]) -> None:
     service = embedded("var")
     with socket.socket() as taken:
@@ -210,6 +218,7 @@ def test_a_taken_port_is_named(embedded: Callable[[str], Embedded]) -> None:
     )
 
 
+@pytest.mark.once
 def test_ctrl_c_stops_in_order(embedded: Callable[[str], Embedded]) -> None:
     service = embedded("var")
     service.start()
@@ -221,7 +230,44 @@ def test_ctrl_c_stops_in_order(embedded: Callable[[str], Embedded]) -> None:
     assert [pid for pid in children if alive(pid)] == []
 
 
+@pytest.mark.once
 def test_an_old_python_gets_as_far_as_the_message() -> None:
     source = (ROOT / "script" / "server").read_text()
     ast.parse(source, feature_version=(3, 7))
     assert source.index("sys.exit(") < source.index("from embedded import")
+
+
+def test_given_servers_are_used_instead(
+    embedded: Callable[[str], Embedded], private_database: MariaDBServer, private_redis: RedisServer
+) -> None:
+    service = embedded("var")
+    service.start(DATABASE_URL=private_database.url, REDIS_URL=private_redis.url, FLUSH_INTERVAL_SECONDS="1")
+    service.curl("/like/")
+    assert private_redis.client().keys("*live*") != []
+    wait_until(
+        lambda: private_database.query("SELECT COUNT(*) FROM videos_videolike", database="streaming") == [(1,)],
+        what="the flush",
+    )
+    assert not (service.var / "valkey").exists()
+    assert not (service.var / "streaming.sqlite3").exists()
+
+
+def test_a_database_with_accounts_gets_no_demo_accounts(
+    embedded: Callable[[str], Embedded], private_database: MariaDBServer
+) -> None:
+    service = embedded("var")
+    environment = {"DATABASE_URL": private_database.url}
+    service.start(**environment)
+    assert service.process is not None
+    service.process.stop()
+    private_database.query("DELETE FROM auth_user WHERE username = 'admin'", database="streaming")
+    service.start(**environment)
+    assert private_database.query("SELECT 1 FROM auth_user WHERE username = 'admin'", database="streaming") == []
+
+
+@pytest.mark.once
+@pytest.mark.django_db
+def test_demo_accounts_are_refused_outside_the_embedded_start(settings: Any) -> None:
+    settings.EMBEDDED = False
+    with pytest.raises(CommandError, match="embedded start only"):
+        call_command("seed_demo")
