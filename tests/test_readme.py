@@ -1,0 +1,46 @@
+"""The README's settings tables are true: each setting stands in them, with the default that it has."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from videos.conf import Conf
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SHOWN_ELSEWHERE = {"THROTTLE_RATES"}  # a mapping, too long for a table
+pytestmark = pytest.mark.once
+
+
+def setting_names() -> list[str]:
+    """The settings that the app reads."""
+    return [name for name, value in vars(Conf).items() if isinstance(value, property)]
+
+
+@pytest.mark.parametrize("name", setting_names())
+def test_setting_stands_in_the_readme_with_its_default(name: str) -> None:
+    source = (ROOT / "videos" / "conf.py").read_text()
+    [row] = re.findall(rf"^\| `VIDEOS_{name}` \| (.*?) \|", README, re.MULTILINE)
+    if name in SHOWN_ELSEWHERE:
+        assert row == "see `conf.py`"
+        return
+    [written] = re.findall(rf'"VIDEOS_{name}", ([^)\n]+)\)', source)
+    # A default such as 7 * DAY_SECONDS is worked out from names of the module.
+    default = eval(written, {"DAY_SECONDS": 86_400})  # noqa: S307  our own source
+    assert ast.literal_eval(row.strip("`")) == default
+
+
+def test_readme_names_no_setting_that_is_not_there() -> None:
+    named = set(re.findall(r"`VIDEOS_([A-Z_]+)`", README))
+    assert named == set(setting_names())
+
+
+def test_each_variable_of_the_environment_stands_in_the_readme() -> None:
+    source = (ROOT / "streaming" / "settings.py").read_text()
+    read = set(re.findall(r'(?:environ\.get|environ|_required|_flag|_number|_words)[\[(]"([A-Z_]+)"', source))
+    table = README.split("### Settings", 1)[1].split("In Django's settings", 1)[0]
+    assert read - set(re.findall(r"`([A-Z_]+)`", table)) == set()
