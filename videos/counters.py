@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -35,6 +36,8 @@ from django.core.signals import setting_changed
 from django_redis import get_redis_connection
 
 from videos.conf import conf
+
+logger = logging.getLogger(__name__)
 
 RECENT_VIDEOS = 200
 REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")
@@ -211,12 +214,24 @@ _RESYNC, _REFRESH = _Script("resync"), _Script("refresh")
 _SCRIPTS = {script.sha: script for script in list(globals().values()) if isinstance(script, _Script)}
 
 
-class _Wire(threading.local):
-    """A connection of the thread's own, out of django-redis' pool: the pool's bookkeeping costs a third of a call."""
+class _Lease:
+    """A connection lent by django-redis' pool to one thread, and given back when the thread is gone."""
 
-    def __init__(self) -> None:
-        self.connection: Any = None
-        self.owner = (0, 0)
+    def __init__(self, owner: tuple[int, int]) -> None:
+        self.owner = owner
+        self.pool = get_redis_connection(conf.COUNTERS_ALIAS).connection_pool
+        self.connection: Any = self.pool.get_connection()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # the interpreter may be half gone
+            if self.owner[0] == os.getpid():
+                self.pool.release(self.connection)
+
+
+class _Wire(threading.local):
+    """The thread's own lease: the pool's bookkeeping at each call would cost a third of it."""
+
+    lease: _Lease | None = None
 
 
 _wire = _Wire()
@@ -236,10 +251,12 @@ setting_changed.connect(_forget_connections, dispatch_uid="videos.counters")
 
 def _connect() -> Any:
     owner = (os.getpid(), _generation)
-    if _wire.connection is None or _wire.owner != owner:
-        pool = get_redis_connection(conf.COUNTERS_ALIAS).connection_pool
-        _wire.connection, _wire.owner = pool.make_connection(), owner
-    connection = _wire.connection
+    lease = _wire.lease
+    if lease is None or lease.owner != owner:
+        _wire.lease = None  # given back first
+        lease = _wire.lease = _Lease(owner)
+        return lease.connection
+    connection = lease.connection
     if connection.is_connected:
         with contextlib.suppress(redis.ConnectionError):
             if not connection.can_read():
@@ -253,8 +270,9 @@ def _connect() -> Any:
 def _leave_alone(error: Exception, *, uncertain: bool) -> CountersUnavailable:
     global _away_until
     _away_until = time.monotonic() + conf.REDIS_PAUSE_SECONDS
-    if _wire.connection is not None:
-        _wire.connection.disconnect()
+    logger.warning("Redis is left alone for %s s: %s: %s", conf.REDIS_PAUSE_SECONDS, type(error).__name__, error)
+    if _wire.lease is not None:
+        _wire.lease.connection.disconnect()
     return CountersUnavailable(f"The counters' Redis: {error}", uncertain=uncertain)
 
 

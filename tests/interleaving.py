@@ -1,0 +1,308 @@
+"""The real code, step by step in random orders: each step is one script call or one transaction.
+
+Every actor is a thread with connections of its own that waits at a gate before each of its steps; one thread runs at
+a time. An actor may stall for long and a flusher may die at any gate. What must hold is that of the protocol's
+reference model: views equal what was acknowledged, `like_count` equals rows, rows equal each user's last acknowledged
+wish, live equals the row, and no reader ever sees a number that was true at no moment between its beginning and its
+end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+from django.db import connection, connections
+
+from videos import counters, flush, ledger, services
+from videos.conf import conf
+from videos.models import StaleLive, Video, VideoLike
+
+VIDEOS, USERS = 2, 3
+LEDGER_READS = ("read_row", "read_rows", "liked_among", "newest_batch", "stale_videos", "counts_of")
+LEDGER_WRITES = ("open_batch", "finish_batch", "apply", "write_direct", "settle")
+GATE_SECONDS = 30.0  # a test that hangs says where
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any more."""
+
+
+class Actor:
+    """A thread that does one step a turn."""
+
+    current = threading.local()
+
+    def __init__(self, world: World, act: Callable[[Actor], None], name: str, *, mortal: bool = False) -> None:
+        self.world = world
+        self.name = name
+        self.mortal = mortal
+        self.weight = world.random.choice((0.05, 0.3, 1, 3))
+        self.without_redis = False
+        self.next_step = "begin"
+        self.in_transaction = False
+        self.finished = False
+        self.dying = False
+        self.error: BaseException | None = None
+        self._go = threading.Semaphore(0)
+        self._back = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, args=(act,), name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self, act: Callable[[Actor], None]) -> None:
+        Actor.current.actor = self
+        self._go.acquire()
+        try:
+            if not self.dying:
+                act(self)
+        except Killed:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
+            self.error = error
+        finally:
+            connections.close_all()
+            self.finished = True
+            self._back.release()
+
+    def gate(self, step: str) -> None:
+        """Wait for the next turn; called in the actor's own thread."""
+        if self.dying:
+            raise Killed
+        self.next_step = step
+        self.in_transaction = connection.in_atomic_block
+        self._back.release()
+        self._go.acquire()
+        self.in_transaction = False
+        if self.dying:
+            raise Killed
+
+    def turn(self) -> None:
+        """Let the actor do one step; called by the world."""
+        self._go.release()
+        if not self._back.acquire(timeout=GATE_SECONDS):
+            raise AssertionError(f"{self.name} hangs in {self.next_step}")
+        if self.error is not None:
+            raise self.error
+
+    def kill(self) -> None:
+        """End the actor where it stands."""
+        self.dying = True
+        self.turn()
+
+
+def gated(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, waiting at the gate first when an actor calls it."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        actor = getattr(Actor.current, "actor", None)
+        if actor is not None:
+            actor.gate(step)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def install_gates(patch: pytest.MonkeyPatch) -> None:
+    """Put a gate before every script call and every transaction, and a clock that never stands."""
+    send = counters._send
+
+    def gated_send(commands: Sequence[tuple[Any, ...]], **kwargs: Any) -> Any:
+        actor = getattr(Actor.current, "actor", None)
+        if actor is not None:
+            if actor.without_redis:
+                raise counters.CountersUnavailable
+            actor.gate("redis")
+        return send(commands, **kwargs)
+
+    patch.setattr(counters, "_send", gated_send)
+    for name in LEDGER_READS:
+        patch.setattr(ledger, name, gated("read", getattr(ledger, name)))
+    for name in LEDGER_WRITES:
+        patch.setattr(ledger, name, gated("write", getattr(ledger, name)))
+    ticks = itertools.count(counters.now_ms())
+    patch.setattr(counters, "now_ms", lambda: next(ticks))
+    # Durability and housekeeping are not what is interleaved here.
+    patch.setattr(counters, "make_durable", lambda: None)
+    patch.setattr(flush, "_finish_run", lambda: None)
+
+
+class World:
+    """One random order over two videos of one shard."""
+
+    def __init__(self, seed: int, videos: Sequence[int], users: Sequence[int], client: redis.Redis) -> None:
+        self.random = random.Random(seed)
+        self.videos = videos
+        self.users = users
+        self.client = client
+        self.viewers = itertools.count()
+        self.wish: dict[tuple[int, int], bool] = {}
+        self.viewed: Counter[int] = Counter()
+        self.busy: Counter[int] = Counter()
+        self.busy_users: set[int] = set()
+        self.watched: list[tuple[int, list[tuple[int, int]]]] = []
+        self.faults: Counter[str] = Counter()
+        self.away = False
+        self.actors: list[Actor] = []
+
+    def truth(self, video: int) -> tuple[int, int]:
+        """Likes and views as acknowledged."""
+        return sum(wish for (on, _), wish in self.wish.items() if on == video), self.viewed[video]
+
+    def run(self) -> Counter[str]:
+        """Take the steps of all actors in random order, drain, and count what is wrong."""
+        self._cast()
+        try:
+            while self.actors:
+                self._step()
+        finally:
+            for actor in self.actors:
+                actor.kill()
+        for _ in range(4):
+            flush.run_flush()
+        self._judge()
+        return self.faults
+
+    def _cast(self) -> None:
+        def add(act: Callable[[Actor], None], name: str, *, mortal: bool = False) -> None:
+            self.actors.append(Actor(self, act, name, mortal=mortal))
+
+        self.away = self.random.random() < 1 / 3
+        for _ in range(2):
+            add(self._like, "liker")
+            add(self._view, "viewer")
+            add(self._read, "reader")
+        for _ in range(self.random.choice((1, 2, 3, 4))):
+            add(self._flush, "flusher", mortal=True)
+        if self.away:
+            add(self._write_without_redis, "away")
+        self.expiries = 8
+
+    def _step(self) -> None:
+        holder = any(actor.in_transaction for actor in self.actors)
+        ready = [actor for actor in self.actors if not (holder and actor.next_step == "write")]
+        weights = [actor.weight for actor in ready]
+        if self.expiries and self.random.random() < 0.04:
+            self.expiries -= 1
+            self._expire()
+        else:
+            actor = self.random.choices(ready, weights)[0]
+            if self.random.random() < 0.03:
+                actor.weight = self.random.choice((0.01, 0.3, 3))  # stalls and bursts
+            if actor.mortal and self.random.random() < 0.015:
+                actor.kill()
+            else:
+                actor.turn()
+            if actor.finished:
+                self.actors.remove(actor)
+        for video, seen in self.watched:
+            seen.append(self.truth(video))
+
+    # What the actors do
+
+    def _choose(self, actor: Actor) -> tuple[int, int]:
+        while not (free := [user for user in self.users if user not in self.busy_users]):
+            actor.gate("begin")  # a user sends one request after the other
+        return self.random.choice(list(self.videos)), self.random.choice(free)
+
+    def _like(self, actor: Actor) -> None:
+        for _ in range(8):
+            video, user = self._choose(actor)
+            wish = self.random.random() < 0.6
+            self.busy[video] += 1
+            self.busy_users.add(user)
+            services.set_like(video=video, user=user, liked=wish)
+            self.wish[video, user] = wish
+            self.busy[video] -= 1
+            self.busy_users.discard(user)
+            actor.gate("begin")
+
+    def _view(self, actor: Actor) -> None:
+        for _ in range(8):
+            video = self.random.choice(list(self.videos))
+            self.busy[video] += 1
+            view = services.record_view(event=services.ViewEvent(video, f"viewer{next(self.viewers)}"))
+            self.viewed[video] += view.counted
+            self.busy[video] -= 1
+            actor.gate("begin")
+
+    def _write_without_redis(self, actor: Actor) -> None:
+        actor.without_redis = True
+        for _ in range(8):
+            video, user = self._choose(actor)
+            wish = self.random.choice((None, True, False))
+            if wish is None:
+                services.record_view(event=services.ViewEvent(video, f"viewer{next(self.viewers)}"))
+                self.viewed[video] += 1
+            else:
+                self.busy_users.add(user)
+                services.set_like(video=video, user=user, liked=wish)
+                self.wish[video, user] = wish
+                self.busy_users.discard(user)
+            actor.gate("begin")
+
+    def _read(self, actor: Actor) -> None:
+        for _ in range(8):
+            video = self.random.choice(list(self.videos))
+            watch = (video, [self.truth(video)])
+            self.watched.append(watch)
+            count = services.read_counts(videos=[video], user=None).by_video[video]
+            self.watched = [other for other in self.watched if other is not watch]
+            if not self.away:  # what is written without Redis shows with the next flush
+                self.faults["reader likes"] += count.likes not in {likes for likes, _ in watch[1]}
+                self.faults["reader views"] += count.views not in {views for _, views in watch[1]}
+            actor.gate("begin")
+
+    def _flush(self, actor: Actor) -> None:
+        for _ in range(3):
+            flush.run_flush()
+            actor.gate("begin")
+
+    def _expire(self) -> None:
+        """Keys that may go do, but not under a request that is under way: they last far longer than one."""
+        settled = conf.LIVE_SETTLED_SECONDS
+        for video in self.videos:
+            if self.busy[video]:
+                continue
+            live = f"{{videos:{counters.shard_of(video)}}}:live:{video}"
+            if 0 < int(self.client.ttl(live)) <= settled and self.random.random() < 0.5:
+                self.client.delete(live)
+            for user in self.users if not self.away else ():
+                if self.random.random() < 0.3:
+                    self.client.delete(live.replace(":live:", ":liked:") + f":{user}")
+
+    def _judge(self) -> None:
+        live = counters.read(self.videos, None)
+        for video in self.videos:
+            likes, views = self.truth(video)
+            row = Video.objects.get(pk=video)
+            liking = set(VideoLike.objects.filter(video=video).values_list("user_id", flat=True))
+            self.faults["views"] += row.view_count != views
+            self.faults["likes"] += row.like_count != likes
+            self.faults["count against rows"] += row.like_count != len(liking)
+            wished = {user for (on, user), wish in self.wish.items() if on == video and wish}
+            self.faults["last wish"] += liking != wished
+            if live[video].likes is not None:
+                self.faults["live"] += (live[video].likes, live[video].views) != (likes, views)
+        self.faults["left over"] += sum(depth.pending + depth.claimed for depth in counters.depths())
+        self.faults["notes"] += StaleLive.objects.count()
+        self.faults = +self.faults
+
+
+def worlds(count: int, seed: int, client: redis.Redis) -> Iterator[tuple[int, Counter[str]]]:
+    """Run `count` random orders, each over videos of its own, and yield each one's seed and faults."""
+    from django.contrib.auth.models import User
+
+    users = [User.objects.create(username=f"user{i}").pk for i in range(USERS + 1)]
+    videos = Video.objects.bulk_create(
+        Video(title=str(i), url="https://example.com/v", owner_id=users[0]) for i in range(count * VIDEOS)
+    )
+    ids = [video.pk for video in videos] if videos[0].pk else list(Video.objects.values_list("pk", flat=True))
+    for i in range(count):
+        world = World(seed + i, ids[i * VIDEOS : (i + 1) * VIDEOS], users[1:], client)
+        yield seed + i, world.run()

@@ -1,0 +1,133 @@
+"""Users that like and view all the time, and remember what was acknowledged."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from django.contrib.auth.models import User
+from django.db import connections
+
+from videos import counters, services
+from videos.models import FlushBatch, Video, VideoHour, VideoLike
+
+
+def make_videos(count: int) -> list[int]:
+    """Videos to be liked and watched."""
+    owner, _ = User.objects.get_or_create(username="owner")
+    Video.objects.bulk_create(Video(title=str(i), url="https://example.com/v", owner=owner) for i in range(count))
+    return list(Video.objects.order_by("-id").values_list("id", flat=True)[:count])
+
+
+def make_users(count: int, prefix: str = "user") -> list[int]:
+    """Users to like them."""
+    User.objects.bulk_create(User(username=f"{prefix}{i}") for i in range(count))
+    return list(User.objects.filter(username__startswith=prefix).order_by("id").values_list("id", flat=True))
+
+
+class Load:
+    """Threads that work until the `with` ends. Each user is one thread's own, so that a user's last wish is known."""
+
+    def __init__(self, videos: Sequence[int], users: Sequence[int], *, threads: int = 4, rest: float = 0.0) -> None:
+        self.videos = videos
+        self.rest = rest
+        self.wishes: dict[tuple[int, int], bool] = {}
+        self.views: Counter[int] = Counter()
+        self.unsure: Counter[int] = Counter()  # views of which nobody knows whether they counted
+        self.acknowledged = 0
+        self.refused = 0
+        self.errors: list[BaseException] = []
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, args=(i, users[i::threads]), daemon=True) for i in range(threads)
+        ]
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+        if error is None and self.errors:
+            raise self.errors[0]
+
+    def _work(self, number: int, users: Sequence[int]) -> None:
+        choose = random.Random(number)
+        viewers = 0
+        try:
+            while not self._stop.is_set():
+                video = choose.choice(self.videos)
+                if choose.random() < 0.5:
+                    self._like(video, choose.choice(users), liked=choose.random() < 0.6)
+                else:
+                    viewers += 1
+                    self._view(video, f"{number}-{viewers}")
+                time.sleep(self.rest)
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
+            self.errors.append(error)
+        finally:
+            connections.close_all()
+
+    def _like(self, video: int, user: int, *, liked: bool) -> None:
+        while not self._stop.is_set():
+            with suppress(services.Unavailable):
+                like = services.set_like(video=video, user=user, liked=liked)
+                assert like.liked is liked
+                self.wishes[video, user] = liked
+                self.acknowledged += 1
+                return
+            self.refused += 1
+            # Nobody was told what became of the wish: it is asked for again until somebody is.
+            time.sleep(0.02)
+        self.wishes.pop((video, user), None)
+
+    def _view(self, video: int, viewer: str) -> None:
+        try:
+            view = services.record_view(event=services.ViewEvent(video, viewer))
+        except services.Unavailable:
+            with self._lock:
+                self.refused += 1
+                self.unsure[video] += 1
+            return
+        with self._lock:
+            self.views[video] += view.counted
+            self.acknowledged += 1
+
+    def check(self) -> None:
+        """After the last flush: every number is exact."""
+        assert self.acknowledged > 0
+        liking = set(VideoLike.objects.values_list("video_id", "user_id"))
+        for wish, liked in self.wishes.items():
+            assert (wish in liking) is liked, f"user {wish[1]} last wished {liked} of video {wish[0]}"
+        likes = Counter(video for video, _ in liking)
+        hours = Counter[int]()
+        for video, views in VideoHour.objects.values_list("video_id", "views"):
+            hours[video] += views
+        live = counters.read(self.videos, None)
+        for row in Video.objects.filter(id__in=self.videos):
+            assert row.like_count == likes[row.pk]
+            assert self.views[row.pk] <= row.view_count <= self.views[row.pk] + self.unsure[row.pk]
+            assert hours[row.pk] == row.view_count
+            if live[row.pk].likes is not None:
+                assert (live[row.pk].likes, live[row.pk].views) == (row.like_count, row.view_count)
+        check_batches()
+        assert [depth for depth in counters.depths() if depth.pending or depth.claimed] == []
+
+
+def check_batches() -> None:
+    """Every claimed field is accounted for, and every batch is finished."""
+    for batch in FlushBatch.objects.all():
+        assert batch.finished_at is not None
+        assert batch.fields == batch.applied + batch.repeated + batch.dropped + batch.rejected
