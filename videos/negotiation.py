@@ -15,6 +15,17 @@ from rest_framework.utils import json as strict_json
 
 _ANYTHING_OR_JSON = frozenset({"", "*/*", "application/json", "application/json, text/plain, */*"})
 
+_decode = json.JSONDecoder(parse_constant=strict_json.strict_constant).decode
+
+
+def read_json(body: bytes) -> Any:
+    """The value of a body. Raises ParseError."""
+    try:
+        return _decode(body.decode())
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ParseError(f"JSON parse error - {reason}") from error
+
 
 class StrictJSONParser(JSONParser):
     """JSON as RFC 8259 has it: UTF-8 whatever the header's charset says, no NaN, no nesting that exhausts the stack."""
@@ -25,12 +36,8 @@ class StrictJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the body's value. Raises ParseError."""
-        try:
-            return json.loads(stream.read().decode(), parse_constant=strict_json.strict_constant)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else error
-            raise ParseError(f"JSON parse error - {reason}") from error
+        """The body's value. Raises ParseError."""
+        return read_json(stream.read())
 
 
 class PreparedNegotiation(DefaultContentNegotiation):

@@ -137,10 +137,11 @@ class ScopeThrottle(BaseThrottle):
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Count this request, and say whether it is within the rate. Reading is free."""
         rate = conf.THROTTLE_RATES.get(self.scope)
-        if not rate or request.method in SAFE_METHODS:
+        plain = request._request
+        if not rate or plain.method in SAFE_METHODS:
             return True
         user = request.user
-        identity = f"@{user.pk}" if user.is_authenticated else viewers.client_site(request.META)
+        identity = f"@{user.pk}" if user.is_authenticated else viewers.client_site(plain.META)
         self._wait = limits_on(conf.THROTTLE_STORAGE).wait_seconds(parse_rate(rate), self.scope, identity)
         return self._wait is None
 

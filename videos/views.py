@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import RequestDataTooBig
@@ -31,7 +31,7 @@ from videos import serializers, services, throttling, viewers
 from videos.authentication import SessionAuthentication, TokenAuthentication
 from videos.conf import conf
 from videos.models import Video, VideoLike
-from videos.negotiation import PreparedNegotiation, StrictJSONParser
+from videos.negotiation import PreparedNegotiation, StrictJSONParser, read_json
 from videos.pagination import KeysetPagination, VideoPagination
 from videos.tokens import MAX_ID
 
@@ -114,6 +114,7 @@ _AUTHENTICATORS = [TokenAuthentication(), SessionAuthentication()]
 _RENDERERS = [JSONRenderer()]
 _PARSERS = [StrictJSONParser()]
 _NEGOTIATION = PreparedNegotiation()
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class ApiView(APIView):
@@ -135,11 +136,35 @@ class ApiView(APIView):
         """Prepared once."""
         return _NEGOTIATION
 
+    allow: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Name the methods once: they are the same for each request."""
+        super().__init_subclass__(**kwargs)
+        has = {name for name in cls.http_method_names if hasattr(cls, name)} | (
+            {"head"} if hasattr(cls, "get") else set()
+        )
+        cls.allow = ", ".join(name.upper() for name in cls.http_method_names if name in has)
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """What is on every answer."""
+        return {"Allow": self.allow}
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Let in whom the permissions and throttles let in; ids that no row can have are not found."""
         if kwargs.get("video", 0) > MAX_ID:
             raise NotFound("No such video.")
         super().initial(request, *args, **kwargs)
+
+
+def _sent(request: Request) -> Any:
+    """The body's value, as `request.data`, without the way through its kinds of forms."""
+    plain = request._request
+    if plain.META.get("CONTENT_TYPE") == "application/json":
+        body = plain.body
+        return read_json(body) if body else {}
+    return request.data
 
 
 def _user_id(request: Request) -> int | None:
@@ -153,7 +178,7 @@ def _signed_in(request: Request) -> int:
 
 def _answer(data: Mapping[str, Any], *, stored: bool) -> HttpResponse:
     """JSON without a renderer's detour: the hot path has one shape of answer."""
-    response = HttpResponse(json.dumps(data, separators=(",", ":")), content_type="application/json")
+    response = HttpResponse(_encode(data).encode(), content_type="application/json")
     if stored:
         response.headers[COUNTS_HEADER] = "stored"
     return response
@@ -400,9 +425,13 @@ class ViewView(ApiView):
     )
     def post(self, request: Request, video: int) -> HttpResponse:
         """Count it, or say why not."""
-        sent, watched = serializers.read_view(request.data)
+        sent, watched = serializers.read_view(_sent(request))
         user = _user_id(request)
-        viewer = viewers.viewer_of(request.META, user=user, sent=sent)
+        viewer = viewers.viewer_of(
+            request._request.META,
+            user=user,
+            sent=sent,
+        )
         event = services.ViewEvent(
             video=video, viewer=viewer.name, user=user, watched=watched, address=viewer.address, bot=viewer.bot
         )
@@ -431,7 +460,7 @@ class ViewsView(ApiView):
     )
     def post(self, request: Request) -> HttpResponse:
         """Count them in one round trip."""
-        sent = serializers.read_events(request.data)
+        sent = serializers.read_events(_sent(request))
         events = [
             services.ViewEvent(event.video, event.viewer, None, event.watched, event.at_ms)
             for event in sent
