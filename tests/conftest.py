@@ -295,7 +295,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     repository = packages.copy_repository(folder / "repository", git=True)
     packages.share_zappa(repository)
-    built = packages.build(repository, folder / "package.zip")
+    environment = packages.strew_secrets(repository)
+    built = packages.build(repository, folder / "package.zip", environment=environment)
     if built.returncode != 0:
         pytest.fail(f"script/package: {built.stderr[-3000:]}")
     return folder / "package.zip"
