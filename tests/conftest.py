@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from tests import packages
 from tests.servers import (
     MariaDBServer,
     MissingServerError,
@@ -286,3 +287,22 @@ def once(request: pytest.FixtureRequest) -> None:
     """For what does not depend on the database: it runs on one of the pairs only."""
     if request.config.getoption("--on") != "sqlite" and request.node.get_closest_marker("database") is None:
         pytest.skip("does not depend on the database: runs with --on sqlite")
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The function's zip for this Python, built by script/package from a copy of the repository."""
+    folder = tmp_path_factory.mktemp("package")
+    repository = packages.copy_repository(folder / "repository", git=True)
+    packages.share_zappa(repository)
+    environment = packages.strew_secrets(repository)
+    built = packages.build(repository, folder / "package.zip", environment=environment)
+    if built.returncode != 0:
+        pytest.fail(f"script/package: {built.stderr[-3000:]}")
+    return folder / "package.zip"
+
+
+@pytest.fixture(scope="session")
+def task(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked zip, Lambda's task folder."""
+    return packages.unpack(package, tmp_path_factory.mktemp("task"))
