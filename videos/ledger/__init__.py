@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 TRIES = 8  # of a transaction that met a deadlock, a lock timeout, or a user who was just deleted
 DEADLOCK, LOCK_TIMEOUT, OUT_OF_RANGE = 1213, 1205, 1690  # MySQL's and MariaDB's error numbers
 
+BIGINT_MAX = 2**63 - 1
+
 T = TypeVar("T")
 
 
@@ -458,6 +460,23 @@ def _take_in(changes: Mapping[int, Changes], number: int | None) -> tuple[dict[i
         return outcomes, Sums()
 
     found = _compare_likes(fresh, superseded=_newer_notes(fresh) if number is not None else {})
+    gains, hours = _gains(fresh, found)
+    for video, (likes, views) in gains.items():
+        counts = rows[video].like_count + likes, rows[video].view_count + views
+        if max(counts) > BIGINT_MAX:  # SQLite would make it a float in silence
+            raise OverflowError(f"The counts of video {video} would be {counts}")
+        outcomes[video] = Outcome(counts, dropped=frozenset(found.dropped.get(video, ())))
+    sql.insert_likes((video, like.user, like.at_ms) for video, like in found.added)
+    sql.delete_likes(found.removed_ids)
+    sql.add_counts(gains, number)
+    sql.add_hours(hours)
+    return outcomes, Sums(len(fresh), len(found.added), len(found.removed), sum(views for _, views in gains.values()))
+
+
+def _gains(
+    fresh: Mapping[int, Changes], found: _Difference
+) -> tuple[dict[int, list[int]], dict[tuple[int, int], list[int]]]:
+    """What counts and hours gain, as [likes, views], by video and by (video, hours since 1970)."""
     gains = {video: [0, 0] for video in fresh}
     hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
     for step, changed in ((1, found.added), (-1, found.removed)):
@@ -468,15 +487,7 @@ def _take_in(changes: Mapping[int, Changes], number: int | None) -> tuple[dict[i
         for view in change.views:
             gains[video][1] += view.views
             hours[video, view.hour][1] += view.views
-
-    sql.insert_likes((video, like.user, like.at_ms) for video, like in found.added)
-    sql.delete_likes(found.removed_ids)
-    sql.add_counts(gains, number)
-    sql.add_hours(hours)
-    for video, (likes, views) in gains.items():
-        counts = rows[video].like_count + likes, rows[video].view_count + views
-        outcomes[video] = Outcome(counts, dropped=frozenset(found.dropped.get(video, ())))
-    return outcomes, Sums(len(fresh), len(found.added), len(found.removed), sum(views for _, views in gains.values()))
+    return gains, hours
 
 
 def _newer_notes(fresh: Mapping[int, Changes]) -> dict[tuple[int, int], int]:

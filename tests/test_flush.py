@@ -1,0 +1,301 @@
+"""The flush: every claimed field is accounted for, and nothing is held up by another."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+import redis
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from tests.load import Load, check_batches, make_users, make_videos
+from tests.servers import Process
+from videos import counters, ledger, services
+from videos.flush import flush_status, reconcile, run_flush
+from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+MAX_BIGINT = 2**63 - 1
+HOUR = 480_000
+
+
+def pending_key(video: int) -> str:
+    return f"{{videos:{counters.shard_of(video)}}}:pending"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("nonsense", "1"),
+        ("l:{video}", "1:1"),
+        ("l:{video}:{user}", "2:1"),
+        ("l:{video}:{user}", "1"),
+        ("l:{video}:{user}", "1:99999999999999999"),
+        ("l:0{video}:{user}", "1:1"),
+        ("l:{video}:0", "1:1"),
+        ("l:{video}:99999999999999999999", "1:1"),
+        ("l:-1:{user}", "1:1"),
+        ("l:x:{user}", "1:1"),
+        ("v:{video}:x", "1"),
+        ("v:{video}:" + str(HOUR), "0"),
+        ("v:{video}:" + str(HOUR), "-3"),
+        ("v:{video}:" + str(HOUR), "1.5"),
+        ("v:{video}:" + str(HOUR), "99999999999999999999"),
+        ("v:{video}:999999999", "1"),
+        ("v:{video}:1:2", "1"),
+        ("\xff\x00", "\xff"),
+        ("", ""),
+    ],
+)
+def test_malformed_field_is_set_aside_and_holds_nothing_up(field: str, value: str, redis_client: redis.Redis) -> None:
+    (video,), (user, other) = make_videos(1), make_users(2)
+    services.set_like(video=video, user=other, liked=True)
+    name = field.format(video=video, user=user)
+    redis_client.hset(pending_key(video), name, value)
+
+    report = run_flush()
+
+    assert report.failures == {}
+    assert (report.applied, report.rejected) == (1, 1)
+    assert Video.objects.get().like_count == 1
+    batch = FlushBatch.objects.get()
+    assert batch.rejected == 1
+    check_batches()
+    kept = redis_client.hgetall(f"{{videos:{counters.shard_of(video)}}}:rejected")
+    assert kept == {f"{batch.number}:{name}": value}
+    assert run_flush().fields == 0
+    assert flush_status().rejected_fields == 1
+
+
+def test_field_that_the_database_refuses_stands_alone(redis_client: redis.Redis) -> None:
+    videos, (user,) = make_videos(7), make_users(1)
+    full = videos[3]
+    Video.objects.filter(pk=full).update(view_count=MAX_BIGINT - 10)
+    for video in videos:
+        services.set_like(video=video, user=user, liked=True)
+        redis_client.hset(pending_key(video), f"v:{video}:{HOUR}", "5")
+    redis_client.hset(pending_key(full), f"v:{full}:{HOUR + 1}", "1000")
+
+    report = run_flush()
+
+    assert report.failures == {}
+    assert (report.likes_added, report.rejected) == (7, 1)
+    assert Video.objects.get(pk=full).view_count == MAX_BIGINT - 5
+    assert VideoHour.objects.filter(hour__year=2024, views=5).count() == 7
+    check_batches()
+    assert reconcile().differences == []
+
+
+def test_vanished_users_and_videos_are_dropped_and_the_rest_applied() -> None:
+    videos, users = make_videos(3), make_users(3)
+    for video in videos:
+        for user in users:
+            services.set_like(video=video, user=user, liked=True)
+    with connection.cursor() as cursor:  # behind Django's back, so that nothing has prepared for it
+        cursor.execute("DELETE FROM auth_user WHERE id = %s", [users[0]])
+        cursor.execute("DELETE FROM videos_video WHERE id = %s", [videos[0]])
+    report = run_flush()
+    assert report.failures == {}
+    assert (report.applied, report.dropped) == (4, 5)
+    check_batches()
+    assert [video.like_count for video in Video.objects.all()] == [2, 2]
+    assert services.get_like(video=videos[1], user=None).likes == 2
+
+
+def test_flush_takes_more_fields_of_one_video_than_a_script_unpacks(redis_client: redis.Redis) -> None:
+    (video,) = make_videos(1)
+    User.objects.bulk_create((User(username=f"u{i}") for i in range(17_000)), batch_size=1000)
+    users = list(User.objects.filter(username__startswith="u").values_list("id", flat=True))
+    fields: dict[Any, Any] = {f"l:{video}:{user}": "1:1700000000000" for user in users}
+    redis_client.hset(pending_key(video), mapping=fields)
+    services.record_view(event=services.ViewEvent(video, "v"))
+
+    report = run_flush()
+
+    assert (report.likes_added, report.views, report.videos) == (17_000, 1, 1)
+    assert Video.objects.get().like_count == VideoLike.objects.count() == 17_000
+    assert services.get_like(video=video, user=users[0]).likes == 17_000
+    check_batches()
+
+
+def test_flush_out_of_time_stops_between_chunks_and_the_next_goes_on(settings: Any) -> None:
+    settings.VIDEOS_FLUSH_CHUNK_FIELDS = 1
+    videos, (user,) = make_videos(40), make_users(1)
+    for video in videos:
+        services.set_like(video=video, user=user, liked=True)
+    runs = 0
+    total = 0
+    while not (report := run_flush(max_seconds=0.02)).complete:
+        runs += 1
+        total += report.likes_added
+        assert runs < 500
+    assert total + report.likes_added == 40
+    assert runs > 0
+    check_batches()
+
+
+def test_one_shard_that_fails_does_not_stop_the_others(redis_client: redis.Redis) -> None:
+    videos, (user,) = make_videos(8), make_users(1)
+    for video in videos:
+        services.set_like(video=video, user=user, liked=True)
+    broken = counters.shard_of(videos[0])
+    redis_client.set(f"{{videos:{broken}}}:claimed", "not a hash")
+    report = run_flush()
+    assert set(report.failures) == {broken}
+    assert report.likes_added == 7
+    redis_client.delete(f"{{videos:{broken}}}:claimed")
+
+
+def test_old_batches_go_but_the_newest_of_each_shard(settings: Any) -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    for i in range(4):
+        services.set_like(video=video, user=user, liked=i % 2 == 0)
+        run_flush()
+    ledger.prune(now=datetime.now(UTC) + timedelta(days=99))
+    assert [batch.number for batch in FlushBatch.objects.all()] == [4]
+
+
+def test_old_hours_roll_up_into_days() -> None:
+    first, second = make_videos(2)
+    old = datetime(2024, 3, 1, tzinfo=UTC)
+    for video, hour, views in ((first, 0, 1), (first, 5, 2), (first, 23, 3), (first, 24, 4), (second, 7, 5)):
+        VideoHour.objects.create(video_id=video, hour=old + timedelta(hours=hour), views=views, likes=1)
+    recent = datetime.now(UTC).replace(hour=5, minute=0, second=0, microsecond=0)
+    VideoHour.objects.create(video_id=first, hour=recent, views=9)
+    ledger.prune(now=datetime.now(UTC))
+    rows = VideoHour.objects.order_by("video_id", "hour").values_list("video_id", "hour", "views", "likes")
+    assert sorted(rows) == sorted(
+        [
+            (first, old, 6, 3),
+            (first, old + timedelta(days=1), 4, 1),
+            (second, old, 5, 1),
+            (first, recent, 9, 0),
+        ]
+    )
+
+
+def test_reconcile_reports_first_and_repairs_when_told() -> None:
+    videos, (user,) = make_videos(3), make_users(1)
+    services.set_like(video=videos[0], user=user, liked=True)
+    run_flush()
+    Video.objects.filter(pk=videos[0]).update(like_count=7)
+    VideoLike.objects.bulk_create([VideoLike(video_id=videos[1], user_id=user)])
+    dry = StringIO()
+    call_command("reconcile_counters", stdout=dry)
+    assert f"video {videos[0]}: like_count is 7, its rows are 1" in dry.getvalue()
+    assert "2 differences, 0 repaired; --repair sets them" in dry.getvalue()
+    call_command("reconcile_counters", "--repair", stdout=StringIO())
+    assert reconcile().differences == []
+    run_flush()
+    assert [services.get_like(video=video, user=None).likes for video in videos] == [1, 1, 0]
+    assert not StaleLive.objects.exists()
+
+
+def test_reconcile_beside_writers_finds_nothing() -> None:
+    videos, users = make_videos(10), make_users(20)
+    with Load(videos, users, threads=3, rest=0.002):
+        for _ in range(8):
+            run_flush()
+            assert reconcile().differences == []
+
+
+def test_command_prints_what_it_moved_and_speaks_json() -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    services.set_like(video=video, user=user, liked=True)
+    output = StringIO()
+    call_command("flush_counters", stdout=output)
+    assert "1 likes added, 0 removed, 0 views" in output.getvalue()
+    services.set_like(video=video, user=user, liked=False)
+    output = StringIO()
+    call_command("flush_counters", "--json", stdout=output)
+    report = json.loads(output.getvalue())
+    assert (report["likes_removed"], report["failures"]) == (1, {})
+
+
+def test_command_fails_when_a_shard_failed(redis_client: redis.Redis) -> None:
+    redis_client.set("{videos:3}:claimed", "not a hash")
+    redis_client.hset("{videos:3}:pending", "x", "y")
+    with pytest.raises(CommandError, match="1 of the shards failed"):
+        call_command("flush_counters", stderr=StringIO())
+    call_command("flush_counters", "--shards", "0-2,4-15", stdout=StringIO())
+
+
+@pytest.mark.parametrize("shards", ["16", "a", "3-", "-1", ""])
+def test_shards_that_do_not_exist_are_refused(shards: str) -> None:
+    with pytest.raises(CommandError, match="shard"):
+        call_command("flush_counters", f"--shards={shards}")
+
+
+@pytest.mark.parametrize("option", ["--every", "--max-seconds"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "x", "nan", "inf"])
+def test_seconds_that_are_none_are_refused(option: str, seconds: str) -> None:
+    with pytest.raises(CommandError, match="seconds"):
+        call_command("flush_counters", f"{option}={seconds}")
+
+
+def test_loop_ends_on_sigterm_within_a_long_wait(manage: Callable[..., Process]) -> None:
+    loop = manage("flush_counters", "--every", "60", "--json")
+    limit = time.monotonic() + 30
+    while "{" not in loop.output and time.monotonic() < limit:
+        time.sleep(0.05)
+    loop.send(signal.SIGTERM)
+    assert loop.wait(10) == 0
+
+
+def test_status_is_late_after_three_intervals_of_something_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    services.set_like(video=video, user=user, liked=True)
+    assert flush_status().late is False
+    now = counters.now_ms()
+    monkeypatch.setattr(counters, "now_ms", lambda: now + 181_000)
+    assert flush_status().late is True
+    run_flush()
+    status = flush_status()
+    assert (status.late, status.pending_fields, status.claimed_fields) == (False, 0, 0)
+
+
+def test_likes_written_while_redis_is_away_show_after_the_next_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    (video,), users = make_videos(1), make_users(3)
+    services.set_like(video=video, user=users[0], liked=True)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise counters.CountersUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(counters, "_send", refuse)
+        assert services.set_like(video=video, user=users[1], liked=True).stored
+        assert services.set_like(video=video, user=users[0], liked=False).stored
+        view = services.record_view(event=services.ViewEvent(video, "v"))
+        assert (view.counted, view.views, view.stored) == (True, 1, True)
+        assert services.read_counts(videos=[video], user=users[1]).by_video[video].liked is True
+    run_flush()
+    assert services.get_like(video=video, user=users[0]).liked is False
+    assert services.get_like(video=video, user=users[1]) == services.Like(video, True, 1)
+    assert services.read_counts(videos=[video], user=None).by_video[video].views == 1
+    assert set(VideoLike.objects.values_list("user_id", flat=True)) == {users[1]}
+    assert not StaleLive.objects.exists()
+
+
+def test_flush_session_is_put_back(database_kind: str) -> None:
+    if database_kind == "sqlite":
+        pytest.skip("SQLite has one level of isolation")
+
+    def level() -> str:
+        variable = "tx_isolation" if database_kind == "mariadb" else "transaction_isolation"
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT @@session.{variable}")
+            return str(cursor.fetchone()[0])
+
+    before = level()
+    with ledger.flush_session():
+        assert level() == "READ-UNCOMMITTED"
+    assert level() == before
