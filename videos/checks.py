@@ -1,7 +1,7 @@
 """System checks: wrong settings and unsafe servers, each with an id and a hint.
 
-Settings are judged whenever Django checks. Servers are asked by `check --database`, `migrate` and `check --deploy` only;
-one that does not answer is a warning, so that nothing fails to start because something else is away.
+Settings are judged whenever Django checks; servers are asked by `check --database`, `migrate` and `check --deploy`. One
+that does not answer is a warning, so that nothing fails to start because something else is away.
 """
 
 from __future__ import annotations
