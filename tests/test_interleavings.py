@@ -54,7 +54,8 @@ def mint_before_the_claim(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, "_CLAIM", ("math.max(last, floor) + 1", "tonumber(ARGV[3])"))
 
     def claim(*, shard: int, floor: int, at_ms: int) -> counters.Claim:
-        keys = [counters._Keys.shard(shard, name) for name in ("pending", "claimed", "batch")]
+        names = counters._shard(shard)
+        keys = [names.pending, names.claimed, names.batch]
         last = int(counters._send([("HGET", keys[2], "last")])[0] or 0)
         command = counters._CLAIM.command(keys, floor, at_ms, max(last, floor) + 1)
         number, last, fields, rewound, claimed_ms = counters._send([command])[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 from django.contrib.auth.models import User
@@ -136,15 +138,14 @@ def test_warm_like_and_view_cost_one_round_trip_and_no_query(
     services.set_like(video=video.id, user=user.id, liked=False)
     services.record_view(event=ViewEvent(video.id, "warm"))
     sent: list[int] = []
-    connection_class = type(counters._connect())
-    original = connection_class.send_packed_command
+    original = counters._Lease.exchange
 
-    def counted(self: object, *args: object, **kwargs: object) -> object:
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
         sent.append(1)
         return original(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch, CaptureQueriesContext(connection) as queries:
-        patch.setattr(connection_class, "send_packed_command", counted)
+        patch.setattr(counters._Lease, "exchange", counted)
         services.set_like(video=video.id, user=user.id, liked=True)
         assert (len(sent), len(queries)) == (1, 0)
         services.record_view(event=ViewEvent(video.id, "v2"))

@@ -24,16 +24,20 @@ import contextlib
 import hashlib
 import logging
 import os
+import select
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
+import hiredis
 import redis
 from django.core.signals import setting_changed
 from django_redis import get_redis_connection
+from redis._parsers import BaseParser
 
 from videos.conf import conf
 
@@ -42,6 +46,7 @@ logger = logging.getLogger(__name__)
 RECENT_VIDEOS = 200
 REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")
 FLUSH_TIMEOUT_SECONDS = 10.0  # a flusher's script handles thousands of fields; a request's handles one
+RECEIVE_BYTES = 65_536
 READ_FIELDS = 5000  # fields asked for in one read of a claimed batch
 REFUSALS = ("MISCONF", "NOREPLICAS", "BUSY", "NOAUTH")  # errors with which a server executes nothing of a script
 CONFIRM_FIELDS = 5000  # fields removed in one confirm, so that Redis is not held for long
@@ -164,37 +169,46 @@ _REFUSALS = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
     redis.exceptions.NoPermissionError,
+    redis.exceptions.AuthenticationError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.MasterDownError,
 )
 
 
-class _Keys:
-    """The one place in which keys are named."""
+class _Shard:
+    """The one place in which keys are named. Made once for each shard."""
 
-    @staticmethod
-    def shard(shard: int, name: str) -> str:
-        return f"{{videos:{shard}}}:{name}"
+    __slots__ = ("batch", "claimed", "pending", "prefix", "rejected")
 
-    @staticmethod
-    def live(video: int) -> str:
-        return f"{{videos:{shard_of(video)}}}:live:{video}"
+    def __init__(self, number: int) -> None:
+        self.prefix = f"{{videos:{number}}}:"
+        self.pending = f"{self.prefix}pending"
+        self.claimed = f"{self.prefix}claimed"
+        self.batch = f"{self.prefix}batch"
+        self.rejected = f"{self.prefix}rejected"
 
-    @staticmethod
-    def liked(video: int, user: int) -> str:
-        return f"{{videos:{shard_of(video)}}}:liked:{video}:{user}"
+    def live(self, video: int) -> str:
+        return f"{self.prefix}live:{video}"
 
-    @staticmethod
-    def seen(video: int, viewer: str) -> str:
-        return f"{{videos:{shard_of(video)}}}:seen:{video}:{viewer}"
+    def liked(self, video: int, user: int) -> str:
+        return f"{self.prefix}liked:{video}:{user}"
 
-    @staticmethod
-    def address(video: int, address: str) -> str:
-        return f"{{videos:{shard_of(video)}}}:address:{video}:{address}"
+    def seen(self, video: int, viewer: str) -> str:
+        return f"{self.prefix}seen:{video}:{viewer}"
 
-    @staticmethod
-    def recent(user: int) -> str:
-        return f"{{user:{user}}}:recent"
+    def address(self, video: int, address: str) -> str:
+        return f"{self.prefix}address:{video}:{address}"
+
+
+_shard = lru_cache(maxsize=4096)(_Shard)
+
+
+def _live_key(video: int) -> str:
+    return _shard(shard_of(video)).live(video)
+
+
+def _recent_key(user: int) -> str:
+    return f"{{user:{user}}}:recent"
 
 
 class _Script:
@@ -215,12 +229,65 @@ _SCRIPTS = {script.sha: script for script in list(globals().values()) if isinsta
 
 
 class _Lease:
-    """A connection lent by django-redis' pool to one thread, and given back when the thread is gone."""
+    """A connection lent by django-redis' pool to one thread, and given back when the thread is gone.
+
+    redis-py connects, with all that belongs to it: TLS, credentials, the database's number. What is then sent and
+    read goes past its layers, straight to the socket and to hiredis: they cost as much time again as the server's
+    answer.
+    """
+
+    __slots__ = ("_poll", "_reader", "_sock", "connection", "owner", "pool")
 
     def __init__(self, owner: tuple[int, int]) -> None:
         self.owner = owner
         self.pool = get_redis_connection(conf.COUNTERS_ALIAS).connection_pool
         self.connection: Any = self.pool.get_connection()
+        self._attach()
+
+    def _attach(self) -> None:
+        self._sock = self.connection._sock
+        self._reader = hiredis.Reader(protocolError=redis.exceptions.InvalidResponse, replyError=BaseParser.parse_error)
+        self._poll = select.poll()
+        self._poll.register(self._sock, select.POLLIN)
+
+    def make_ready(self) -> None:
+        """Connect again where the server hung up, or there is a reply that nobody waits for.
+
+        Nothing was sent, so it is safe.
+        """
+        if self._sock is not None and not self._poll.poll(0):
+            return
+        self.disconnect()
+        self.connection.connect()
+        self._attach()
+
+    def disconnect(self) -> None:
+        """Close the socket."""
+        self._sock = None
+        self.connection.disconnect()
+
+    def exchange(self, commands: Sequence[tuple[Any, ...]], timeout: float | None) -> list[Any]:
+        """Send commands and return their replies, errors of the server among them.
+
+        Raises redis.RedisError and OSError.
+        """
+        sock, reader = self._sock, self._reader
+        if timeout is not None:
+            sock.settimeout(timeout)
+        sock.sendall(b"".join([hiredis.pack_command(command) for command in commands]))
+        replies = []
+        for _ in commands:
+            while (reply := reader.gets()) is False:
+                data = sock.recv(RECEIVE_BYTES)
+                if not data:
+                    raise redis.ConnectionError("the server closed the connection")
+                reader.feed(data)
+            if isinstance(reply, redis.exceptions.BusyLoadingError):
+                raise reply
+            replies.append(reply)
+        if timeout is not None:
+            sock.settimeout(self.connection.socket_timeout)
+        return replies
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # the interpreter may be half gone
@@ -249,22 +316,15 @@ def _forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
 setting_changed.connect(_forget_connections, dispatch_uid="videos.counters")
 
 
-def _connect() -> Any:
+def _connect() -> _Lease:
     owner = (os.getpid(), _generation)
     lease = _wire.lease
-    if lease is None or lease.owner != owner:
+    if lease is not None and lease.owner == owner:
+        lease.make_ready()
+    else:
         _wire.lease = None  # given back first
         lease = _wire.lease = _Lease(owner)
-        return lease.connection
-    connection = lease.connection
-    if connection.is_connected:
-        with contextlib.suppress(redis.ConnectionError):
-            if not connection.can_read():
-                return connection
-        # The server hung up, or there is a reply that nobody waits for. Nothing was sent, so a new one is safe.
-        connection.disconnect()
-    connection.connect()
-    return connection
+    return lease
 
 
 def _leave_alone(error: Exception, *, uncertain: bool) -> CountersUnavailable:
@@ -272,7 +332,7 @@ def _leave_alone(error: Exception, *, uncertain: bool) -> CountersUnavailable:
     _away_until = time.monotonic() + conf.REDIS_PAUSE_SECONDS
     logger.warning("Redis is left alone for %s s: %s: %s", conf.REDIS_PAUSE_SECONDS, type(error).__name__, error)
     if _wire.lease is not None:
-        _wire.lease.connection.disconnect()
+        _wire.lease.disconnect()
     return CountersUnavailable(f"The counters' Redis: {error}", uncertain=uncertain)
 
 
@@ -284,16 +344,16 @@ def _send(commands: Sequence[tuple[Any, ...]], *, timeout: float | None = None) 
     if timeout is None and _away_until and time.monotonic() < _away_until:
         raise CountersUnavailable
     try:
-        connection = _connect()
+        lease = _connect()
     except (redis.RedisError, OSError) as error:
         raise _leave_alone(error, uncertain=False) from error
     try:
-        replies = _exchange(connection, commands, timeout)
+        replies = lease.exchange(commands, timeout)
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
         if unknown:
             again = [commands[i] for i in unknown]
             loads = [("SCRIPT", "LOAD", _SCRIPTS[sha].text) for sha in {command[1] for command in again}]
-            for i, reply in zip(unknown, _exchange(connection, [*loads, *again], timeout)[len(loads) :], strict=True):
+            for i, reply in zip(unknown, lease.exchange([*loads, *again], timeout)[len(loads) :], strict=True):
                 replies[i] = reply
     except (redis.RedisError, OSError) as error:
         loading = isinstance(error, redis.exceptions.BusyLoadingError)
@@ -302,23 +362,6 @@ def _send(commands: Sequence[tuple[Any, ...]], *, timeout: float | None = None) 
         if isinstance(reply, Exception):
             refused = str(reply).startswith(REFUSALS) or isinstance(reply, _REFUSALS)
             raise CountersUnavailable(f"The counters' Redis: {reply}", uncertain=not refused) from reply
-    return replies
-
-
-def _exchange(connection: Any, commands: Sequence[tuple[Any, ...]], timeout: float | None) -> list[Any]:
-    if len(commands) == 1:
-        connection.send_packed_command(connection.pack_command(*commands[0]), check_health=False)
-    else:
-        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-    options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-    replies = []
-    for _ in commands:
-        try:
-            replies.append(connection.read_response(**options))
-        except redis.exceptions.BusyLoadingError:
-            raise
-        except redis.ResponseError as error:
-            replies.append(error)
     return replies
 
 
@@ -331,17 +374,11 @@ def _flush_call(command: tuple[Any, ...]) -> Any:
 
 def like(*, video: int, user: int, liked: bool, at_ms: int) -> Liked | Needs:
     """Make a user like a video, or not, in one round trip; or say what is needed first."""
-    shard = shard_of(video)
-    keys = (
-        _Keys.live(video),
-        _Keys.liked(video, user),
-        _Keys.shard(shard, "pending"),
-        _Keys.shard(shard, "claimed"),
-        _Keys.shard(shard, "batch"),
-    )
+    shard = _shard(shard_of(video))
+    keys = shard.live(video), shard.liked(video, user), shard.pending, shard.claimed, shard.batch
     wish = "1" if liked else "0"
     script = _LIKE.command(keys, f"l:{video}:{user}", wish, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS)
-    hint = _RECENT.command((_Keys.recent(user),), at_ms, video, 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS)
+    hint = _RECENT.command((_recent_key(user),), at_ms, video, 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS)
     code, number = _send([script, hint])[0]
     if code < 0:
         return Needs(state=bool(number & 1), base=bool(number & 2))
@@ -353,6 +390,9 @@ def view(events: Sequence[Event]) -> list[tuple[str, int]]:
 
     The reason is "" where nothing was done, because the video's counts are needed first.
     """
+    if len(events) == 1:
+        ((code, views),) = _send([_view_command(shard_of(events[0].video), events)])
+        return [("" if code < 0 else REASONS[code], views)]
     by_shard: dict[int, list[int]] = {}
     for i, event in enumerate(events):
         by_shard.setdefault(shard_of(event.video), []).append(i)
@@ -364,29 +404,28 @@ def view(events: Sequence[Event]) -> list[tuple[str, int]]:
     return results
 
 
-def _view_command(shard: int, events: Sequence[Event]) -> tuple[Any, ...]:
-    pending = _Keys.shard(shard, "pending")
-    keys = [pending, _Keys.shard(shard, "batch")]
+def _view_command(number: int, events: Sequence[Event]) -> tuple[Any, ...]:
+    shard = _shard(number)
+    keys = [shard.pending, shard.batch]
     args: list[Any] = [
         conf.LIVE_SECONDS,
         conf.VIEW_WINDOW_SECONDS,
         conf.VIEW_ADDRESS_LIMIT,
         conf.VIEW_MIN_WATCHED_SECONDS,
     ]
-    for event in events:
-        capped = event.address is not None
+    for video, viewer, hour, user, watched, bot, address in events:
         keys += (
-            _Keys.live(event.video),
-            _Keys.seen(event.video, event.viewer),
-            _Keys.address(event.video, event.address) if event.address is not None else pending,
+            shard.live(video),
+            shard.seen(video, viewer),
+            shard.pending if address is None else shard.address(video, address),
         )
         args += (
-            event.video,
-            event.hour,
-            "" if event.user is None else event.user,
-            "" if event.watched is None else event.watched,
-            "1" if event.bot else "0",
-            "1" if capped else "0",
+            video,
+            hour,
+            "" if user is None else user,
+            "" if watched is None else watched,
+            "1" if bot else "0",
+            "0" if address is None else "1",
         )
     return _VIEW.command(keys, *args)
 
@@ -402,9 +441,10 @@ def prime(
     commands = []
     for video in {**bases, **states}:
         base, state = bases.get(video), states.get(video)
+        shard = _shard(shard_of(video))
         commands.append(
             _PRIME.command(
-                (_Keys.live(video), _Keys.liked(video, user or 0)),
+                (shard.live(video), shard.liked(video, user or 0)),
                 conf.LIVE_SECONDS,
                 conf.LIKED_SECONDS,
                 *(("", "", "", "") if base is None else base),
@@ -423,10 +463,11 @@ def read(videos: Iterable[int], user: int | None) -> dict[int, Live]:
     if not by_shard:
         return {}
     commands = []
-    for shard, members in by_shard.items():
-        keys = [_Keys.shard(shard, "pending"), _Keys.shard(shard, "claimed"), *map(_Keys.live, members)]
+    for number, members in by_shard.items():
+        shard = _shard(number)
+        keys = [shard.pending, shard.claimed, *map(shard.live, members)]
         if user is not None:
-            keys += [_Keys.liked(video, user) for video in members]
+            keys += [shard.liked(video, user) for video in members]
         commands.append(_READ.command(keys, "" if user is None else user, *members))
     found = {}
     for members, reply in zip(by_shard.values(), _send(commands), strict=True):
@@ -451,18 +492,18 @@ def parse_wish(value: bytes) -> tuple[bool, int] | None:
 
 def recent(user: int) -> dict[int, int]:
     """Videos whose like this user changed lately, newest first, with Unix milliseconds. A hint: it may say too much."""
-    (reply,) = _send([("ZREVRANGE", _Keys.recent(user), 0, -1, "WITHSCORES")])
+    (reply,) = _send([("ZREVRANGE", _recent_key(user), 0, -1, "WITHSCORES")])
     return {int(video): int(float(at)) for video, at in zip(reply[::2], reply[1::2], strict=True)}
 
 
 def refresh(*, video: int, owner: int, duration: int) -> None:
     """Take over what was edited, where the video is live."""
-    _send([_REFRESH.command((_Keys.live(video),), owner, duration)])
+    _send([_REFRESH.command((_live_key(video),), owner, duration)])
 
 
 def forget(video: int) -> None:
     """Remove the live key of a video that is gone; what is pending of it is dropped by the flush."""
-    _send([("DEL", _Keys.live(video))])
+    _send([("DEL", _live_key(video))])
 
 
 # The clock corridor
@@ -473,8 +514,10 @@ def claim(*, shard: int, floor: int, at_ms: int) -> Claim:
 
     `floor` is the newest number in the database.
     """
-    keys = [_Keys.shard(shard, name) for name in ("pending", "claimed", "batch")]
-    number, last, fields, rewound, claimed_ms = _flush_call(_CLAIM.command(keys, floor, at_ms))
+    keys = _shard(shard)
+    number, last, fields, rewound, claimed_ms = _flush_call(
+        _CLAIM.command((keys.pending, keys.claimed, keys.batch), floor, at_ms)
+    )
     return Claim(number, last, fields, bool(rewound), claimed_ms)
 
 
@@ -508,7 +551,7 @@ def claimed(*, shard: int, number: int) -> Iterator[list[tuple[bytes, bytes]] | 
 
     A field may come twice. None: it is no longer that batch.
     """
-    keys = [_Keys.shard(shard, "claimed"), _Keys.shard(shard, "batch")]
+    keys = _shard(shard).claimed, _shard(shard).batch
     cursor: bytes | int = 0
     while True:
         reply = _flush_call(_CLAIMED.command(keys, number, cursor, READ_FIELDS))
@@ -554,14 +597,15 @@ def _pieces(confirmation: Confirmation) -> Iterator[Confirmation]:
 
 
 def _confirm(shard: int, number: int, part: Sequence[Confirmation]) -> bool:
-    keys = [_Keys.shard(shard, name) for name in ("claimed", "batch", "rejected")]
+    names = _shard(shard)
+    keys = [names.claimed, names.batch, names.rejected]
     args: list[Any] = [number, conf.LIVE_SETTLED_SECONDS]
     for piece in part:
         if piece.video is None:
             keys.append(keys[0])
             args += ("", 0, 0)
         else:
-            keys.append(_Keys.live(piece.video))
+            keys.append(names.live(piece.video))
             args += (0, 0, 0) if piece.counts is None else (1, *piece.counts)
         outcomes = piece.outcomes()
         args += map(len, outcomes)
@@ -575,7 +619,7 @@ def close(*, shard: int, number: int, end: bool) -> Sums | None:
 
     None: something is left, or it has ended.
     """
-    keys = [_Keys.shard(shard, "claimed"), _Keys.shard(shard, "batch")]
+    keys = _shard(shard).claimed, _shard(shard).batch
     reply = _flush_call(_CLOSE.command(keys, number, int(end)))
     return None if reply is None else Sums(*reply)
 
@@ -585,11 +629,10 @@ def resync(*, video: int, last: int, base: Base | None, wishes: Sequence[Wished]
 
     False when a batch is claimed, or was since `last`: try again after it.
     """
-    shard = shard_of(video)
+    shard = _shard(shard_of(video))
     keys = [
-        _Keys.live(video),
-        *(_Keys.shard(shard, name) for name in ("pending", "claimed", "batch")),
-        *(_Keys.liked(video, wish.user) for wish in wishes),
+        *(shard.live(video), shard.pending, shard.claimed, shard.batch),
+        *(shard.liked(video, wish.user) for wish in wishes),
     ]
     args: list[Any] = [last, 0 if base is None else 1, *(base or (0, 0, 0, 0))]
     args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS)
@@ -601,9 +644,9 @@ def resync(*, video: int, last: int, base: Base | None, wishes: Sequence[Wished]
 def depths() -> list[Depth]:
     """How much lies in each shard, in one round trip."""
     commands = [
-        ("HLEN", _Keys.shard(shard, name))
-        for shard in range(conf.SHARDS)
-        for name in ("pending", "claimed", "rejected")
+        ("HLEN", key)
+        for shard in map(_shard, range(conf.SHARDS))
+        for key in (shard.pending, shard.claimed, shard.rejected)
     ]
     replies = _send(commands)
     return [Depth(*replies[i : i + 3]) for i in range(0, len(replies), 3)]
