@@ -65,7 +65,7 @@ class Supervisor:
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopping:
             for child in self.children:
-                _send(child, signal.SIGKILL)
+                _kill_group(child)
         self.stopping = True
 
     def start(self, child: Child, *, seconds: float = 30.0) -> None:
@@ -106,6 +106,7 @@ class Supervisor:
             time.sleep(0.1)
 
     def _revive(self, child: Child, code: int) -> None:
+        _kill_group(child)  # the workers of a web server that was killed keep its port, and would share it
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         now = time.monotonic()
         if len(child.deaths) == RESTARTS and now - child.deaths[0] < RESTART_WINDOW_SECONDS:
@@ -126,8 +127,7 @@ class Supervisor:
                 child.popen.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 print(f"{child.name} did not end within {STOP_SECONDS:.0f} s and is killed.", file=sys.stderr)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.popen.pid, signal.SIGKILL)  # what it started itself and left behind
+            _kill_group(child)
             child.popen.wait()
         self.pid_file.unlink(missing_ok=True)
 
@@ -141,7 +141,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in stale:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                    os.killpg(pid, number)
             limit = time.monotonic() + STALE_SECONDS
             while time.monotonic() < limit:
                 stale = {pid: started for pid, started in stale.items() if _started_at(pid) == started}
@@ -154,6 +154,13 @@ class Supervisor:
 def _send(child: Child, number: signal.Signals) -> None:
     if child.popen is not None:
         child.popen.send_signal(number)
+
+
+def _kill_group(child: Child) -> None:
+    """Kill what is left of a child and of what it started itself."""
+    if child.popen is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.popen.pid, signal.SIGKILL)
 
 
 def _started_at(pid: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -47,6 +48,7 @@ NEEDS: Mapping[str, Callable[[], bool]] = {
     "libmariadb-dev": lambda: _program("pkg-config")() and _has_mysql_headers(),
     f"libpython3.{sys.version_info.minor}-dev": _has_python_headers,
     "curl": _program("curl"),
+    "procps": _program("ps"),
 }
 
 
@@ -84,25 +86,31 @@ class Tally:
 
 def main(arguments: Sequence[str]) -> int:
     """Run everything and print one summary; the exit code is 0 when all of it passed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     begun = time.monotonic()
-    tally = Tally()
     try:
-        install_system_packages()
-        python = ensure_environment(ROOT / ".venv-test", [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"])
+        tally = check(arguments)
     except SetupError as error:
         print(f"script/test: {error}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="streaming-checks-") as folder:
-        try:
-            if not arguments:
-                check_statically(python, tally)
-            run_suites(python, arguments, Path(folder), tally)
-            if not arguments:
-                tally.steps.append(measure_coverage(python, Path(folder)))
-        except KeyboardInterrupt:
-            print("\nInterrupted.", file=sys.stderr)
-            return 130
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
     return summarise(tally, time.monotonic() - begun)
+
+
+def check(arguments: Sequence[str]) -> Tally:
+    """Install what is needed and run everything; with arguments, the suite alone."""
+    tally = Tally()
+    install_system_packages()
+    python = ensure_environment(ROOT / ".venv-test", [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"])
+    with tempfile.TemporaryDirectory(prefix="streaming-checks-") as folder:
+        if not arguments:
+            check_statically(python, tally)
+        run_suites(python, arguments, Path(folder), tally)
+        if not arguments:
+            tally.steps.append(measure_coverage(python, Path(folder)))
+    return tally
 
 
 def install_system_packages() -> None:
@@ -149,44 +157,58 @@ def run_suites(python: Path, arguments: Sequence[str], folder: Path, tally: Tall
     """Run the suite on both pairs: side by side, unless somebody wants to talk to a debugger."""
     interactive = any(argument in {"--pdb", "--trace", "-s"} for argument in arguments)
     steps: dict[str, Step] = {}
+    running: list[subprocess.Popen[str]] = []
 
     def run(pair: str) -> None:
-        steps[pair] = run_suite(python, pair, arguments, folder, interactive=interactive)
+        steps[pair] = run_suite(python, pair, arguments, folder, running, interactive=interactive)
 
     threads = [threading.Thread(target=run, args=(pair,)) for pair in PAIRS]
-    for thread in threads:
-        thread.start()
-        if interactive:
+    try:
+        for thread in threads:
+            thread.start()
+            if interactive:
+                thread.join()
+        for thread in threads:
             thread.join()
-    for thread in threads:
-        thread.join()
-    for pair, step in steps.items():
+    except KeyboardInterrupt:
+        for process in running:
+            process.send_signal(signal.SIGINT)  # pytest then stops the servers that it started
+        for thread in threads:
+            thread.join()
+        raise
+    for pair, step in sorted(steps.items(), key=lambda item: list(PAIRS).index(item[0])):
         step.note = tally.add(folder / f"{pair}.xml")
         tally.steps.append(step)
     if tally.passed + tally.failed == 0:
         tally.steps.append(Step("tests chosen", ok=False, note="these arguments choose no test"))
 
 
-def run_suite(python: Path, pair: str, arguments: Sequence[str], folder: Path, *, interactive: bool) -> Step:
+def run_suite(
+    python: Path,
+    pair: str,
+    arguments: Sequence[str],
+    folder: Path,
+    running: list[subprocess.Popen[str]],
+    *,
+    interactive: bool,
+) -> Step:
     """Run pytest on one pair; its lines are shown as they come, with the pair's name before them."""
     begun = time.monotonic()
     command = [str(python), "-m", "pytest", "--on", pair, f"--junitxml={folder / pair}.xml", *arguments]
     if not arguments:
-        command += ["--cov", "--cov-report="]
+        command += ["--cov", "--cov-report=", "--durations=10"]
     given = ("DATABASE_URL", "REDIS_URL", "STREAMING_TEST", "STREAMING_TEST_ON", "DJANGO_SETTINGS_MODULE")
     env = {name: value for name, value in os.environ.items() if name not in given}
     env |= {"COVERAGE_FILE": str(folder / f".coverage.{pair}"), "PYTHONUNBUFFERED": "1"}
-    if interactive:
-        code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
-    else:
-        with subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            text=True, errors="replace",
-        ) as process:  # fmt: skip
-            for line in process.stdout or ():
-                print(f"{pair:>7} | {line}", end="", flush=True)
-        code = process.returncode
-    return Step(f"tests on {PAIRS[pair]}", code in {0, NO_TESTS}, seconds=time.monotonic() - begun)
+    terminal = None if interactive else subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdin=None if interactive else subprocess.DEVNULL,
+        stdout=terminal, stderr=subprocess.STDOUT if terminal else None, text=True, errors="replace",
+    ) as process:  # fmt: skip
+        running.append(process)
+        for line in process.stdout or ():
+            print(f"{pair:>7} | {line}", end="", flush=True)
+    return Step(f"tests on {PAIRS[pair]}", process.returncode in {0, NO_TESTS}, seconds=time.monotonic() - begun)
 
 
 def measure_coverage(python: Path, folder: Path) -> Step:

@@ -120,6 +120,13 @@ def alive(pid: int) -> bool:
         return False
 
 
+def group(leader: int) -> list[int]:
+    """The running processes of a process group."""
+    shown = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in shown.splitlines()]
+    return [int(pid) for pid, pgid, state in rows if int(pgid) == leader and not state.startswith("Z")]
+
+
 @pytest.mark.once
 def test_printed_lines_count_and_the_next_start_has_the_counts(embedded: Callable[[str], Embedded]) -> None:
     service = embedded("a folder with spaces")
@@ -174,6 +181,7 @@ def test_a_child_that_dies_is_started_again(embedded: Callable[[str], Embedded],
     wait_until(lambda: killed not in service.children(), what="a new child")
     assert "died (SIGKILL); starting it again." in service.output
     wait_until(lambda: _counts_or_none(service) == (1, 0), what="the service recovers")
+    wait_until(lambda: group(killed) == [], what="the end of what it had started")
 
 
 def _counts_or_none(service: Embedded) -> tuple[int, int] | None:
