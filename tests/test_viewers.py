@@ -1,0 +1,142 @@
+"""Who is watching: addresses behind proxies, bots, names that cannot be turned back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from videos.viewers import VIEWER_PATTERN, client_address, client_site, daily_hash, is_bot, viewer_of
+
+pytestmark = pytest.mark.once
+
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+WEBKIT = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
+
+
+@pytest.mark.parametrize(
+    ("hops", "forwarded", "address"),
+    [
+        (0, "203.0.113.9", "192.0.2.1"),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "198.51.100.7, 203.0.113.9", "203.0.113.9"),
+        (2, "198.51.100.7, 203.0.113.9", "198.51.100.7"),
+        (2, "6.6.6.6, 198.51.100.7,203.0.113.9", "198.51.100.7"),
+        (2, "203.0.113.9", "192.0.2.1"),
+        (1, "", "192.0.2.1"),
+        (1, "nonsense", "192.0.2.1"),
+        (1, "203.0.113.9:4711", "203.0.113.9"),
+        (1, "[2001:db8::1]:443", "2001:db8::1"),
+        (1, "2001:DB8:0::1", "2001:db8::1"),
+        (1, "fe80::1%eth0", "fe80::1"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "x" * 10_000, "192.0.2.1"),
+        (1, "," * 1000, "192.0.2.1"),
+    ],
+)
+def test_address_is_the_one_that_our_outermost_proxy_saw(
+    settings: Any, hops: int, forwarded: str, address: str
+) -> None:
+    settings.VIDEOS_TRUSTED_PROXY_HOPS = hops
+    assert client_address({"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": forwarded}) == address
+
+
+def test_a_client_without_an_address_has_none() -> None:
+    assert client_address({}) == ""
+    assert viewer_of({"HTTP_USER_AGENT": BROWSER}, user=None, sent=None).address is None
+
+
+def test_addresses_of_one_ipv6_network_are_one_site() -> None:
+    sites = {client_site({"REMOTE_ADDR": f"2001:db8:1:2::{last}"}) for last in ("1", "dead:beef", "ffff")}
+    assert sites == {"2001:db8:1:2::/64"}
+
+
+def test_addresses_of_other_ipv6_networks_are_other_sites() -> None:
+    assert client_site({"REMOTE_ADDR": "2001:db8:1:3::1"}) != client_site({"REMOTE_ADDR": "2001:db8:1:2::1"})
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+        "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko); compatible; GPTBot/1.2; +https://openai.com/gptbot",
+        "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/141.0.0.0 Safari/537.36",
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_crawlers_are_bots_whatever_name_they_give(agent: str, named: bool) -> None:
+    assert is_bot(agent, named=named)
+
+
+@pytest.mark.parametrize("agent", ["curl/8.5.0", "python-requests/2.32.3", "okhttp/4.12.0", "", "   "])
+def test_libraries_are_bots_unless_they_name_their_viewer(agent: str) -> None:
+    assert is_bot(agent, named=False)
+    assert not is_bot(agent, named=True)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        BROWSER,
+        f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) {WEBKIT} Version/18.0 Mobile/15E148 Safari/604.1",
+        f"Mozilla/5.0 (Linux; Android 13; CUBOT X70) {WEBKIT} Chrome/120.0 Mobile Safari/537.36",
+        f"Mozilla/5.0 (SMART-TV; LINUX; Tizen 6.0) {WEBKIT} 76.0.3809.146/6.0 TV Safari/537.36",
+        "ExoPlayerLib/2.18.1 (Linux; Android 12)",
+        "a" * 100_000,
+    ],
+)
+def test_browsers_and_players_are_no_bots(agent: str) -> None:
+    assert not is_bot(agent, named=False)
+
+
+def test_an_endless_user_agent_takes_no_time() -> None:
+    begin = time.perf_counter()
+    is_bot("Mozilla/5.0 " + "(a" * 500_000, named=False)
+    assert time.perf_counter() - begin < 0.5
+
+
+def test_the_signed_in_user_comes_before_the_id_that_the_client_sends() -> None:
+    viewer = viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user=9, sent="abc")
+    assert viewer == ("@9", None, False)
+
+
+def test_the_id_that_the_client_sends_comes_before_its_address() -> None:
+    meta = {"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}
+    assert viewer_of(meta, user=None, sent="abc").name == "abc"
+
+
+def test_without_a_name_address_and_agent_tell_viewers_apart() -> None:
+    def name(address: str, agent: str) -> str:
+        return viewer_of({"REMOTE_ADDR": address, "HTTP_USER_AGENT": agent}, user=None, sent=None).name
+
+    assert name("192.0.2.1", BROWSER) == name("192.0.2.1", BROWSER)
+    assert len({name("192.0.2.1", BROWSER), name("192.0.2.2", BROWSER), name("192.0.2.1", "Safari")}) == 3
+
+
+@pytest.mark.parametrize("user", [1, 2**63 - 1])
+def test_what_a_client_sends_is_never_another_kinds_name(user: int) -> None:
+    names = [
+        viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user=signed_in, sent=None).name
+        for signed_in in (user, None)
+    ]
+    assert all(VIEWER_PATTERN.fullmatch(name) is None and len(name) <= 64 for name in names)
+
+
+def test_addresses_are_kept_as_hashes_only() -> None:
+    viewer = viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user=None, sent=None)
+    assert "192.0.2" not in f"{viewer.name} {viewer.address}"
+
+
+def test_hashes_of_another_day_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    today = daily_hash("192.0.2.1")
+    assert daily_hash("192.0.2.1") == today
+    monkeypatch.setattr(time, "time", lambda: 86_400.0 * 30_000)
+    assert daily_hash("192.0.2.1") != today
+
+
+def test_hashes_of_another_secret_differ(settings: Any) -> None:
+    own = daily_hash("192.0.2.1")
+    settings.SECRET_KEY = "another" * 10
+    assert daily_hash("192.0.2.1") != own
