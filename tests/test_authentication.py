@@ -1,0 +1,252 @@
+"""Tokens: what they say, how long, and what broken ones are answered with."""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from rest_framework_simplejwt.tokens import AccessToken
+
+from videos.models import Video
+from videos.tokens import RefreshToken
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+Sign = Callable[..., str]
+
+
+@pytest.fixture
+def user(settings: Any) -> User:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the others take their time
+    return User.objects.create_user("user", password="a secret of length")
+
+
+@pytest.fixture
+def sign(settings: Any, user: User) -> Sign:
+    """`sign(claim=value)`: an access token of the user with other claims; None leaves one out."""
+
+    def make(key: str = settings.SECRET_KEY, algorithm: str = "HS256", **claims: Any) -> str:
+        own = {"token_type": "access", "exp": int(time.time()) + 60, "jti": "a", "user_id": str(user.pk)}
+        payload = {name: value for name, value in {**own, **claims}.items() if value is not None}
+        return jwt.encode(payload, key, algorithm=algorithm)
+
+    return make
+
+
+def ask(token: str | bytes) -> Any:
+    return Client(raise_request_exception=False).get("/api/me/likes/", headers={"authorization": f"Bearer {token!s}"})
+
+
+def post(path: str, body: Any) -> Any:
+    return Client(raise_request_exception=False).post(path, body, content_type="application/json")
+
+
+def claims_of(encoded: str) -> dict[str, Any]:
+    return dict(AccessToken(encoded, verify=False).payload)  # type: ignore[arg-type]
+
+
+def test_signing_in_gives_a_token_that_is_taken(user: User) -> None:
+    tokens = post("/api/token/", {"username": "user", "password": "a secret of length"}).json()
+    assert set(tokens) == {"access", "refresh"}
+    assert ask(tokens["access"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"username": "user", "password": "wrong"},
+        {"username": "nobody", "password": "a secret of length"},
+        {"username": "user\u0131", "password": "x" * 5000},
+    ],
+)
+def test_wrong_passwords_are_refused(user: User, body: dict[str, str]) -> None:
+    assert post("/api/token/", body).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], {"username": "user"}, {"username": ["user"], "password": {}}, {"username": "a\0", "password": "b"}]
+)
+def test_malformed_sign_ins_are_refused(body: Any) -> None:
+    assert post("/api/token/", body).status_code == 400
+
+
+def test_inactive_users_cannot_sign_in(user: User) -> None:
+    User.objects.update(is_active=False)
+    assert post("/api/token/", {"username": "user", "password": "a secret of length"}).status_code == 401
+
+
+def test_a_token_is_taken_without_a_query(sign: Sign, user: User) -> None:
+    video = Video.objects.create(title="t", url="https://example.com", owner=user)
+    client, headers = Client(), {"authorization": f"Bearer {sign()}"}
+    path = f"/api/videos/{video.pk}/like/"
+    client.put(path, headers=headers)
+    with CaptureQueriesContext(connection) as queries:
+        assert client.delete(path, headers=headers).status_code == 200
+    assert len(queries) == 0
+
+
+NO_USERS: list[Any] = [
+    *("", "abc", "0", "-1", "1.5", "²", "1" * 20, str(2**63), "9" * 5000),
+    *(0, -1, 2**63, 10**300, True, 1.5, [], ["1"], {"a": 1}, None),
+]
+NO_ENDS: list[Any] = [None, 1, "soon", [], {}, -(10**20)]
+NO_ACCESS: list[Any] = [None, "refresh", 1, []]
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        *({"user_id": value} for value in NO_USERS),
+        *({"exp": value} for value in NO_ENDS),
+        *({"token_type": value} for value in NO_ACCESS),
+        {"jti": None},
+        {"nbf": int(time.time()) + 1000},
+        {"key": "another key of some length, long enough to sign with"},
+        {"algorithm": "HS512"},
+    ],
+    ids=lambda claims: str(claims)[:40],
+)
+def test_a_token_that_says_nonsense_is_refused(sign: Sign, claims: dict[str, Any]) -> None:
+    response = ask(sign(**claims))
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, 'Bearer realm="api"')
+
+
+def part(value: bytes) -> str:
+    return urlsafe_b64encode(value).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("abc", "a.b.c", "..", "a b", "é.ü.ß", "\udcff", "." * 5000),
+        f"{part(b'[' * 9000)}.{part(b'{}')}.x",
+        f"{part(json.dumps({'alg': 'none'}).encode())}.{part(json.dumps({'user_id': '1', 'exp': 9e9}).encode())}.",
+        f"{part(b'[]')}.{part(b'[]')}.x",
+        f"{part(b'null')}.{part(b'null')}.x",
+        f"{part(json.dumps({'alg': 'HS256', 'crit': 5, 'kid': []}).encode())}.{part(b'{}')}.x",
+    ],
+    ids=lambda token: token[:20].encode("ascii", "replace").decode(),
+)
+def test_what_is_no_token_is_refused(token: str) -> None:
+    response = ask(token)
+    assert response.status_code == 401
+    assert "detail" in response.json()
+
+
+def test_a_token_is_refused_once_it_has_ended(sign: Sign, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = sign()
+    assert ask(token).status_code == 200
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert ask(token).status_code == 401
+
+
+def test_another_kind_of_authorization_is_none_of_ours() -> None:
+    response = Client().get("/api/videos/", headers={"authorization": "Basic dXNlcjpwYXNz"})
+    assert response.status_code == 200
+
+
+def test_rights_are_in_the_token(user: User) -> None:
+    assert not {"staff", "send_views"} & set(claims_of(str(RefreshToken.of(user).access_token)))
+    user.user_permissions.add(Permission.objects.get(codename="send_views"))
+    User.objects.update(is_staff=True)
+    claims = claims_of(str(RefreshToken.of(User.objects.get()).access_token))
+    assert (claims["staff"], claims["send_views"]) == (True, True)
+
+
+@pytest.mark.parametrize("claim", ["yes", 1, [True], {"a": 1}])
+def test_a_right_is_true_or_none(sign: Sign, claim: Any) -> None:
+    response = Client().post(
+        "/api/views/",
+        {"events": []},
+        content_type="application/json",
+        headers={"authorization": f"Bearer {sign(staff=claim)}"},
+    )
+    assert response.status_code == 403
+
+
+def test_refreshing_asks_what_the_user_may_do_now(user: User) -> None:
+    User.objects.update(is_staff=True)
+    refresh = str(RefreshToken.of(User.objects.get()))
+    assert claims_of(post("/api/token/refresh/", {"refresh": refresh}).json()["access"])["staff"] is True
+    User.objects.update(is_staff=False)
+    assert "staff" not in claims_of(post("/api/token/refresh/", {"refresh": refresh}).json()["access"])
+
+
+def test_the_refreshed_token_is_taken(user: User) -> None:
+    access = post("/api/token/refresh/", {"refresh": str(RefreshToken.of(user))}).json()["access"]
+    assert ask(access).status_code == 200
+    assert "password" not in claims_of(access)
+
+
+def leave(user: User) -> None:
+    user.delete()
+
+
+def deactivate(user: User) -> None:
+    User.objects.update(is_active=False)
+
+
+def change_password(user: User) -> None:
+    user.set_password("another secret of length")
+    user.save()
+
+
+@pytest.mark.parametrize("change", [leave, deactivate, change_password])
+def test_a_user_who_left_or_changed_the_password_cannot_refresh(user: User, change: Callable[[User], None]) -> None:
+    refresh = str(RefreshToken.of(user))
+    change(user)
+    assert post("/api/token/refresh/", {"refresh": refresh}).status_code == 401
+
+
+def test_a_refresh_token_ends(user: User) -> None:
+    token = RefreshToken.of(user)
+    token.set_exp(lifetime=timedelta(seconds=-1))
+    assert post("/api/token/refresh/", {"refresh": str(token)}).status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["access", "refresh"])
+def test_a_token_is_not_taken_for_the_other_kind(user: User, kind: str) -> None:
+    refresh = RefreshToken.of(user)
+    if kind == "access":
+        assert post("/api/token/refresh/", {"refresh": str(refresh.access_token)}).status_code == 401
+    else:
+        assert ask(str(refresh)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "refresh",
+    ["", "abc", 17, None, [], "\ud800", f"{part(b'[' * 9000)}.e30.x"],
+    ids=lambda value: str(value)[:9].encode("ascii", "replace").decode(),
+)
+def test_what_is_no_refresh_token_is_refused(refresh: Any) -> None:
+    assert post("/api/token/refresh/", {"refresh": refresh}).status_code in {400, 401}
+
+
+def test_a_session_likes_with_its_csrf_token_only(user: User) -> None:
+    video = Video.objects.create(title="t", url="https://example.com", owner=user)
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(user)
+    path = f"/api/videos/{video.pk}/like/"
+    assert client.put(path).status_code == 403
+    client.get("/")
+    csrf = client.cookies["csrftoken"].value
+    response = client.put(path, headers={"x-csrftoken": csrf})
+    assert (response.status_code, response.json()["liked"]) == (200, True)
+
+
+def test_an_anonymous_caller_with_an_old_session_cookie_is_anonymous(user: User) -> None:
+    client = Client()
+    client.cookies["sessionid"] = "gone"
+    assert client.get("/api/videos/").status_code == 200
+    assert client.get("/api/me/likes/").status_code == 401
