@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import NestedObjects
@@ -11,7 +11,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import UserAdmin
 from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, Q, QuerySet, URLField
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
@@ -135,6 +135,7 @@ class VideoAdmin(QuickAdmin):
     search_help_text = "Words of the title, or a video's id."
     ordering = ("-created_at",)
     autocomplete_fields = ("owner",)
+    formfield_overrides: ClassVar = {URLField: {"assume_scheme": "https"}}  # as Django 6.0 will by itself
     readonly_fields = ("live_likes", "stored_likes", "live_views", "stored_views", "flushed_batch", "created_at")
     actions = ("reconcile",)
 

@@ -1,0 +1,275 @@
+"""Django admin: live beside stored, nothing that goes past the ledger, quick with many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.contrib.admin import site
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from tests.servers import free_port
+from videos import admin, counters, services
+from videos.flush import reconcile, run_flush
+from videos.models import FlushBatch, Video, VideoHour, VideoLike
+from videos.services import ViewEvent
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def owner() -> User:
+    return User.objects.create(username="owner")
+
+
+@pytest.fixture
+def video(owner: User) -> Video:
+    return Video.objects.create(title="one", url="https://example.com/1", owner=owner)
+
+
+@pytest.fixture
+def client() -> Client:
+    browser = Client()
+    browser.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
+    return browser
+
+
+@pytest.fixture
+def redis_away(settings: Any) -> Callable[[], None]:
+    def leave() -> None:
+        own = settings.CACHES["counters"]
+        settings.CACHES = settings.CACHES | {"counters": own | {"LOCATION": f"redis://127.0.0.1:{free_port()}/0"}}
+
+    return leave
+
+
+def address(model: str, page: str = "changelist", *arguments: Any) -> str:
+    return reverse(f"admin:{model}_{page}", args=arguments)
+
+
+def rows(client: Client, model: str, query: str = "") -> list[Any]:
+    response = client.get(address(model) + query)
+    assert response.status_code == 200
+    return list(response.context["cl"].result_list)
+
+
+def shown(client: Client, query: str = "") -> list[tuple[str, Any, int, Any, int]]:
+    """Title, live and stored likes, live and stored views, as the list shows them."""
+    own = admin.VideoAdmin(Video, site)
+    return [
+        (row.title, own.live_likes(row), own.stored_likes(row), own.live_views(row), own.stored_views(row))
+        for row in rows(client, "videos_video", query)
+    ]
+
+
+def test_live_and_stored_counts_stand_side_by_side(client: Client, video: Video, owner: User) -> None:
+    services.set_like(video=video.id, user=owner.id, liked=True)
+    services.record_view(event=ViewEvent(video.id, "a"))
+    assert shown(client) == [("one", 1, 0, 1, 0)]
+    run_flush()
+    assert shown(client) == [("one", 1, 1, 1, 1)]
+    page = client.get(address("videos_video")).content.decode()
+    assert all(head in page for head in ("Live likes", "Stored likes", "Live views", "Stored views"))
+
+
+@pytest.mark.usefixtures("video")
+def test_without_redis_the_stored_counts_are_shown(client: Client, redis_away: Callable[[], None]) -> None:
+    redis_away()
+    assert shown(client) == [("one", None, 0, None, 0)]
+    assert "Redis does not answer" in client.get(address("videos_video")).content.decode()
+    assert client.get(address("videos_flushbatch")).status_code == 200
+
+
+def test_a_page_of_videos_costs_what_one_video_does(
+    client: Client, owner: User, video: Video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips: list[int] = []
+    exchange = counters._Lease.exchange
+
+    def spy(self: Any, commands: Any, timeout: Any) -> Any:
+        trips.append(1)
+        return exchange(self, commands, timeout)
+
+    monkeypatch.setattr(counters._Lease, "exchange", spy)
+
+    def cost() -> tuple[int, int]:
+        trips.clear()
+        with CaptureQueriesContext(connection) as queries:
+            rows(client, "videos_video")
+        return len(queries), len(trips)
+
+    cost()
+    few = cost()
+    Video.objects.bulk_create(Video(title=f"v{i}", url="u", owner=owner) for i in range(60))
+    assert cost() == few
+    assert few[1] == 1
+
+
+def test_the_list_is_sortable_by_stored_counts(client: Client, owner: User) -> None:
+    Video.objects.bulk_create(
+        Video(title=str(likes), url="u", owner=owner, like_count=likes, view_count=9 - likes) for likes in (2, 3, 1)
+    )
+    assert [row.title for row in rows(client, "videos_video", "?o=-4")] == ["3", "2", "1"]
+    assert [row.title for row in rows(client, "videos_video", "?o=-6")] == ["1", "2", "3"]
+
+
+def test_videos_are_found_by_title_and_id(client: Client, owner: User, video: Video) -> None:
+    other = Video.objects.create(title="two words", url="u", owner=owner)
+    assert [row.pk for row in rows(client, "videos_video", "?q=words")] == [other.pk]
+    assert [row.pk for row in rows(client, "videos_video", f"?q={video.pk}")] == [video.pk]
+    assert rows(client, "videos_video", f"?q={2**64}") == []
+
+
+def test_editing_writes_no_counts(client: Client, video: Video, owner: User) -> None:
+    page = client.get(address("videos_video", "change", video.pk))
+    assert not {"like_count", "view_count", "flushed_batch"} & set(page.context["adminform"].form.fields)
+    services.set_like(video=video.id, user=owner.id, liked=True)
+    run_flush()
+    body = {"title": "new", "url": "https://example.com/2", "duration": 9, "owner": owner.pk, "like_count": 70}
+    assert client.post(address("videos_video", "change", video.pk), body).status_code == 302
+    video.refresh_from_db()
+    assert (video.title, video.duration, video.like_count) == ("new", 9, 1)
+
+
+def act(client: Client, model: str, action: str, *selected: Any, **more: Any) -> str:
+    body = {"action": action, "_selected_action": [row.pk for row in selected], **more}
+    response = client.post(address(model), body, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_reconciling_says_what_it_found_and_repairs_it(client: Client, video: Video, owner: User) -> None:
+    services.set_like(video=video.id, user=owner.id, liked=True)
+    run_flush()
+    assert "Recounted 1 videos: no difference." in act(client, "videos_video", "reconcile", video)
+    Video.objects.filter(pk=video.pk).update(like_count=40)
+    page = act(client, "videos_video", "reconcile", video)
+    assert f"Video {video.pk}: like_count was 40, its rows are 1." in page
+    run_flush()
+    assert shown(client) == [("one", 1, 1, 0, 0)]
+
+
+def test_deleting_a_video_keeps_nothing_of_it(client: Client, video: Video, owner: User) -> None:
+    services.set_like(video=video.id, user=owner.id, liked=True)
+    run_flush()
+    services.record_view(event=ViewEvent(video.id, "a"))
+    page = client.get(address("videos_video", "delete", video.pk)).content.decode()
+    assert "Video likes: 1" in page
+    assert client.post(address("videos_video", "delete", video.pk), {"post": "yes"}).status_code == 302
+    assert run_flush().dropped == 1
+    assert (Video.objects.count(), VideoLike.objects.count(), VideoHour.objects.count()) == (0, 0, 0)
+
+
+def test_deleting_a_user_takes_the_likes_out_of_the_counts(client: Client, video: Video) -> None:
+    fans = [User.objects.create(username=f"fan{i}") for i in range(3)]
+    for fan in fans:
+        services.set_like(video=video.id, user=fan.id, liked=True)
+    run_flush()
+    services.set_like(video=video.id, user=fans[0].id, liked=False)
+    page = client.get(address("auth_user", "delete", fans[0].pk)).content.decode()
+    assert "Video likes: 1" in page
+    assert client.post(address("auth_user", "delete", fans[0].pk), {"post": "yes"}).status_code == 302
+    act(client, "auth_user", "delete_selected", fans[1], post="yes")
+    run_flush()
+    assert shown(client) == [("one", 1, 1, 0, 0)]
+    assert reconcile().differences == []
+
+
+def test_deleting_names_what_it_needs_a_permission_for(video: Video, owner: User) -> None:
+    from django.contrib.auth.models import Permission
+
+    helper = User.objects.create(username="helper", is_staff=True)
+    helper.user_permissions.set(Permission.objects.filter(codename__in=["delete_user", "view_user"]))
+    browser = Client()
+    browser.force_login(helper)
+    page = browser.post(address("auth_user", "delete", owner.pk), {"post": "yes"})
+    assert page.status_code == 403
+    assert Video.objects.filter(pk=video.pk).exists()
+
+
+def test_a_like_is_taken_back_as_its_user_would(client: Client, video: Video, owner: User) -> None:
+    services.set_like(video=video.id, user=owner.id, liked=True)
+    run_flush()
+    like = VideoLike.objects.get()
+    assert client.post(address("videos_videolike", "delete", like.pk), {"post": "yes"}).status_code == 302
+    assert services.get_like(video=video.id, user=owner.id).likes == 0
+    run_flush()
+    video.refresh_from_db()
+    assert (VideoLike.objects.count(), video.like_count) == (0, 0)
+
+
+def test_selected_likes_are_taken_back_as_their_users_would(client: Client, video: Video, owner: User) -> None:
+    fan = User.objects.create(username="fan")
+    for user in (owner, fan):
+        services.set_like(video=video.id, user=user.id, liked=True)
+    run_flush()
+    act(client, "videos_videolike", "delete_selected", *VideoLike.objects.all(), post="yes")
+    run_flush()
+    assert shown(client) == [("one", 0, 0, 0, 0)]
+
+
+def test_likes_are_found_by_video_and_user(client: Client, owner: User, video: Video) -> None:
+    other = Video.objects.create(title="two", url="u", owner=owner)
+    fan = User.objects.create(username="fan")
+    for liked, user in ((video, owner), (video, fan), (other, fan)):
+        services.set_like(video=liked.id, user=user.id, liked=True)
+    run_flush()
+
+    def found(term: Any) -> set[tuple[int, int]]:
+        return {(row.video_id, row.user_id) for row in rows(client, "videos_videolike", f"?q={term}")}
+
+    assert found("fan") == {(video.pk, fan.pk), (other.pk, fan.pk)}
+    assert found("tw") == {(other.pk, fan.pk)}
+    assert (video.pk, owner.pk) in found(owner.pk)
+    assert found("nothing") == set()
+    assert len(found("")) == 3
+
+
+@pytest.mark.parametrize("model", ["videos_videolike", "videos_flushbatch", "videos_videohour"])
+def test_what_the_flush_writes_nobody_adds_or_changes(client: Client, model: str, video: Video) -> None:
+    now = datetime.now(UTC)
+    VideoLike.objects.create(video=video, user=video.owner)
+    FlushBatch.objects.create(shard=1, number=1, claimed_at=now)
+    VideoHour.objects.create(video=video, hour=now)
+    (row,) = rows(client, model)
+    assert client.get(address(model, "add")).status_code == 403
+    assert client.get(address(model, "change", row.pk)).status_code == 200
+    assert client.post(address(model, "change", row.pk), {"views": 1}).status_code == 403
+    if model != "videos_videolike":
+        assert client.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+
+
+def test_batches_stand_below_what_waits(client: Client, video: Video) -> None:
+    services.record_view(event=ViewEvent(video.id, "a"))
+    run_flush()
+    services.record_view(event=ViewEvent(video.id, "b"))
+    page = client.get(address("videos_flushbatch")).content.decode()
+    assert "The flush keeps up." in page
+    assert "Waiting: 1 changes pending" in page
+    assert [batch.views for batch in rows(client, "videos_flushbatch")] == [1]
+
+
+def test_hours_are_found_by_video(client: Client, video: Video, owner: User) -> None:
+    other = Video.objects.create(title="two", url="u", owner=owner)
+    for seen in (video, other):
+        services.record_view(event=ViewEvent(seen.id, "a"))
+    run_flush()
+    assert [row.video_id for row in rows(client, "videos_videohour", f"?q={other.pk}")] == [other.pk]
+    assert rows(client, "videos_videohour", "?q=word") == []
+
+
+def test_long_lists_are_not_counted_to_their_end(client: Client, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "MAX_LISTED", 100)
+    Video.objects.bulk_create(Video(title=f"v{i}", url="u", owner=owner) for i in range(130))
+    with CaptureQueriesContext(connection) as queries:
+        page = client.get(address("videos_video"))
+    assert page.context["cl"].result_count == 100
+    counting = [query["sql"] for query in queries if "COUNT(" in query["sql"]]
+    assert counting
+    assert all("LIMIT 100" in sql for sql in counting)
