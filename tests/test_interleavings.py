@@ -91,12 +91,12 @@ def resync_at_any_time(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore_the_watermark(patch: pytest.MonkeyPatch) -> None:
-    lock = ledger._lock
+    lock = sql.lock_videos
 
     def forgetful(videos: Sequence[int]) -> dict[int, Any]:
         return {video: row._replace(flushed_batch=-1) for video, row in lock(videos).items()}
 
-    patch.setattr(ledger, "_lock", forgetful)
+    patch.setattr(sql, "lock_videos", forgetful)
     patch.setitem(sql._MYSQL, "watermark", ", v.flushed_batch = %s WHERE %s > 0")
     patch.setitem(sql._SQLITE, "watermark", " AND %s > 0")
 

@@ -9,6 +9,7 @@ confirms are guarded by the batch's number in Redis, rows by their watermark in 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -292,7 +293,7 @@ class _ShardFlush:
         flat: list[LikeChange | ViewChange] = [*changes.likes, *changes.views]
         half = len(flat) // 2
         found = [self._culprits(number, video, _regroup(part)) for part in (flat[:half], flat[half:])]
-        return Changes(found[0].likes + found[1].likes, found[0].views + found[1].views)
+        return Changes((*found[0].likes, *found[1].likes), (*found[0].views, *found[1].views))
 
     def _confirm(self, number: int, confirmations: Sequence[Confirmation]) -> bool:
         if not counters.confirm(shard=self.shard, number=number, confirmations=confirmations):
@@ -320,36 +321,40 @@ class _ShardFlush:
             self.report.settled += 1
 
 
+# As this service writes them, to the letter: another writing of the same number would be another field.
+_FIELD = re.compile(rb"(?:l:([1-9]\d{0,18}):([1-9]\d{0,18})|v:([1-9]\d{0,18}):(0|[1-9]\d{0,8}))")
+_VIDEO = re.compile(rb"[lv]:([1-9]\d{0,18})(?!\d)")  # what can be told of a malformed field
+_NUMBER = re.compile(rb"[1-9]\d{0,15}")
+
+
 def _sort_in(part: Iterable[tuple[bytes, bytes]], changes: dict[int, Changes], malformed: list[bytes]) -> None:
     """Put fields as Redis has them under their videos; a field that comes twice counts once."""
     for name, value in part:
-        kind, *numbers = name.split(b":")
-        parsed = _parse(kind, numbers, value)
+        parsed = _parse(name, value)
         if parsed is None:
             malformed.append(name)
             continue
         video, change = parsed
-        changes.setdefault(video, Changes()).add(change)
+        known = changes.get(video)
+        if known is None:
+            known = changes[video] = Changes()
+        known.add(change)
 
 
-def _parse(kind: bytes, numbers: list[bytes], value: bytes) -> tuple[int, LikeChange | ViewChange] | None:
-    first, second = map(_number, numbers) if len(numbers) == 2 else (None, None)
-    if first is None or second is None or not 1 <= first <= MAX_ID:
+def _parse(name: bytes, value: bytes) -> tuple[int, LikeChange | ViewChange] | None:
+    match = _FIELD.fullmatch(name)
+    if match is None:
         return None
-    if kind == b"l":
+    liked_video, user, viewed_video, hour = match.groups()
+    if liked_video is not None:
         wish = counters.parse_wish(value)
-        if wish is not None and 1 <= second <= MAX_ID and wish[1] <= MAX_MS:
-            return first, LikeChange(second, *wish)
-    elif kind == b"v":
-        views = _number(value)
-        if views is not None and 1 <= views <= MAX_VIEWS and second <= MAX_HOUR:
-            return first, ViewChange(second, views)
+        if wish is not None and wish[1] <= MAX_MS and (video := int(liked_video)) <= MAX_ID and int(user) <= MAX_ID:
+            return video, LikeChange(int(user), *wish)
+    elif _NUMBER.fullmatch(value) and (video := int(viewed_video)) <= MAX_ID:
+        views = ViewChange(int(hour), int(value))
+        if views.hour <= MAX_HOUR and views.views <= MAX_VIEWS:
+            return video, views
     return None
-
-
-def _number(text: bytes) -> int | None:
-    """A whole number as this service writes it; another writing of it would be another field."""
-    return int(text) if text.isdigit() and len(text) <= 19 and (text[:1] != b"0" or text == b"0") else None
 
 
 def _chunks(changes: dict[int, Changes]) -> Iterator[dict[int, Changes]]:
@@ -399,9 +404,9 @@ def _rejections(malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> l
     by_video: dict[int | None, list[bytes]] = {}
     for name in malformed:
         logger.error("Rejected the pending field %r: it is malformed", name[:100])
-        numbers = name.split(b":")
-        video = _number(numbers[1]) if len(numbers) > 1 else None
-        by_video.setdefault(video if video is not None and 1 <= video <= MAX_ID else None, []).append(name)
+        match = _VIDEO.match(name)
+        video = int(match[1]) if match and int(match[1]) <= MAX_ID else None
+        by_video.setdefault(video, []).append(name)
     return [_rejection(video, names, live_stays=video is None or video in changes) for video, names in by_video.items()]
 
 

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -71,14 +71,14 @@ class Changes:
             self._views[change.hour] = change
 
     @property
-    def likes(self) -> list[LikeChange]:
+    def likes(self) -> Collection[LikeChange]:
         """By user, each once."""
-        return list(self._likes.values())
+        return self._likes.values()
 
     @property
-    def views(self) -> list[ViewChange]:
+    def views(self) -> Collection[ViewChange]:
         """By hour, each once."""
-        return list(self._views.values())
+        return self._views.values()
 
     def __len__(self) -> int:
         return len(self._likes) + len(self._views)
@@ -280,7 +280,7 @@ def forget_user(user: int, *, at_ms: int) -> None:
     """Take a user's likes out of rows and counts; in the transaction in which the user is deleted."""
     with transaction.atomic():
         liked = VideoLike.objects.filter(user_id=user).order_by("video_id").values_list("video_id", flat=True)
-        _lock(list(liked))
+        sql.lock_videos(list(liked))
         # From here on no flusher can add a like of this user: its foreign key waits for this lock, then fails.
         list(get_user_model()._default_manager.select_for_update().filter(pk=user).values_list("pk"))
         videos = list(liked.all())
@@ -295,7 +295,7 @@ def forget_user(user: int, *, at_ms: int) -> None:
 def forget_video(video: int) -> None:
     """Lock and note a video that is about to be deleted, in the transaction in which it is."""
     with transaction.atomic():
-        _lock([video])  # before its like rows, as the flush takes them
+        sql.lock_videos([video])  # before its like rows, as the flush takes them
         _note([StaleLive(video_id=video)])
 
 
@@ -340,7 +340,7 @@ def recount(videos: Sequence[int], *, repair: bool) -> list[Difference]:
 
     def recount_once() -> list[Difference]:
         with transaction.atomic(durable=True):
-            stored = {row.id: row.like_count for row in _lock(videos).values()}
+            stored = {row.id: row.like_count for row in sql.lock_videos(videos).values()}
             counted = dict(
                 VideoLike.objects.filter(video_id__in=list(stored))
                 .values_list("video_id")
@@ -411,7 +411,7 @@ def _roll_up_hours(now: datetime) -> None:
     loose = VideoHour.objects.filter(hour__lt=horizon).exclude(hour__hour=0)
     for video in sorted(set(loose.order_by("hour").values_list("video_id", flat=True)[:STATEMENT_ROWS])):
         with transaction.atomic(durable=True):
-            _lock([video])
+            sql.lock_videos([video])
             rows = list(loose.filter(video_id=video).values_list("id", "hour", "likes", "views"))
             days: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
             for _, hour, likes, views in rows:
@@ -425,27 +425,9 @@ def _roll_up_hours(now: datetime) -> None:
 # Inside a transaction
 
 
-class _Locked(NamedTuple):
-    id: int
-    like_count: int
-    view_count: int
-    flushed_batch: int
-
-
-def _lock(videos: Sequence[int]) -> dict[int, _Locked]:
-    """Lock rows of videos in the order of their ids."""
-    rows = Video.objects.select_for_update().order_by("id")
-    columns = ("id", "like_count", "view_count", "flushed_batch")
-    return {
-        row[0]: _Locked(*row)
-        for part in parts(sorted(videos))
-        for row in rows.filter(id__in=part).values_list(*columns)
-    }
-
-
 def _take_in(changes: Mapping[int, Changes], number: int | None) -> tuple[dict[int, Outcome], Sums]:
     """Bring changes into the rows; those of a batch (`number`) only where the row has not taken it in before."""
-    rows = _lock(list(changes))
+    rows = sql.lock_videos(list(changes))
     outcomes: dict[int, Outcome] = {}
     fresh: dict[int, Changes] = {}
     for video, change in changes.items():
@@ -465,7 +447,9 @@ def _take_in(changes: Mapping[int, Changes], number: int | None) -> tuple[dict[i
         counts = rows[video].like_count + likes, rows[video].view_count + views
         if max(counts) > BIGINT_MAX:  # SQLite would make it a float in silence
             raise OverflowError(f"The counts of video {video} would be {counts}")
-        outcomes[video] = Outcome(counts, dropped=frozenset(found.dropped.get(video, ())))
+        outcomes[video] = Outcome(counts)
+    for video, users in found.dropped.items():
+        outcomes[video].dropped = frozenset(users)
     sql.insert_likes((video, like.user, like.at_ms) for video, like in found.added)
     sql.delete_likes(found.removed_ids)
     sql.add_counts(gains, number)
@@ -493,6 +477,8 @@ def _gains(
 def _newer_notes(fresh: Mapping[int, Changes]) -> dict[tuple[int, int], int]:
     """When likes were written outside a batch: an older pending wish must not undo a newer one."""
     notes: dict[tuple[int, int], int] = {}
+    if not StaleLive.objects.filter(user__isnull=False).exists():
+        return notes
     for part in parts(fresh):
         found = StaleLive.objects.filter(video_id__in=part, user__isnull=False)
         for video, user, written_ms in found.values_list("video_id", "user", "written_ms"):

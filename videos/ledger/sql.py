@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -77,6 +78,31 @@ def parts(items: Iterable[T], size: int = STATEMENT_ROWS) -> Iterator[list[T]]:
         yield part
 
 
+class Locked(NamedTuple):
+    """The counts and the watermark in a row of a video."""
+
+    id: int
+    like_count: int
+    view_count: int
+    flushed_batch: int
+
+
+def lock_videos(videos: Iterable[int]) -> dict[int, Locked]:
+    """Lock rows of videos in the order of their ids, until the transaction ends; absent ones are left out."""
+    lock = "FOR UPDATE" if connection.features.has_select_for_update else ""
+    found = {}
+    for part in parts(sorted(videos)):
+        ids = ",".join(str(int(video)) for video in part)  # as they are: parameters would each be quoted by the driver
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT id, like_count, view_count, flushed_batch FROM videos_video "  # noqa: S608
+                f"WHERE id IN ({ids}) ORDER BY id {lock}"
+            )
+            for row in cursor.fetchall():
+                found[row[0]] = Locked(*row)
+    return found
+
+
 def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
     """Ids of the like rows of these (video, user)."""
     return {(video, user): pk for part in parts(pairs) for pk, video, user in _select("existing_likes", part)}
@@ -90,7 +116,7 @@ def existing_users(users: Iterable[int]) -> set[int]:
 def insert_likes(rows: Iterable[tuple[int, int, int]]) -> None:
     """Add like rows of (video, user, Unix milliseconds)."""
     for part in parts(rows):
-        _write("insert_likes", [(video, user, _text(at_ms / 1000)) for video, user, at_ms in part])
+        _write("insert_likes", [(video, user, _moment_text(at_ms)) for video, user, at_ms in part])
 
 
 def delete_likes(ids: Iterable[int]) -> None:
@@ -120,7 +146,7 @@ def add_hours(gains: Mapping[tuple[int, int], Sequence[int]]) -> None:
     """Add (net likes, views) to the hours, by (video, hours since 1970)."""
     rows = sorted((video, hour, *gain) for (video, hour), gain in gains.items() if any(gain))
     for part in parts(rows):
-        _write("add_hours", [(video, _text(hour * HOUR_SECONDS), *gain) for video, hour, *gain in part])
+        _write("add_hours", [(video, _second_text(hour * HOUR_SECONDS), *gain) for video, hour, *gain in part])
 
 
 def _texts() -> Mapping[str, str]:
@@ -140,7 +166,12 @@ def _write(name: str, rows: Sequence[Any]) -> None:
         cursor.execute(_texts()[name], [json.dumps(rows)])
 
 
-def _text(unix_seconds: float) -> str:
-    """A moment as Django stores it on this database."""
-    moment = datetime.fromtimestamp(unix_seconds, UTC)
-    return str(connection.ops.adapt_datetimefield_value(moment))
+@lru_cache(maxsize=4096)
+def _second_text(unix_seconds: int) -> str:
+    """A second as Django stores it on this database: both are of the form 2026-01-31 12:00:00."""
+    return str(connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(unix_seconds, UTC)))
+
+
+def _moment_text(unix_ms: int) -> str:
+    seconds, ms = divmod(unix_ms, 1000)
+    return f"{_second_text(seconds)}.{ms:03}000" if ms else _second_text(seconds)
