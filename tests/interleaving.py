@@ -118,6 +118,11 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
             if actor.without_redis:
                 raise counters.CountersUnavailable
             actor.gate("redis")
+            if len(commands) > 1 and commands[0][1] == counters._PRIME.sha:
+                # Between the commands of a pipeline a server may take others'.
+                primed = send(commands[:1], **kwargs)
+                actor.gate("redis")
+                return primed + send(commands[1:], **kwargs)
         return send(commands, **kwargs)
 
     patch.setattr(counters, "_send", gated_send)

@@ -372,33 +372,37 @@ def _flush_call(command: tuple[Any, ...]) -> Any:
 # The request corridor
 
 
-def like(*, video: int, user: int, liked: bool, at_ms: int) -> Liked | Needs:
-    """Make a user like a video, or not, in one round trip; or say what is needed first."""
+def like(
+    *, video: int, user: int, liked: bool, at_ms: int, base: Base | None = None, state: bool | None = None
+) -> Liked | Needs:
+    """Make a user like a video, or not, in one round trip; or say what is needed first: call again with it."""
     shard = _shard(shard_of(video))
     keys = shard.live(video), shard.liked(video, user), shard.pending, shard.claimed, shard.batch
     wish = "1" if liked else "0"
     script = _LIKE.command(keys, f"l:{video}:{user}", wish, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS)
     hint = _RECENT.command((_recent_key(user),), at_ms, video, 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS)
-    code, number = _send([script, hint])[0]
+    if base is None and state is None:
+        code, number = _send([script, hint])[0]
+    else:
+        code, number = _send([_prime_command(video, base, user, state), script, hint])[1]
     if code < 0:
         return Needs(state=bool(number & 1), base=bool(number & 2))
     return Liked(changed=code == 1, likes=number)
 
 
-def view(events: Sequence[Event]) -> list[tuple[str, int]]:
+def view(events: Sequence[Event], bases: Mapping[int, Base] | None = None) -> list[tuple[str, int]]:
     """Count views, or not, in one round trip: for each event its reason and the video's views now.
 
-    The reason is "" where nothing was done, because the video's counts are needed first.
+    The reason is "" where nothing was done, because the video's counts are needed first: call again with its base.
     """
-    if len(events) == 1:
-        ((code, views),) = _send([_view_command(shard_of(events[0].video), events)])
-        return [("" if code < 0 else REASONS[code], views)]
     by_shard: dict[int, list[int]] = {}
     for i, event in enumerate(events):
         by_shard.setdefault(shard_of(event.video), []).append(i)
-    replies = _send([_view_command(shard, [events[i] for i in places]) for shard, places in by_shard.items()])
+    commands = [_prime_command(video, base, 0, None) for video, base in bases.items()] if bases else []
+    primed = len(commands)
+    commands += [_view_command(shard, [events[i] for i in places]) for shard, places in by_shard.items()]
     results = [("", 0)] * len(events)
-    for places, reply in zip(by_shard.values(), replies, strict=True):
+    for places, reply in zip(by_shard.values(), _send(commands)[primed:], strict=True):
         for i, code, views in zip(places, reply[::2], reply[1::2], strict=True):
             results[i] = ("" if code < 0 else REASONS[code], views)
     return results
@@ -430,29 +434,16 @@ def _view_command(number: int, events: Sequence[Event]) -> tuple[Any, ...]:
     return _VIEW.command(keys, *args)
 
 
-def prime(
-    *,
-    bases: Mapping[int, Base],
-    user: int | None = None,
-    states: Mapping[int, bool] | None = None,
-) -> None:
-    """Give Redis what was read from the database: counts by video, and which of the videos a user likes."""
-    states = states or {}
-    commands = []
-    for video in {**bases, **states}:
-        base, state = bases.get(video), states.get(video)
-        shard = _shard(shard_of(video))
-        commands.append(
-            _PRIME.command(
-                (shard.live(video), shard.liked(video, user or 0)),
-                conf.LIVE_SECONDS,
-                conf.LIKED_SECONDS,
-                *(("", "", "", "") if base is None else base),
-                "" if state is None else int(state),
-            )
-        )
-    if commands:
-        _send(commands)
+def _prime_command(video: int, base: Base | None, user: int, state: bool | None) -> tuple[Any, ...]:
+    """Give Redis what was read from the database: a video's counts, and whether a user likes it."""
+    shard = _shard(shard_of(video))
+    return _PRIME.command(
+        (shard.live(video), shard.liked(video, user)),
+        conf.LIVE_SECONDS,
+        conf.LIKED_SECONDS,
+        *(("", "", "", "") if base is None else base),
+        "" if state is None else int(state),
+    )
 
 
 def read(videos: Iterable[int], user: int | None) -> dict[int, Live]:

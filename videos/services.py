@@ -105,15 +105,13 @@ def set_like(*, video: int, user: int, liked: bool) -> Like:
     """Make `user` like `video`, or not; repeats change nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
     at_ms = counters.now_ms()
     try:
+        done = counters.like(video=video, user=user, liked=liked, at_ms=at_ms)
         for _ in range(TRIES):
-            done = counters.like(video=video, user=user, liked=liked, at_ms=at_ms)
             if isinstance(done, counters.Liked):
                 return Like(video, liked, done.likes)
             row, state = _read_row(video, user)
-            counters.prime(
-                bases={video: counters.Base(*row)} if done.base else {},
-                user=user,
-                states={video: state} if done.state else {},
+            done = counters.like(
+                video=video, user=user, liked=liked, at_ms=at_ms, base=counters.Base(*row), state=state
             )
     except counters.CountersUnavailable:
         # A wish is a state, so it is safe to write it though Redis may have taken it too.
@@ -135,12 +133,12 @@ def record_view(*, event: ViewEvent) -> View:
     """Count one view, or say why not. Raises VideoNotFound, Unavailable."""
     taken = [_event(event)]
     try:
+        ((reason, views),) = counters.view(taken)
         for _ in range(TRIES):
-            ((reason, views),) = counters.view(taken)
             if reason:
                 return View(event.video, reason == "new", reason, views)
             row, _ = _read_row(event.video)
-            counters.prime(bases={event.video: counters.Base(*row)})
+            ((reason, views),) = counters.view(taken, {event.video: counters.Base(*row)})
     except counters.CountersUnavailable as error:
         if error.uncertain:
             raise Unavailable from error  # it may be counted: the client's repeat will tell, as `seen`
@@ -161,8 +159,9 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
     reasons: Counter[str] = Counter()
     left = [_event(event) for event in events]
     try:
+        bases: dict[int, counters.Base] = {}
         for _ in range(TRIES):
-            results = counters.view(left)
+            results = counters.view(left, bases)
             reasons.update(reason for reason, _ in results if reason)
             left = [event for event, (reason, _) in zip(left, results, strict=True) if not reason]
             if not left:
@@ -173,7 +172,7 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
             left = [event for event in left if event.video in rows]
             if not left:
                 break
-            counters.prime(bases={video: counters.Base(*row) for video, row in rows.items()})
+            bases = {video: counters.Base(*row) for video, row in rows.items()}
         else:
             raise Unavailable
     except counters.CountersUnavailable as error:
