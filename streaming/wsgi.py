@@ -54,11 +54,11 @@ class Door(WSGIHandler):
     def load_middleware(self, is_async: bool = False) -> None:
         """Build both ways once."""
         super().load_middleware(is_async)
-        site: Callable[[HttpRequest], Any] = self._middleware_chain
+        site: Callable[[HttpRequest], Any] = self._middleware_chain  # type: ignore[has-type]
 
         def view(request: HttpRequest) -> Any:
             request.get_host()  # raises DisallowedHost
-            return self._get_response(request)
+            return self._get_response(request)  # type: ignore[attr-defined]
 
         secure = convert_exception_to_response(SecurityMiddleware(convert_exception_to_response(view)))
         cookie = settings.SESSION_COOKIE_NAME
@@ -83,8 +83,8 @@ class Door(WSGIHandler):
 
 
 django.setup(set_prefix=False)
-# Two things that Django does around each request have no use here: its log of queries is kept in DEBUG only, and no cache
-# does anything in close() (locmem; django-redis unless DJANGO_REDIS_CLOSE_CONNECTION).
+# Two things that Django does around each request have no use here: its log of queries is kept in DEBUG only, and no
+# cache does anything in close() (locmem; django-redis unless DJANGO_REDIS_CLOSE_CONNECTION).
 if not settings.DEBUG:
     request_started.disconnect(reset_queries)
     request_finished.disconnect(close_caches)
