@@ -31,8 +31,7 @@ from videos.conf import conf
 from videos.counters import CountersUnavailable
 
 NAMESPACE = "Streaming/Flush"
-# What must still fit in when the time is over: the chunk in hand, which may wait for row locks, and the report.
-MARGIN_SECONDS = 15.0
+REPORT_SECONDS = 5.0
 RECONCILE_VIDEOS = 5000  # between two looks at the clock
 SHOWN_DIFFERENCES = 100  # an answer of Lambda holds 6 MB
 UNITS = {
@@ -165,8 +164,10 @@ def _in_turn(shards: list[int]) -> list[int]:
 
 
 def _budget_seconds(context: Context) -> float:
+    """Lambda's remaining time less what must still fit in then: the chunk in hand, which may wait for row locks."""
     remaining = context.get_remaining_time_in_millis() / 1000
-    return max(remaining - MARGIN_SECONDS, remaining / 2)
+    margin = ledger.TRIES * conf.FLUSH_LOCK_WAIT_SECONDS + REPORT_SECONDS
+    return max(remaining - margin, remaining / 2)
 
 
 def _lag_seconds() -> float | None:

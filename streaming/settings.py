@@ -146,7 +146,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = None if EMBEDDED else BASE_DIR / "staticfiles"  # embedded: served from where the packages have them
-WHITENOISE_USE_FINDERS = EMBEDDED
+WHITENOISE_USE_FINDERS = _flag("WHITENOISE_USE_FINDERS", default=EMBEDDED)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a request's body; a batch of 1,000 events needs a fifth of it
 
 REST_FRAMEWORK = {
@@ -192,10 +192,12 @@ if not EMBEDDED:
     if VIDEOS_TRUSTED_PROXY_HOPS:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
+# AWS Lambda's runtime has a handler of its own, which adds the request's id.
+_handlers = [] if "AWS_LAMBDA_RUNTIME_API" in os.environ else ["stderr"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"videos": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")}},
+    "loggers": {"videos": {"handlers": _handlers, "level": os.environ.get("LOG_LEVEL", "INFO")}},
 }
