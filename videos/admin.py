@@ -41,6 +41,13 @@ class QuickAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+    # A JOIN makes MariaDB sort all rows for a page of 50: what a list names of other rows is read after it.
+    list_select_related = ()
+    related: ClassVar[Sequence[str]] = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """The rows, and what they point to."""
+        return super().get_queryset(request).prefetch_related(*self.related)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What the page asks to confirm: names, numbers by model, missing permissions, protected objects."""
@@ -130,10 +137,10 @@ class VideoAdmin(QuickAdmin):
     """Videos, with the counts that users see beside those of the last flush."""
 
     list_display = ("title", "owner", "live_likes", "stored_likes", "live_views", "stored_views", "created_at")
-    list_select_related = ("owner",)
+    related = ("owner",)
     search_fields = ("title",)
     search_help_text = "Words of the title, or a video's id."
-    ordering = ("-created_at",)
+    ordering = ("-pk",)  # after a count that was chosen, as the index has it
     autocomplete_fields = ("owner",)
     formfield_overrides: ClassVar = {URLField: {"assume_scheme": "https"}}  # as Django 6.0 will by itself
     readonly_fields = ("live_likes", "stored_likes", "live_views", "stored_views", "flushed_batch", "created_at")
@@ -197,7 +204,7 @@ class VideoLikeAdmin(QuickAdmin):
     """Who likes what, as of the last flush. A like is taken back as its user would, so that the counts follow."""
 
     list_display = ("video", "user", "created_at")
-    list_select_related = ("video", "user")
+    related = ("video", "user")
     search_fields = ("video__title", "user__username")
     search_help_text = "A video's or a user's id, a user's name, or the beginning of a video's title."
     ordering = ("-pk",)
