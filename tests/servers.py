@@ -288,6 +288,7 @@ class MariaDBServer(Server):
         """Small, and not synced to disk at each commit: what survives SIGKILL is in the system's cache already."""
         options = {
             "datadir": self.folder / "data", "socket": self.folder / "socket", "pid-file": self.folder / "pid",
+            "tmpdir": self.folder,  # a server that starts empties its tmpdir of what another one works with
             "port": self.port, "bind-address": "127.0.0.1", "server-id": 1, "log-bin": "binlog", "binlog-format": "ROW",
             "sync-binlog": 0, "innodb-flush-log-at-trx-commit": 2, "innodb-buffer-pool-size": "128M",
             "innodb-log-file-size": "32M", "character-set-server": "utf8mb4", "max-connections": 300,
