@@ -65,12 +65,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, on the other pairs, what is marked as the same on every pair."""
-    if config.getoption("--on") == "sqlite":
-        return
-    again = [item for item in items if item.get_closest_marker("once")]
-    items[:] = [item for item in items if item not in again]
-    config.hook.pytest_deselected(items=again)
+    """Leave out what is for another pair, and, on the other pairs, what is the same on every pair."""
+    pair = config.getoption("--on")
+    left_out = [item for item in items if not _belongs_to(item, pair)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _belongs_to(item: pytest.Item, pair: str) -> bool:
+    only = item.get_closest_marker("only")
+    if only is not None:
+        return pair in only.args
+    once = item.get_closest_marker("once") is not None or "once" in getattr(item, "fixturenames", ())
+    return pair == "sqlite" or not once or item.get_closest_marker("database") is not None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

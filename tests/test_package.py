@@ -273,6 +273,7 @@ def login(database_kind: str) -> Iterator[Login]:
 
 
 @pytest.mark.database
+@pytest.mark.only("mysql")
 @pytest.mark.parametrize("mode", ["REQUIRED", "VERIFY_CA&ssl-ca={ca}", "VERIFY_IDENTITY&ssl-ca={ca}"])
 def test_driver_logs_in_with_tls(login: Login, task: Path, mode: str) -> None:
     outcome = login.with_options(task, f"?ssl_mode={mode}".format(ca=login.certificate))
@@ -280,12 +281,14 @@ def test_driver_logs_in_with_tls(login: Login, task: Path, mode: str) -> None:
 
 
 @pytest.mark.database
+@pytest.mark.only("mysql")
 def test_driver_logs_in_without_tls(login: Login, task: Path) -> None:
     outcome = login.with_options(task, "?ssl_mode=DISABLED")
     assert (outcome.returncode, outcome.stdout.strip()) == (0, ""), outcome.stderr
 
 
 @pytest.mark.database
+@pytest.mark.only("mysql")
 def test_server_that_somebody_else_signed_is_refused(login: Login, task: Path, tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=stranger", "-days", "2"]
