@@ -49,6 +49,7 @@ NEEDS: Mapping[str, Callable[[], bool]] = {
     f"libpython3.{sys.version_info.minor}-dev": _has_python_headers,
     "curl": _program("curl"),
     "procps": _program("ps"),
+    "openssl": _program("openssl"),
     "chromium": _program("chromium"),
     "chromium-driver": _program("chromedriver"),
 }

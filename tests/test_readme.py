@@ -44,3 +44,9 @@ def test_each_variable_of_the_environment_stands_in_the_readme() -> None:
     read = set(re.findall(r'(?:environ\.get|environ|_required|_flag|_number|_words)[\[(]"([A-Z_]+)"', source))
     table = README.split("### Settings", 1)[1].split("In Django's settings", 1)[0]
     assert read - set(re.findall(r"`([A-Z_]+)`", table)) == set()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)|`(test_\w+\.py)`", README))))
+def test_what_the_readme_points_at_is_there(target: tuple[str, str]) -> None:
+    page, test = target
+    assert (ROOT / page if page else ROOT / "tests" / test).is_file()
