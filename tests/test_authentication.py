@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from rest_framework_simplejwt.tokens import AccessToken
@@ -243,6 +243,18 @@ def test_a_session_likes_with_its_csrf_token_only(user: User) -> None:
     csrf = client.cookies["csrftoken"].value
     response = client.put(path, headers={"x-csrftoken": csrf})
     assert (response.status_code, response.json()["liked"]) == (200, True)
+
+
+def test_a_session_that_cannot_be_read_is_an_outage(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(connection, "cursor", fail)
+    response = client.get("/api/videos/")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
 
 
 def test_an_anonymous_caller_with_an_old_session_cookie_is_anonymous(user: User) -> None:
