@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given
@@ -21,7 +21,7 @@ from rest_framework.exceptions import ValidationError
 from tests.servers import RedisServer, free_port
 from videos import counters, ledger, serializers, services
 from videos.flush import run_flush
-from videos.models import Video, VideoLike
+from videos.models import Video, VideoHour, VideoLike
 from videos.tokens import RefreshToken
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -292,6 +292,15 @@ def test_batch_counts_views_and_sums_up_what_it_ignored(call: Call, video: Video
     ]
     answer = call("POST", "/api/views/", user=staff, body={"events": events}).json()
     assert answer == {"counted": 2, "ignored": {"absent": 4, "seen": 1, "short": 1}}
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S+00:00", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"])
+def test_events_count_in_the_hour_that_they_name(call: Call, video: Video, staff: User, form: str) -> None:
+    moment = datetime.now(UTC).replace(minute=30, second=0, microsecond=0) - timedelta(hours=5)
+    body = {"events": [event(video.id, at=moment.strftime(form))]}
+    assert call("POST", "/api/views/", user=staff, body=body).json() == {"counted": 1, "ignored": {}}
+    run_flush()
+    assert VideoHour.objects.get().hour == moment.replace(minute=0)
 
 
 def test_batch_takes_a_thousand_events_and_not_one_more(call: Call, video: Video, staff: User) -> None:
@@ -828,3 +837,31 @@ def test_whatever_is_sent_the_answer_is_never_a_fault_of_ours(
     address = f"/api/{path.format(id=number)}?{parameters.urlencode()}"
     response = call(method, address, user=who, body=body, **headers)
     assert response.status_code < 500
+
+
+def test_a_fault_of_ours_is_answered_in_json(call: Call, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: Any) -> Any:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(services, "get_like", fail)
+    response = call("GET", f"/api/videos/{video.id}/like/")
+    assert (response.status_code, response.json()) == (500, {"detail": "Internal server error."})
+
+
+def test_a_body_that_ends_early_is_refused(call: Call, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError("the client hung up")
+
+    monkeypatch.setattr("django.core.handlers.wsgi.LimitedStream.read", fail)
+    assert call("POST", f"/api/videos/{video.id}/view/", body={"viewer": "a"}).status_code == 400
+
+
+def test_a_user_who_leaves_while_adding_a_video_is_told(
+    call: Call, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise IntegrityError("a foreign key")
+
+    monkeypatch.setattr(Video, "save", fail)
+    body = {"title": "t", "url": "https://example.com/1"}
+    assert call("POST", "/api/videos/", user=user, body=body).status_code == 401
