@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -354,3 +355,33 @@ def test_wrong_arguments_fail_and_say_what_is_expected(function: LambdaFunction)
     assert outcome.error is not None
     assert outcome.error["errorType"] == "ValueError"
     assert "0 to 15" in outcome.error["errorMessage"]
+
+
+def test_first_migration_runs_from_the_zip(
+    make_function: Callable[..., LambdaFunction], private_database: MariaDBServer
+) -> None:
+    function = make_function(DATABASE_URL=private_database.url)
+    outcome = function.invoke({"manage": "migrate --verbosity 0"})  # zappa manage production migrate
+    assert outcome.error is None, outcome.log
+    assert private_database.query("SELECT COUNT(*) FROM videos_video", database="streaming") == [(0,)]
+    assert function.invoke(scheduled_event()).error is None
+
+
+def test_web_service_answers_a_request_of_the_gateway(make_function: Callable[..., LambdaFunction]) -> None:
+    variables = deployment.read_stage("production_api").settings["aws_environment_variables"]
+    fixed = {name: value for name, value in variables.items() if not value.startswith("$")}
+    function = make_function(ALLOWED_HOSTS=".amazonaws.com", **fixed)
+    videos = make_videos(2)
+    headers = {"Host": "a1b2.execute-api.eu-central-1.amazonaws.com", "X-Forwarded-Proto": "https"}
+    headers |= {"X-Forwarded-For": "203.0.113.7", "Content-Type": "application/json"}
+    headers |= {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
+    request = {
+        "httpMethod": "POST", "path": f"/api/videos/{videos[0]}/view/", "headers": headers, "body": "{}",
+        "multiValueHeaders": {name: [value] for name, value in headers.items()}, "queryStringParameters": None,
+        "requestContext": {"stage": "production", "identity": {}}, "isBase64Encoded": False,
+    }  # fmt: skip
+    viewed = function.invoke(request)
+    assert json.loads(viewed.payload["body"])["counted"], viewed.payload
+    page = function.invoke(request | {"httpMethod": "GET", "path": "/api/videos/", "body": None})
+    shown = {video["id"]: video["view_count"] for video in json.loads(page.payload["body"])["results"]}
+    assert shown == {videos[0]: 1, videos[1]: 0}
