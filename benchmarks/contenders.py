@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.servers import GRANIAN, PYTHON, Process, Servers, call, free_port, listens, start, wait_until
+from benchmarks.servers import PYTHON, Process, Servers, call, free_port, listens, start, wait_until
 
 SECRET_KEY = "benchmark-" + "0123456789abcdef" * 4  # signs everybody's tokens
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -145,16 +145,25 @@ class Contender:
     # Its processes
 
     @contextmanager
-    def serving(self, servers: Servers, *, workers: int = WORKERS, threads: int = THREADS) -> Iterator[Site]:
-        """Its web server, granian, ready to answer."""
+    def serving(
+        self, servers: Servers, *, server: str = "granian", workers: int = WORKERS, threads: int = THREADS
+    ) -> Iterator[Site]:
+        """Its web server, ready to answer."""
         port = free_port()
-        command: list[str | Path] = [
-            GRANIAN, "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws", "--http", "1",
-            "--workers", str(workers), "--blocking-threads", str(threads), "--log-level", "warning", self.wsgi,
-        ]  # fmt: skip
+        command: list[str | Path] = [PYTHON.parent / server]
+        if server == "granian":
+            command += [
+                "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws", "--http", "1",
+                "--workers", str(workers), "--blocking-threads", str(threads), "--log-level", "warning", self.wsgi,
+            ]  # fmt: skip
+        else:
+            kind = "gthread" if threads > 1 else "sync"
+            command += [
+                "--bind", f"127.0.0.1:{port}", "--workers", str(workers), "--worker-class", kind,
+                "--threads", str(threads), "--log-level", "warning", self.wsgi,
+            ]  # fmt: skip
         process = start(f"web-{self.name}", command, servers.folder, self.environment(servers))
         try:
-            # A worker that fails to load its application leaves the port open for a moment: ask twice.
             wait_until(lambda: listens(port) and len(process.pids()) > workers, process)
             yield Site(self, process, port)
         finally:

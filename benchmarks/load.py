@@ -73,7 +73,9 @@ def wrk(site: Site, requests: Path, *, seconds: int, connections: int = CONNECTI
 
 
 def warm(site: Site, folder: Path, seconds: int = 1) -> None:
-    """Let every worker load its code: a GET that counts nothing, whatever its answer."""
+    """Let every worker load its code: a GET that counts nothing, whatever its answer. Not when only trying out."""
+    if os.environ.get("BENCH_QUICK"):
+        return
     wrk(site, write_requests(folder / "warm", [Request("GET", "/api/videos/1/like/")]), seconds=seconds)
 
 

@@ -269,5 +269,4 @@ def call(
 
 
 PYTHON = Path(sys.executable)
-GRANIAN = PYTHON.parent / "granian"
 K6 = PYTHON.parent / "k6"

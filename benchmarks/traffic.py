@@ -26,12 +26,19 @@ def popular(draws: int, videos: int, seed: int = 1) -> list[int]:
     return source.choices(ids, cum_weights=weights, k=draws)
 
 
-def tokens(users: int, seconds: int = 36_000) -> list[str]:
+def tokens(users: int, seconds: int = 36_000, **claims: object) -> list[str]:
     """An access token for each of users 1..users, as the service's own sign-in makes them (HS256, the same claims)."""
     now = int(time.time())
     return [
         jwt.encode(
-            {"token_type": "access", "exp": now + seconds, "iat": now, "jti": f"{user:032x}", "user_id": str(user)},
+            {
+                "token_type": "access",
+                "exp": now + seconds,
+                "iat": now,
+                "jti": f"{user:032x}",
+                "user_id": str(user),
+                **claims,
+            },
             SECRET_KEY,
             algorithm="HS256",
         )

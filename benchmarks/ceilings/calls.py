@@ -1,9 +1,13 @@
 """The one Redis call of a like and of a view: the service's scripts, keys and arguments, through plain redis-py."""
 
 import os
+import socket
 import time
+from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
+import hiredis
 import redis
 
 SHARDS = 16
@@ -15,38 +19,120 @@ MIN_WATCHED_SECONDS = 30
 RECENT_SECONDS = 120
 RECENT_VIDEOS = 200
 
-client = redis.Redis.from_url(os.environ["REDIS_URL"])
+client: Any = redis.Redis.from_url(os.environ["REDIS_URL"])
 _scripts = {
     name: client.script_load(resources.files("videos.lua").joinpath(f"{name}.lua").read_text())
     for name in ("like", "recent", "view")
 }
 
 
-def view(video: int, viewer: str) -> tuple[bool, int]:
-    """Count a view: whether it counted, and the views now."""
+def _view_arguments(video: int, viewer: str) -> tuple[object, ...]:
     tag = f"{{videos:{video % SHARDS}}}"
     pending = f"{tag}:pending"
-    code, views = client.evalsha(
+    return (
         _scripts["view"], 5, pending, f"{tag}:batch", f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending,
         WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS,
         video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0",
     )  # fmt: skip
+
+
+def view(video: int, viewer: str) -> tuple[bool, int]:
+    """Count a view: whether it counted, and the views now."""
+    code, views = client.evalsha(*_view_arguments(video, viewer))
     if code < 0:
         raise RuntimeError(f"video {video} is not live")
     return code == 0, views
 
 
+def views(events: Sequence[tuple[int, str]]) -> int:
+    """Count (video, viewer) events, one script a shard, in one round trip: how many counted."""
+    hour = time.time_ns() // 1_000_000 // HOUR_MS
+    by_shard: dict[int, tuple[list[str], list[object]]] = {}
+    for video, viewer in events:
+        shard = video % SHARDS
+        tag = f"{{videos:{shard}}}"
+        pending = f"{tag}:pending"
+        if shard not in by_shard:
+            limits: list[object] = [WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS]
+            by_shard[shard] = [pending, f"{tag}:batch"], limits
+        keys, arguments = by_shard[shard]
+        keys += (f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending)
+        arguments += (video, hour, "", "", "0", "0")
+    pipe = client.pipeline(transaction=False)
+    for keys, arguments in by_shard.values():
+        pipe.evalsha(_scripts["view"], len(keys), *keys, *arguments)
+    return sum(code == 0 for reply in pipe.execute() for code in reply[::2])
+
+
 def like(video: int, user: int, liked: bool) -> int:
     """Like a video, or no longer: the likes now. One round trip of two scripts, as the service sends them."""
-    tag = f"{{videos:{video % SHARDS}}}"
     now = time.time_ns() // 1_000_000
     pipe = client.pipeline(transaction=False)
-    pipe.evalsha(
-        _scripts["like"], 5, f"{tag}:live:{video}", f"{tag}:liked:{video}:{user}", f"{tag}:pending", f"{tag}:claimed",
-        f"{tag}:batch", f"l:{video}:{user}", "1" if liked else "0", now, WEEK_SECONDS, LIKED_SECONDS,
-    )  # fmt: skip
+    pipe.evalsha(*_like_arguments(video, user, "1" if liked else "0", now))
     pipe.evalsha(_scripts["recent"], 1, f"{{user:{user}}}:recent", now, video, RECENT_SECONDS, RECENT_VIDEOS)
     (code, likes), _ = pipe.execute()
     if code < 0:
         raise RuntimeError(f"video {video} or what user {user} thinks of it is not known")
     return int(likes)
+
+
+def make_live(videos: Sequence[int]) -> None:
+    """Put these videos' counts into Redis, as the service does when it first meets them: all 0."""
+    pipe = client.pipeline(transaction=False)
+    live = {"likes": 0, "views": 0, "owner": 1, "duration": 300, "epoch": -1, "likes_pending": 0, "views_pending": 0}
+    for video in videos:
+        key = f"{{videos:{video % SHARDS}}}:live:{video}"
+        pipe.hset(key, mapping=live)
+        pipe.expire(key, WEEK_SECONDS)
+    pipe.execute()
+
+
+def know_unliked(pairs: Sequence[tuple[int, int]]) -> None:
+    """Let Redis know that these (user, video) are no likes."""
+    pipe = client.pipeline(transaction=False)
+    for user, video in pairs:
+        pipe.set(f"{{videos:{video % SHARDS}}}:liked:{video}:{user}", "0:0", ex=LIKED_SECONDS)
+    pipe.execute()
+
+
+def like_new(pairs: Sequence[tuple[int, int]]) -> None:
+    """Like many (video, user) at once, of which no user likes any yet; the videos are live."""
+    now = time.time_ns() // 1_000_000
+    pipe = client.pipeline(transaction=False)
+    for video, user in pairs:
+        pipe.set(f"{{videos:{video % SHARDS}}}:liked:{video}:{user}", f"0:{now}", ex=LIKED_SECONDS)
+        pipe.evalsha(*_like_arguments(video, user, "1", now))
+    if any(code != 1 for code, _ in pipe.execute()[1::2]):
+        raise RuntimeError("a like changed nothing")
+
+
+def _like_arguments(video: int, user: int, wish: str, now: int) -> tuple[object, ...]:
+    tag = f"{{videos:{video % SHARDS}}}"
+    return (
+        _scripts["like"], 5, f"{tag}:live:{video}", f"{tag}:liked:{video}:{user}", f"{tag}:pending", f"{tag}:claimed",
+        f"{tag}:batch", f"l:{video}:{user}", wish, now, WEEK_SECONDS, LIKED_SECONDS,
+    )  # fmt: skip
+
+
+class Socket:
+    """A blocking socket with hiredis on both sides of the wire: the least that Python can do."""
+
+    def __init__(self) -> None:
+        options = client.connection_pool.connection_kwargs
+        self._socket = socket.create_connection((options["host"], options["port"]))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = hiredis.Reader()
+        self._ask("SELECT", options["db"])
+
+    def _ask(self, *command: object) -> object:
+        parts: Any = tuple(part if isinstance(part, str) else str(part) for part in command)
+        self._socket.sendall(hiredis.pack_command(parts))
+        while True:
+            self._reader.feed(self._socket.recv(65536))
+            reply = self._reader.gets()
+            if reply is not False:
+                return reply
+
+    def view(self, video: int, viewer: str) -> object:
+        """Count a view."""
+        return self._ask("EVALSHA", *_view_arguments(video, viewer))

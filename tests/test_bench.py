@@ -1,0 +1,66 @@
+"""The benchmark's own arithmetic: what it draws, how it judges, where it writes. Its servers are tried by `--quick`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("MySQLdb", reason="the benchmarks speak to MariaDB")
+
+from benchmarks import report, traffic
+from benchmarks.__main__ import TOPICS
+from benchmarks.contenders import Request
+from benchmarks.results import Column, Result, Table
+
+
+@pytest.fixture
+def result() -> Result:
+    """Three rounds of two contenders."""
+    result = Result("rates", "Rates")
+    for number, (ours, other) in enumerate([(300, 100), (50, 10), (800, 200)], start=1):
+        result.add("view", "ours", number, rate=ours)
+        result.add("view", "recipe", number, rate=other)
+    return result
+
+
+def test_popular_videos_follow_zipf() -> None:
+    drawn = Counter(traffic.popular(200_000, 1_000, seed=1)).most_common(2)
+    assert drawn[0][1] / drawn[1][1] == pytest.approx(2, rel=0.1)
+
+
+def test_distinct_pairs_never_repeat() -> None:
+    pairs = list(islice(traffic.distinct_pairs(50, 20), 50 * 20))
+    assert len(set(pairs)) == 50 * 20
+
+
+def test_a_raw_request_says_how_long_its_body_is() -> None:
+    assert b"Content-Length: 4\r\n\r\n\xc3\xa4\xc3\xb6" in Request("POST", "/", body="äö").raw()
+
+
+def test_a_promise_is_judged_by_the_ratios_within_rounds(result: Result) -> None:
+    result.claim("ours over recipe", result.ratios("view", "ours", "recipe"), 4)
+    claim = result.claims[0]
+    assert (claim.seen, claim.low, claim.high, claim.holds) == (4, 3, 5, True)
+
+
+def test_a_broken_promise_is_said_to_be_broken(result: Result) -> None:
+    result.claim("ours over recipe", result.ratios("view", "ours", "recipe"), 4.5)
+    assert "**no**" in report.claims(result.claims)
+
+
+def test_a_table_shows_median_and_spread(result: Result) -> None:
+    shown = Table("view", "views", [Column("rate", "a second", spread=True)])
+    assert "| this service | 300 (50–800) |" in report.table(result, shown, report.LABELS)
+
+
+def test_a_result_is_read_back_as_it_was_saved(result: Result, tmp_path: Path) -> None:
+    result.claim("ours over recipe", [4.0], 4)
+    assert Result.load(result.save(tmp_path)) == result
+
+
+def test_every_topic_has_a_place_on_the_page() -> None:
+    page = report.PAGE.read_text()
+    assert [topic for topic in TOPICS if f"<!-- bench: {topic} -->" not in page] == []
