@@ -43,7 +43,7 @@ def test_only_the_pending_claimed_and_batch_keys_stay_for_ever(redis_client: red
     prime(1, 2)
     counters.like(video=1, user=2, liked=True, at_ms=1)
     counters.view([Event(1, "v", 480_000, address="a")])
-    counters.claim(shard=1, floor=0, at_ms=1)
+    counters.claim(shard=1, floor=0, newest=0, at_ms=1)
     counters.view([Event(1, "w", 480_000, address="a")])
     staying = {key for key in redis_client.scan_iter() if redis_client.ttl(key) == -1}
     assert staying == {"{videos:1}:pending", "{videos:1}:claimed", "{videos:1}:batch"}
@@ -53,7 +53,7 @@ def test_live_count_may_go_an_hour_after_nothing_is_pending(redis_client: redis.
     prime(1, 2)
     counters.like(video=1, user=2, liked=True, at_ms=1)
     assert int(redis_client.ttl("{videos:1}:live:1")) > 3600
-    claim = counters.claim(shard=1, floor=0, at_ms=1)
+    claim = counters.claim(shard=1, floor=0, newest=0, at_ms=1)
     done = Confirmation(1, (6, 7), applied=[b"l:1:2"])
     assert counters.confirm(shard=1, number=claim.number, confirmations=[done])
     assert 0 < int(redis_client.ttl("{videos:1}:live:1")) <= 3600
@@ -62,22 +62,22 @@ def test_live_count_may_go_an_hour_after_nothing_is_pending(redis_client: redis.
 def test_batch_numbers_grow_and_one_batch_is_open_at_a_time() -> None:
     prime(1, 2)
     counters.like(video=1, user=2, liked=True, at_ms=1)
-    first = counters.claim(shard=1, floor=4, at_ms=9)
+    first = counters.claim(shard=1, floor=4, newest=4, at_ms=9)
     counters.like(video=1, user=2, liked=False, at_ms=2)
-    assert counters.claim(shard=1, floor=4, at_ms=10) == first
+    assert counters.claim(shard=1, floor=4, newest=4, at_ms=10) == first
     assert (first.number, first.fields, first.rewound, first.claimed_ms) == (5, 1, True, 9)
     assert counters.close(shard=1, number=5, end=True) is None
     counters.confirm(shard=1, number=5, confirmations=[Confirmation(1, (6, 7), applied=[b"l:1:2"])])
     assert counters.close(shard=1, number=5, end=False) == (1, 0, 0, 0)
-    assert counters.claim(shard=1, floor=5, at_ms=11).number == 5
+    assert counters.claim(shard=1, floor=5, newest=5, at_ms=11).number == 5
     assert counters.close(shard=1, number=5, end=True) == (1, 0, 0, 0)
-    assert counters.claim(shard=1, floor=5, at_ms=12).number == 6
+    assert counters.claim(shard=1, floor=5, newest=5, at_ms=12).number == 6
 
 
 def test_reads_and_confirms_of_another_batch_are_refused() -> None:
     prime(1, 2)
     counters.like(video=1, user=2, liked=True, at_ms=1)
-    counters.claim(shard=1, floor=0, at_ms=1)
+    counters.claim(shard=1, floor=0, newest=0, at_ms=1)
     assert list(counters.claimed(shard=1, number=2)) == [None]
     assert counters.confirm(shard=1, number=2, confirmations=[Confirmation(1, (9, 9), applied=[b"l:1:2"])]) is False
     assert counters.depths()[1].claimed == 1

@@ -285,6 +285,25 @@ def test_likes_written_while_redis_is_away_show_after_the_next_flush(monkeypatch
     assert not StaleLive.objects.exists()
 
 
+@pytest.mark.parametrize("drained", [True, False])
+def test_another_number_of_shards_loses_nothing(drained: bool, settings: Any) -> None:
+    videos, users = make_videos(40), make_users(6)
+    for user, shards in zip(users, (16, 5, 32, 3, 16, 16), strict=True):
+        settings.VIDEOS_SHARDS = shards
+        if not drained:
+            run_flush()  # it has run under each setting, but not since the last changes
+        for video in videos:
+            services.set_like(video=video, user=user, liked=True)
+            services.record_view(event=services.ViewEvent(video, f"v{user}"))
+        if drained:
+            run_flush()
+    run_flush()
+    assert {video.like_count for video in Video.objects.all()} == {6}
+    assert {video.view_count for video in Video.objects.all()} == {6}
+    assert reconcile().differences == []
+    check_batches()
+
+
 def test_flush_session_is_put_back(database_kind: str) -> None:
     if database_kind == "sqlite":
         pytest.skip("SQLite has one level of isolation")

@@ -500,16 +500,25 @@ def forget(video: int) -> None:
 # The clock corridor
 
 
-def claim(*, shard: int, floor: int, at_ms: int) -> Claim:
+def claim(*, shard: int, floor: int, newest: int, at_ms: int) -> Claim:
     """Claim what is pending in a shard, or find the batch that is open.
 
-    `floor` is the newest number in the database.
+    `floor` is the highest batch number that the database knows of this shard, `newest` that of any shard.
     """
     keys = _shard(shard)
     number, last, fields, rewound, claimed_ms = _flush_call(
-        _CLAIM.command((keys.pending, keys.claimed, keys.batch), floor, at_ms)
+        _CLAIM.command((keys.pending, keys.claimed, keys.batch), floor, newest, at_ms)
     )
     return Claim(number, last, fields, bool(rewound), claimed_ms)
+
+
+def shard_total() -> int:
+    """How many shards may hold changes: VIDEOS_SHARDS, or more where it has been larger."""
+    reply = _flush_call(("GET", "videos:shards"))
+    known = 0 if reply is None else int(reply)
+    if known < conf.SHARDS:
+        _flush_call(("SET", "videos:shards", conf.SHARDS))
+    return max(known, conf.SHARDS)
 
 
 def make_durable() -> None:

@@ -121,7 +121,7 @@ def run_flush(
     over or `should_stop()` is true.
     """
     begin = time.monotonic()
-    chosen = list(range(conf.SHARDS) if shards is None else shards)
+    chosen = list(range(_shard_total()) if shards is None else shards)
     report = FlushReport()
 
     def pause_point() -> None:
@@ -146,6 +146,13 @@ def run_flush(
         _finish_run()
     report.seconds = round(time.monotonic() - begin, 3)
     return report
+
+
+def _shard_total() -> int:
+    try:
+        return counters.shard_total()
+    except counters.CountersUnavailable:
+        return conf.SHARDS  # each of them will say what is wrong
 
 
 def _tell(progress: Callable[[int, int, FlushReport], None] | None, done: int, total: int, report: FlushReport) -> None:
@@ -185,8 +192,8 @@ class _ShardFlush:
         while True:
             self.pause_point()
             at_ms = counters.now_ms()
-            floor = ledger.newest_batch(self.shard)
-            claim = counters.claim(shard=self.shard, floor=floor, at_ms=at_ms)
+            floor, newest = ledger.newest_batch(self.shard)
+            claim = counters.claim(shard=self.shard, floor=floor, newest=newest, at_ms=at_ms)
             if claim.number and not self._finish(claim):
                 return  # another flusher has moved on
             self._settle(claim.last)

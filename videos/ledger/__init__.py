@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from django.contrib.auth import get_user_model
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
-from django.db.models import Count, F, Max
+from django.db.models import Count, F, Max, Q
 
 from videos.conf import conf
 from videos.ledger import sql
@@ -163,9 +163,10 @@ def liked_among(videos: Iterable[int], user: int) -> set[int]:
 # What the flush writes
 
 
-def newest_batch(shard: int) -> int:
-    """The floor of a shard's batch numbers: the highest the database knows."""
-    return FlushBatch.objects.filter(shard=shard).aggregate(newest=Max("number"))["newest"] or 0
+def newest_batch(shard: int) -> tuple[int, int]:
+    """The highest batch number that the database knows of a shard, and of any shard; 0 where there is none."""
+    found = FlushBatch.objects.aggregate(floor=Max("number", filter=Q(shard=shard)), newest=Max("number"))
+    return found["floor"] or 0, found["newest"] or 0
 
 
 def counts_of(video: int) -> tuple[int, int] | None:

@@ -1,11 +1,14 @@
 -- Claims what is pending in a shard as a batch, or finds the batch that is still open.
 --
 -- KEYS     pending, claimed, batch
--- ARGV     floor: the highest batch number that the database knows of this shard; now (Unix ms)
+-- ARGV     floor: the highest batch number that the database knows of this shard; the highest it knows of any shard;
+--          now (Unix ms)
 -- RETURNS  {number, last, fields, rewound (0 or 1), claimed at (Unix ms)}; number is 0 when nothing is pending
 --
--- Guarantees: the number is minted here, above both last and floor, in the moment in which pending becomes claimed; one batch
--- a shard is open at a time, and the one that is open is finished first, under its own number.
+-- Guarantees: the number is minted here, above last and every number that the database knows, in the moment in which pending
+-- becomes claimed; one batch a shard is open at a time, and the one that is open is finished first, under its own number.
+-- Other shards' numbers matter when VIDEOS_SHARDS was changed: the watermark of a video that came from another shard must
+-- not be above the number here.
 
 local batch = redis.call('HMGET', KEYS[3], 'number', 'last', 'open', 'fields', 'rewound', 'claimed_at')
 local last = tonumber(batch[2] or 0)
@@ -22,8 +25,8 @@ end
 
 local floor = tonumber(ARGV[1])
 local rewound = last < floor and 1 or 0
-local number = math.max(last, floor) + 1
+local number = math.max(last, floor, tonumber(ARGV[2])) + 1
 local fields = redis.call('HLEN', KEYS[2])
 redis.call('HSET', KEYS[3], 'number', number, 'last', number, 'open', 1, 'fields', fields, 'rewound', rewound,
-  'claimed_at', ARGV[2], 'applied', 0, 'repeated', 0, 'dropped', 0, 'rejected', 0)
-return { number, number, fields, rewound, tonumber(ARGV[2]) }
+  'claimed_at', ARGV[3], 'applied', 0, 'repeated', 0, 'dropped', 0, 'rejected', 0)
+return { number, number, fields, rewound, tonumber(ARGV[3]) }
