@@ -245,7 +245,8 @@ def _raise_interrupt(number: int, _frame: Any) -> None:
 @contextmanager
 def private_servers() -> Iterator[Servers]:
     """MariaDB and Redis in a temporary folder, with the settings that production needs; gone at the end."""
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell may have let SIGINT be ignored
+        signal.signal(number, _raise_interrupt)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
         database, database_port = _start_database(folder, stack)
