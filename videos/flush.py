@@ -9,6 +9,7 @@ confirms are guarded by the batch's number in Redis, rows by their watermark in 
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -118,14 +119,18 @@ def run_flush(
     `on_batch(batch)` is called after each batch that this run closed.
 
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
-    over or `should_stop()` is true.
+    over, but not before one chunk is moved, or when `should_stop()` is true.
     """
     begin = time.monotonic()
     chosen = list(range(_shard_total()) if shards is None else shards)
+    if max_seconds is not None:  # begin anywhere: else runs that are always too short never come to the last shards
+        first = random.randrange(len(chosen))
+        chosen = chosen[first:] + chosen[:first]
     report = FlushReport()
 
     def pause_point() -> None:
-        if should_stop() or (max_seconds is not None and time.monotonic() - begin >= max_seconds):
+        late = max_seconds is not None and time.monotonic() - begin >= max_seconds
+        if should_stop() or (late and (report.fields or report.settled)):
             raise _Stopped
 
     for done, shard in enumerate(chosen):
