@@ -59,7 +59,8 @@ class Supervisor:
     def catch_signals(self) -> None:
         """From now on Ctrl-C, SIGTERM and a closed terminal ask for the end; asked twice, everything is killed."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:  # nohup ignores SIGHUP
+            # nohup has it ignored, and means it. SIGINT is ignored in what a script starts with &, and means nothing.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._asked_to_stop)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:

@@ -320,8 +320,10 @@ class MariaDBServer(Server):
             *("mariadb-install-db", "--no-defaults", f"--datadir={self.folder / 'data'}", "--skip-test-db"),
             *("--auth-root-authentication-method=normal", *self._as_root()),
         ]
-        with self.log.open("ab") as log:
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        env = os.environ | {"TMPDIR": str(self.folder)}  # see tmpdir above
+        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"mariadb-install-db failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
     def connect(self, database: str = "") -> Any:
         """Return a DB-API connection of the test's own; autocommit."""

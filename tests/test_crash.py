@@ -145,7 +145,7 @@ def test_flush_loop_ends_cleanly_on_sigterm(manage: Callable[..., Process]) -> N
     videos, users = make_videos(10), make_users(10)
     loop = manage("flush_counters", "--every", "0.2")
     with Load(videos, users, threads=2, rest=0.001) as load:
-        time.sleep(2)
+        wait_until(lambda: "likes added" in loop.output, what="a run of the loop")
         loop.send(signal.SIGTERM)
         assert loop.wait(20) == 0, loop.output
     assert "likes added" in loop.output

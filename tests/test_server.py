@@ -24,6 +24,7 @@ from tests.servers import ROOT, MariaDBServer, Process, RedisServer, free_port, 
 
 pytestmark = pytest.mark.slow
 
+STOP_SECONDS = 90.0
 FIRST_START_SECONDS = 180.0  # it may have to make the virtual environment
 
 
@@ -230,10 +231,11 @@ def test_a_taken_port_is_named(embedded: Callable[[str], Embedded]) -> None:
 def test_ctrl_c_stops_in_order(embedded: Callable[[str], Embedded]) -> None:
     service = embedded("var")
     service.start()
-    children = service.children()
-    assert service.process is not None
-    service.process.send(signal.SIGINT)
-    assert service.process.wait() == 0
+    children, process = service.children(), service.process
+    assert process is not None
+    process.send(signal.SIGINT)
+    wait_until(lambda: not process.running, what=f"the end of\n{service.output}", seconds=STOP_SECONDS)
+    assert process.wait() == 0, service.output
     assert service.output.rstrip().endswith("Stopped. Every count is kept.")
     assert [pid for pid in children if alive(pid)] == []
 

@@ -22,11 +22,6 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
-@pytest.fixture(autouse=True)
-def _nothing_counted() -> None:
-    limits_on.cache_clear()
-
-
 @pytest.fixture
 def video() -> Video:
     owner = User.objects.create(username="owner")
