@@ -21,7 +21,12 @@ FIRST_SEED = int(os.environ.get("STREAMING_SEED", "0"))
 PARTS = 4
 BROKEN_ORDERS = 400  # in which a broken rule must show; most show in the first ten
 
-pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("one_shard")]
+pytestmark = [
+    pytest.mark.database,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("one_shard"),
+    pytest.mark.no_cover,  # tracing takes as long as the orders themselves, and other tests pass everywhere here
+]
 
 
 @pytest.fixture
