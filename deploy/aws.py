@@ -1,6 +1,6 @@
 """What a deployment needs and Zappa cannot set: role, dead-letter queue, log retention, event age, retries, alarms.
 
-    python deploy/aws.py policy STAGE deployer   print a policy, filled in: deployer, function, gateway or trust
+    python deploy/aws.py policy STAGE [KIND]     print a policy of deploy/policies, filled in; `deployer` by default
     python deploy/aws.py prepare STAGE           before `zappa deploy`: role, queue, log group, topic of the alarms
     python deploy/aws.py finish STAGE            after `zappa schedule`; `deploy` and `update` call it by themselves
     python deploy/aws.py check STAGE             say what differs from what is written here; exit 1 where anything does
@@ -30,13 +30,15 @@ from click import ClickException  # Zappa's own
 
 ROOT = Path(__file__).resolve().parent.parent
 POLICIES = Path(__file__).resolve().parent / "policies"
+KINDS = sorted(path.stem for path in POLICIES.glob("*.json"))
 POLICY_NAME = "streaming"
 NAMESPACE = "Streaming/Flush"  # of the metrics that streaming/schedule.py writes
 LOG_DAYS = 30
 DEAD_LETTER_SECONDS = 14 * 86_400
 RETRIES = 1  # the next minute's event does the same work: more repeats would only pile up
 LAG_SECONDS = 180  # three of the clock's minutes
-UNRESERVED_CONCURRENCY = 10  # AWS keeps so much unreserved in every account
+# AWS keeps so much unreserved in every account; in a new one, which may have 10 in all, those.
+UNRESERVED_CONCURRENCY, UNRESERVED_CONCURRENCY_NEW = 100, 10
 PLACEHOLDER = re.compile(r"\$([A-Z][A-Z0-9_]*)$")
 
 
@@ -159,10 +161,12 @@ def warn_of_small_account(stage: Stage, place: Place) -> None:
     """Say it now when the account cannot reserve what the stage asks for: `zappa deploy` would fail halfway."""
     reserved = stage.settings.get("lambda_concurrency") or 0
     limits = place.client("lambda").get_account_settings()["AccountLimit"]
-    if reserved and limits["UnreservedConcurrentExecutions"] - reserved < UNRESERVED_CONCURRENCY:
+    small = limits["ConcurrentExecutions"] <= UNRESERVED_CONCURRENCY
+    kept = UNRESERVED_CONCURRENCY_NEW if small else UNRESERVED_CONCURRENCY
+    if reserved and limits["UnreservedConcurrentExecutions"] - reserved < kept:
         raise SystemExit(
             f"This account may run {limits['ConcurrentExecutions']} functions at a time and keeps "
-            f"{UNRESERVED_CONCURRENCY} unreserved: {reserved} cannot be reserved for {stage.function}. Ask for more "
+            f"{kept} unreserved: {reserved} cannot be reserved for {stage.function}. Ask for more "
             'under Service Quotas (Lambda, "Concurrent executions"), or set "lambda_concurrency" to null.'
         )
 
@@ -425,7 +429,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["policy", "prepare", "finish", "check", "remove"])
     parser.add_argument("stage")
-    parser.add_argument("kind", nargs="?", choices=["deployer", "function", "gateway", "trust"], default="deployer")
+    parser.add_argument("kind", nargs="?", choices=KINDS, default="deployer")
     parser.add_argument("--email", help="prepare: who is told of alarms; AWS asks them to confirm")
     arguments = parser.parse_args()
     stage, place = read_stage(arguments.stage), find_place()

@@ -1,7 +1,8 @@
 """moto's server with what it lacks and a deployment asks for: python -m tests.moto_server PORT
 
-ListFunctionUrlConfigs (`zappa update`), GetAccountSettings (deploy/aws.py), the status 201 of AddPermission, and a URL
-for each version's code, which `zappa rollback` fetches. AWS_UNRESERVED_CONCURRENCY is what the account may reserve.
+ListFunctionUrlConfigs (`zappa update`), GetAccountSettings (deploy/aws.py), the status 201 of AddPermission, a URL for
+each version's code (`zappa rollback` fetches it), and REST APIs that go with their stack (`zappa undeploy`).
+AWS_UNRESERVED_CONCURRENCY is what the account may reserve.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
+from moto.apigateway.models import RestAPI, apigateway_backends
 from moto.awslambda import urls
 from moto.awslambda.models import LambdaFunction
 from moto.awslambda.responses import LambdaResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
-CODE_BUCKET = "lambda-code"
+GET_CODE = LambdaFunction.get_code
 GET_FUNCTION = LambdaResponse.get_function
 
 
@@ -45,25 +47,37 @@ def add_permission(self: LambdaResponse) -> tuple[int, dict[str, Any], str]:
 
 def get_function(self: LambdaResponse) -> str:
     """Understand `function:NAME:VERSION`, one of AWS's ways to name a function."""
-    self.path = self.path.replace("/functions/function:", "/functions/")
-    return GET_FUNCTION(self)
+    name, _, version = unquote(self.path).rsplit("/", 1)[-1].removeprefix("function:").partition(":")
+    return json.dumps(self.backend.get_function(name, version).get_code()) if version else GET_FUNCTION(self)
 
 
-def let_code_be_fetched(port: int) -> None:
-    """Give each version's code a URL on this server; moto's own leads to Amazon."""
-    get_code = LambdaFunction.get_code
+def delete_rest_api(
+    cls: type[RestAPI], resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str
+) -> None:
+    """Let a REST API go with its stack."""
+    apigateway_backends[account_id][region_name].delete_rest_api(resource_name)
 
-    def with_location(self: LambdaFunction) -> dict[str, Any]:
-        answer = get_code(self)
-        digest = hashlib.sha256(self.code_bytes).hexdigest()
-        storage = s3_backends[self.account_id]["aws"]
-        if CODE_BUCKET not in storage.buckets:
-            storage.create_bucket(CODE_BUCKET, self.region)
-        storage.put_object(CODE_BUCKET, digest, self.code_bytes)
-        answer["Code"] = {"RepositoryType": "S3", "Location": f"http://127.0.0.1:{port}/{CODE_BUCKET}/{digest}"}
-        return answer
 
-    LambdaFunction.get_code = with_location  # type: ignore[method-assign]
+class Application:
+    """moto's application, and the code of every version that was asked for, under /code/."""
+
+    def __init__(self, port: int) -> None:
+        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.address = f"http://127.0.0.1:{port}"
+        self.code: dict[str, bytes] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        found = self.code.get(environ["PATH_INFO"])
+        if found is None:
+            return self.moto(environ, start_response)  # type: ignore[no-any-return]
+        start_response("200 OK", [("Content-Length", str(len(found)))])
+        return [found]
+
+    def locate(self, function: LambdaFunction) -> dict[str, Any]:
+        """GetFunction's answer with a place on this server; moto's own leads to Amazon."""
+        path = f"/code/{hashlib.sha256(function.code_bytes).hexdigest()}"
+        self.code[path] = function.code_bytes
+        return {**GET_CODE(function), "Code": {"RepositoryType": "S3", "Location": self.address + path}}
 
 
 def main() -> None:
@@ -73,10 +87,15 @@ def main() -> None:
     LambdaResponse.get_account_settings = get_account_settings  # type: ignore[attr-defined]
     LambdaResponse.add_permission = add_permission  # type: ignore[assignment,method-assign]
     LambdaResponse.get_function = get_function  # type: ignore[method-assign]
+    RestAPI.delete_from_cloudformation_json = classmethod(delete_rest_api)  # type: ignore[assignment]
     urls.url_paths[r"{0}/(?P<version>[^/]+)/functions/(?P<name>[^/]+)/urls/?$"] = LambdaResponse.dispatch
     urls.url_paths[r"{0}/(?P<version>[^/]+)/account-settings/?$"] = LambdaResponse.dispatch
-    let_code_be_fetched(port)
-    application = DomainDispatcherApplication(create_backend_app)
+    application = Application(port)
+
+    def get_code(self: LambdaFunction) -> dict[str, Any]:
+        return application.locate(self)
+
+    LambdaFunction.get_code = get_code  # type: ignore[method-assign]
     make_server("127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler).serve_forever()
 
 

@@ -23,7 +23,7 @@ from videos import services
 from videos.flush import flush_status, reconcile
 from videos.models import FlushBatch, Video, VideoLike
 
-pytestmark = [pytest.mark.slow, pytest.mark.database, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,7 @@ def counts() -> list[tuple[int, int, int]]:
     ]
 
 
+@pytest.mark.database
 def test_scheduled_event_moves_what_has_gathered(function: LambdaFunction) -> None:
     videos, users = make_videos(5), make_users(4)
     gather(videos, users)
@@ -141,6 +142,7 @@ def test_event_that_is_delivered_twice_counts_once(function: LambdaFunction) -> 
     assert counts() == [(3, 3, 3)] * 3
 
 
+@pytest.mark.database
 def test_concurrent_invocations_under_load_are_exact(make_function: Callable[..., LambdaFunction]) -> None:
     functions = [make_function(), make_function()]
     with Load(make_videos(30), make_users(40), rest=0.001) as load, ThreadPoolExecutor(2) as pool:
@@ -151,6 +153,7 @@ def test_concurrent_invocations_under_load_are_exact(make_function: Callable[...
     load.check()
 
 
+@pytest.mark.database
 def test_run_that_is_killed_at_its_deadline_in_the_middle_is_finished_by_the_next(function: LambdaFunction) -> None:
     videos, users = make_videos(32), make_users(3)
     gather(videos, users)
@@ -246,6 +249,7 @@ def test_away_database_fails_the_invocation_and_the_next_is_exact(
     assert counts() == [(8, 8, 8)] * 16
 
 
+@pytest.mark.database
 def test_database_that_dies_during_the_run_leaves_every_number_exact(
     make_function: Callable[..., LambdaFunction],
     private_database: MariaDBServer,
@@ -357,6 +361,7 @@ def test_wrong_arguments_fail_and_say_what_is_expected(function: LambdaFunction)
     assert "0 to 15" in outcome.error["errorMessage"]
 
 
+@pytest.mark.database
 def test_first_migration_runs_from_the_zip(
     make_function: Callable[..., LambdaFunction], private_database: MariaDBServer
 ) -> None:
