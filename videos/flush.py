@@ -123,7 +123,8 @@ def run_flush(
     """
     begin = time.monotonic()
     chosen = list(range(_shard_total()) if shards is None else shards)
-    if max_seconds is not None and chosen:  # begin anywhere: else runs that are always too short never come to the last shards
+    if max_seconds is not None and chosen:
+        # Begin anywhere: else runs that are always too short never come to the last shards.
         first = random.randrange(len(chosen))
         chosen = chosen[first:] + chosen[:first]
     report = FlushReport()
