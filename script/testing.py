@@ -50,6 +50,7 @@ NEEDS: Mapping[str, Callable[[], bool]] = {
     "curl": _program("curl"),
     "procps": _program("ps"),
     "openssl": _program("openssl"),
+    "systemd": _program("systemd-analyze"),
     "chromium": _program("chromium"),
     "chromium-driver": _program("chromedriver"),
 }

@@ -72,7 +72,7 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
         db.close_old_connections()  # Lambda may have frozen this process for minutes
         lag = _lag_seconds()
         report = flushing.run_flush(
-            shards=_in_turn(shards),
+            shards=shards,
             max_seconds=_budget_seconds(context),
             on_batch=lambda batch: log.line("batch", **asdict(batch)),
         )
@@ -155,12 +155,6 @@ def _shards(arguments: Mapping[str, Any]) -> list[int]:
 
 def _is_shard(shard: object) -> bool:
     return isinstance(shard, int) and not isinstance(shard, bool) and 0 <= shard < conf.SHARDS
-
-
-def _in_turn(shards: list[int]) -> list[int]:
-    """The shards, beginning with another one each minute: a run that is too short for all must not starve the same."""
-    first = int(time.time() // 60) % len(shards)
-    return shards[first:] + shards[:first]
 
 
 def _budget_seconds(context: Context) -> float:

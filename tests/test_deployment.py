@@ -20,6 +20,7 @@ from zappa.core import Zappa
 
 from deploy import aws as deployment
 from tests.aws import ACCOUNT, REGION, AwsServer, Call, Deployer, actions_of, allows
+from tests.conftest import unavailable
 from tests.servers import ROOT, start_manage, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("once")]
@@ -462,16 +463,19 @@ def copy_units(folder: Path) -> None:
         (folder / unit.name).write_text(command.replace("User=streaming", "User=root"))
 
 
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.fixture
+def systemd() -> None:
+    if shutil.which("systemd-analyze") is None:
+        unavailable("systemd-analyze is not installed (Debian: apt install systemd)")
 
 
-@needs_systemd
+@pytest.mark.usefixtures("systemd")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     copy_units(tmp_path)
     assert verify_units(tmp_path) == []
 
 
-@needs_systemd
+@pytest.mark.usefixtures("systemd")
 def test_systemd_would_say_so_if_it_did_not(tmp_path: Path) -> None:
     copy_units(tmp_path)
     timer = tmp_path / "flush-counters.timer"

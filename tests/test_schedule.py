@@ -106,15 +106,6 @@ def test_event_names_its_shards() -> None:
     assert {video % 16 for video in VideoLike.objects.values_list("video_id", flat=True)} == {0, 5}
 
 
-def test_each_shard_comes_first_in_its_minute(seen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    for minute in range(16):
-        monkeypatch.setattr("streaming.schedule.time.time", lambda minute=minute: 1_800_000_000 + 60 * minute)
-        schedule.flush(scheduled_event(), Context())
-    orders = [call["shards"] for call in seen]
-    assert sorted(order[0] for order in orders) == list(range(16))
-    assert all(sorted(order) == list(range(16)) for order in orders)
-
-
 @pytest.mark.parametrize(
     "kwargs",
     [
@@ -217,7 +208,8 @@ def test_run_out_of_time_says_so_and_what_still_waits(lines: Callable[[], list[d
     sums = schedule.flush(scheduled_event(), Context(0))
     run = lines()[-1]
     assert sums["complete"] is False
-    assert (run["Incomplete"], run["Waiting"]) == (1, 40)
+    assert run["Incomplete"] == 1
+    assert (run["Moved"] > 0, run["Moved"] + run["Waiting"]) == (True, 40)
 
 
 def test_reconcile_tells_by_default_and_repairs_when_asked() -> None:
