@@ -18,9 +18,10 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 import django
+from django.apps import apps
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "streaming.settings")
-if not django.apps.apps.ready:
+if not apps.ready:  # Zappa has set Django up; another caller may not have
     django.setup()
 
 from django import db

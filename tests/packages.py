@@ -86,12 +86,17 @@ def bare_python() -> str:
 
 
 def run_alone(
-    task: Path, code: str, *arguments: str, environment: Mapping[str, str] | None = None, wrapper: Sequence[str] = ()
+    task: Path,
+    code: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    wrapper: Sequence[str] = (),
+    python: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python code that sees the unpacked zip and the standard library, nothing else."""
     path = {"PYTHONPATH": str(task), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [*wrapper, bare_python(), "-S", "-c", code, *arguments],
+        [*wrapper, python or bare_python(), "-S", "-c", code, *arguments],
         cwd=task,
         env={**path, **(environment or {})},
         capture_output=True,

@@ -156,6 +156,20 @@ def test_newest_runtimes_c_library_is_new_enough(newest_package: Path, tmp_path:
     assert glibc_asked_for(newest_package, tmp_path) <= (2, 34)  # Amazon Linux 2023
 
 
+def test_newest_package_loads_on_its_own_python(newest_package: Path, tmp_path: Path) -> None:
+    python = shutil.which(stage()["runtime"])
+    if python is None:
+        pytest.skip(f"no {stage()['runtime']} here: its compiled files are checked by the tests around this one")
+    task = packages.unpack(newest_package, tmp_path / "task")
+    loaded = packages.run_alone(
+        task,
+        "import streaming.schedule, MySQLdb, hiredis, yaml, rpds; print(MySQLdb.get_client_info())",
+        python=python,
+        environment={"SECRET_KEY": "x" * 50, "DATABASE_URL": "mysql://a@nowhere/b", "REDIS_URL": "redis://nowhere"},
+    )
+    assert loaded.returncode == 0, loaded.stderr
+
+
 def test_local_runtimes_c_library_is_new_enough(package: Path, tmp_path: Path) -> None:
     newest = (2, 26) if sys.version_info < (3, 12) else (2, 34)  # Amazon Linux 2 up to python3.11
     assert glibc_asked_for(package, tmp_path) <= newest
@@ -196,6 +210,12 @@ def test_driver_loads_where_the_systems_libraries_are_hidden(task: Path) -> None
     )
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.startswith("3.")
+
+
+def test_clock_door_opens_without_zappa(task: Path) -> None:
+    values = {"SECRET_KEY": "x" * 50, "DATABASE_URL": "mysql://a@nowhere/b", "REDIS_URL": "redis://nowhere"}
+    opened = packages.run_alone(task, "from streaming.schedule import flush, reconcile", environment=values)
+    assert opened.returncode == 0, opened.stderr
 
 
 def test_zip_alone_finds_no_boto3(task: Path) -> None:
