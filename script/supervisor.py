@@ -96,7 +96,9 @@ class Supervisor:
                 preexec_fn=_end_with_parent(os.getpid()),  # noqa: PLW1509  this process has one thread
             )
         running = [kept.popen.pid for kept in self.children if kept.popen]
-        self.pid_file.write_text(json.dumps({pid: _started_at(pid) for pid in running}))
+        fresh = self.pid_file.with_suffix(".new")
+        fresh.write_text(json.dumps({pid: _started_at(pid) for pid in running}))
+        fresh.replace(self.pid_file)  # whoever reads it, or kills us now, finds a whole one
 
     def watch(self) -> None:
         """Start again what dies, until the end is asked for. Raises ChildError for what dies again and again."""
