@@ -76,8 +76,8 @@ def _belongs_to(item: pytest.Item, pair: str) -> bool:
     only = item.get_closest_marker("only")
     if only is not None:
         return pair in only.args
-    once = item.get_closest_marker("once") is not None or "once" in getattr(item, "fixturenames", ())
-    return pair == "sqlite" or not once or item.get_closest_marker("database") is not None
+    once = item.get_closest_marker("once") is not None and item.get_closest_marker("database") is None
+    return pair == "sqlite" or not once
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -291,13 +291,6 @@ def manage(service_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[...
     yield start
     for process in running:
         process.kill()
-
-
-@pytest.fixture
-def once(request: pytest.FixtureRequest) -> None:
-    """For what does not depend on the database: it runs on one of the pairs only."""
-    if request.config.getoption("--on") != "sqlite" and request.node.get_closest_marker("database") is None:
-        pytest.skip("does not depend on the database: runs with --on sqlite")
 
 
 @pytest.fixture(scope="session")

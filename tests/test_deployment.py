@@ -23,7 +23,7 @@ from tests.aws import ACCOUNT, REGION, AwsServer, Call, Deployer, actions_of, al
 from tests.conftest import unavailable
 from tests.servers import ROOT, start_manage, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("once")]
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 STAGE = deployment.read_stage("production")
 API_STAGE = deployment.read_stage("production_api")

@@ -20,7 +20,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from tests import packages
 from tests.servers import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("once")]
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 # What is on every Lambda runtime, beside the C library's own parts (in one file each up to glibc 2.33).
 BASE_LIBRARIES = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "ld-linux-x86-64.so.2"}
