@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
 import time
+from contextlib import suppress
 
 from benchmarks.arrivals import Arrival, Likes, percentile
 from benchmarks.contenders import OURS, RECIPE, Contender, Site, prepare
-from benchmarks.flush import flush_ours, flush_recipe, gather, set_recipe
+from benchmarks.flush import gather, set_recipe
 from benchmarks.load import warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import Servers, StartFailed
+from benchmarks.servers import Servers, StartFailed, start
 from benchmarks.traffic import distinct_pairs, take, tokens
 
 CHANGED = 100_000
@@ -18,8 +21,9 @@ USERS = 10_000
 VIDEOS = 1_000  # that are liked meanwhile
 LOAD = 0.25  # of what it can take
 QUIET_SECONDS = 6
-FLUSH_SECONDS = {"ours": 12, "recipe": 30}  # at most
+FLUSH_SECONDS = {"ours": 10, "recipe": 15}  # at most; the start of the process is within
 SETTLE_SECONDS = 1.0
+START_SECONDS = 2.0  # in which the flush's process starts, where it does not tell by itself: no part of the flush
 
 TABLES = (
     Table(
@@ -90,25 +94,29 @@ def _gather(servers: Servers, contender: Contender, changed: int) -> None:
 def _felt(run: Run, site: Site, likes: Likes, rate: float, changed: int) -> dict[str, float]:
     servers, contender = run.servers, site.contender
     quiet_seconds = run.size(QUIET_SECONDS, 3)
+    flush_seconds = run.size(FLUSH_SECONDS[contender.name], 5)
     window: list[float] = []
 
     def flush() -> None:
         time.sleep(quiet_seconds)
-        ours = contender is OURS
-        seconds = flush_ours(servers, "likes", None) if ours else flush_recipe(servers, None, one=False)
+        begin = time.time() + START_SECONDS
+        command = contender.manage_command(*contender.flush_command, *(["--json"] if contender is OURS else []))
+        process = start(f"felt-{contender.name}", command, servers.folder, contender.environment(servers))
+        with suppress(subprocess.TimeoutExpired):  # the recipe's loop takes longer than the load: it is stopped
+            process.popen.wait(flush_seconds)
         end = time.time()
-        window.extend((end - seconds, end))
+        if process.stop() == 0 and (said := process.tail().splitlines()):
+            begin = end - json.loads(said[-1])["seconds"]
+        window.extend((begin, end))
 
     flusher = threading.Thread(target=flush)
     flusher.start()
     began = time.time()
-    arrivals, dropped = likes.arrive(
-        servers, site, rate=rate, seconds=quiet_seconds + run.size(FLUSH_SECONDS[contender.name], 5)
-    )
+    arrivals, dropped = likes.arrive(servers, site, rate=rate, seconds=quiet_seconds + flush_seconds)
     flusher.join()
     refused = sorted({one.status for one in arrivals if not one.good})
-    if contender is OURS and (dropped or refused):
-        raise StartFailed(f"{dropped} likes could not be sent, some were refused with {refused}.")
+    if contender is OURS and refused:
+        raise StartFailed(f"Some likes were refused with {refused}.")
     quiet = _between(arrivals, began + SETTLE_SECONDS, began + quiet_seconds)
     within = _between(arrivals, *window)
     if len(within) < 20:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,8 +42,7 @@ def measure(run: Run) -> Result:
     changed = run.size(CHANGED, 2_000)
     for kind in ("views", "likes"):
         _everything_changed(run, result, kind, changed)
-        faster = _faster_recipe(result, kind)
-        ratios = result.ratios(kind, faster, "ours", "seconds")
+        ratios = _recipe_at_its_best(result, kind)
         result.claim(
             f"flush of {changed:,} changed {kind}, the recipe's time over ours", ratios, 5, source="issue 4, 4"
         )
@@ -68,7 +68,10 @@ def _everything_changed(run: Run, result: Result, kind: str, changed: int) -> No
             set_recipe(servers, kind, range(1, changed + 1), 1)
             _note(run, result, kind, name, number, changed, flush_recipe(servers, changed, one=name == "recipe_one"))
 
-    run.alternate(result, ["ours", "recipe_one", "recipe"], one)
+    run.alternate(result, ["ours", "recipe_one"], one)
+    run.alternate(
+        result, ["recipe"], one, at_most=1
+    )  # a commit for each key: a minute, and slower wherever it was seen
 
 
 def _one_percent(run: Run, result: Result, videos: int) -> None:
@@ -97,24 +100,30 @@ def _note(run: Run, result: Result, table: str, name: str, number: int, changed:
     run.say(f"  {number} {table} {name}: {seconds:.2f} s")
 
 
-def _faster_recipe(result: Result, kind: str) -> str:
-    return min(("recipe", "recipe_one"), key=lambda name: result.median(kind, name, "seconds"))
+def _recipe_at_its_best(result: Result, kind: str) -> list[float]:
+    """Its time in one transaction, round by round; never more than a commit for each key took."""
+    (autocommit,) = result.series(kind, "recipe", "seconds")
+    ours = result.series(kind, "ours", "seconds")
+    best = [min(seconds, autocommit) for seconds in result.series(kind, "recipe_one", "seconds")]
+    return [recipe / mine for recipe, mine in zip(best, ours, strict=True)]
 
 
 def _memory(run: Run, result: Result, fields: int) -> None:
     """Half of the fields likes, half views, over a fifth as many videos; then as many likes as 500,000 on one video."""
     servers, videos = run.servers, fields // 5
+    now = int(time.time())
+    wish = b"1:%d" % (now * 1000)
     OURS.fill(servers, users=USERS, videos=videos)
     _put_pending(servers, [
-        *((video, b"l:%d:%d" % (video, user), b"1:1760000000000")
+        *((video, b"l:%d:%d" % (video, user), wish)
           for video in range(1, videos // 2 + 1) for user in range(1, 6)),
-        *((video, b"v:%d:%d" % (video, 489000 + hour), b"3")
+        *((video, b"v:%d:%d" % (video, now // 3600 - hour), b"3")
           for video in range(videos // 2 + 1, videos + 1) for hour in range(5)),
     ])  # fmt: skip
     _memory_of(run, result, "ours", fields)
     likes = fields // 2
     OURS.fill(servers, users=likes, videos=10)
-    _put_pending(servers, [(1, b"l:1:%d" % user, b"1:1760000000000") for user in range(1, likes + 1)])
+    _put_pending(servers, [(1, b"l:1:%d" % user, wish) for user in range(1, likes + 1)])
     _memory_of(run, result, "ours_one_video", likes)
 
 

@@ -37,6 +37,7 @@ LAYERS: dict[str, tuple[str, str, str]] = {
     "bare_like": ("benchmarks.ceilings.bare", "", "like"),
     "plain_like": ("benchmarks.ceilings.plain", "benchmarks.ceilings.plain_settings", "like"),
     "ours_like": ("streaming.wsgi", "benchmarks.settings", "like"),
+    "ours_cold_like": ("streaming.wsgi", "benchmarks.settings", "like"),
     "recipe_like": ("benchmarks.recipe.wsgi", "benchmarks.recipe.settings", "like"),
 }
 

@@ -146,9 +146,19 @@ class Run:
         """The same for whole numbers."""
         return quick if self.quick else full
 
-    def alternate(self, result: Result, contenders: Sequence[Any], measure: Callable[[Any, int], None]) -> None:
-        """Rounds in which every contender takes its turn, in an order that is reversed each time."""
-        for number in range(1, self.rounds + 1):
+    def alternate(
+        self,
+        result: Result,
+        contenders: Sequence[Any],
+        measure: Callable[[Any, int], None],
+        *,
+        at_most: int | None = None,
+    ) -> None:
+        """Rounds in which every contender takes its turn, in an order that is reversed each time.
+
+        `at_most`: as many rounds, where no promise is judged.
+        """
+        for number in range(1, min(self.rounds, at_most or self.rounds) + 1):
             result.noise.append(noise())
             for contender in contenders if number % 2 else reversed(contenders):
                 measure(contender, number)

@@ -14,7 +14,8 @@ PREPARED = 60_000
 SECONDS = 3
 # server, workers, threads a worker
 CHOICES = (
-    ("granian", 1, 1), ("granian", 2, 1), ("granian", 2, 2), ("granian", 2, 8), ("granian", 4, 1),
+    ("granian", 1, 1), ("granian", 2, 1), ("granian", 2, 2), ("granian", 2, 4), ("granian", 2, 8),
+    ("granian", 2, 16), ("granian", 4, 1), ("granian", 4, 4),
     ("gunicorn", 2, 1), ("gunicorn", 2, 8),
 )  # fmt: skip
 
@@ -57,5 +58,5 @@ def measure(run: Run) -> Result:
         result.add("view", f"{server}_{workers}_{threads}", number, **load.values())
         run.say(f"  {number} {server} {workers}x{threads}: {load.rate:,.0f}/s, p99 {load.p99:.1f} ms")
 
-    run.alternate(result, CHOICES, one)
+    run.alternate(result, CHOICES, one, at_most=3)
     return result
