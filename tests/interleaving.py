@@ -279,6 +279,7 @@ class World:
                 self.client.delete(live)
             for user in self.users if not self.away else ():
                 if self.random.random() < 0.3:
+                    self.client.hdel(live, "unliked_until")  # it ends before the first of these keys may go
                     self.client.delete(live.replace(":live:", ":liked:") + f":{user}")
 
     def _judge(self) -> None:

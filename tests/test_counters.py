@@ -22,7 +22,7 @@ BASE = Base(5, 7, 1, 100)
 
 def prime(video: int, user: int = 0, base: Base = BASE) -> None:
     """Make a video live, and let Redis know that the user does not like it."""
-    counters._send([counters._prime_command(video, base, user, False)])
+    counters._send([counters._prime_command(video, base, user, False if user else None)])
 
 
 def test_script_names_what_it_needs_and_goes_on_with_it() -> None:
@@ -216,3 +216,18 @@ def test_server_facts_are_told(private_redis: RedisServer, use_redis: Callable[[
     facts = counters.server_facts()
     assert (facts["maxmemory_policy"], facts["aof_enabled"], facts["appendfsync"]) == ("noeviction", True, "always")
     assert (facts["role"], facts["connected_replicas"]) == ("master", 0)
+
+
+def test_first_likes_of_a_video_without_likes_need_nothing_more(redis_client: redis.Redis) -> None:
+    prime(1, base=Base(0, 7, 1, 100))
+    assert counters.like(video=1, user=2, liked=True, at_ms=1) == (True, 1)
+    assert counters.like(video=1, user=3, liked=False, at_ms=1) == (False, 1)
+    until = int(str(redis_client.hget("{videos:1}:live:1", "unliked_until")))
+    assert 0 < int(redis_client.ttl("{videos:1}:liked:1:2")) - (until - time.time()) < 120
+    redis_client.hset("{videos:1}:live:1", "unliked_until", int(time.time()) - 1)
+    assert counters.like(video=1, user=4, liked=True, at_ms=1) == Needs(state=True, base=False)
+
+
+def test_likes_of_a_video_that_has_some_ask_who_it_was() -> None:
+    prime(1, base=Base(1, 7, 1, 100))
+    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)

@@ -7,7 +7,8 @@
 --
 -- Guarantees: the state now is that of the pending field, else the claimed field, else liked. The pending field and the live
 -- count move together, by one, only when the wish differs from the state; a wish that returns to where the batch began
--- leaves no pending field.
+-- leaves no pending field. Of a video that had no likes when it became live, who is not known does not like it: until
+-- unliked_until every wish since then is still in liked, since liked keys stay longer.
 
 local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
 
@@ -18,7 +19,10 @@ end
 
 local pending = state_in(redis.call('HGET', KEYS[3], field))
 local state = pending or state_in(redis.call('HGET', KEYS[4], field)) or state_in(redis.call('GET', KEYS[2]))
-local live = redis.call('HMGET', KEYS[1], 'likes', 'epoch', 'likes_pending')
+local live = redis.call('HMGET', KEYS[1], 'likes', 'epoch', 'likes_pending', 'unliked_until')
+if not state and live[4] and tonumber(redis.call('TIME')[1]) < tonumber(live[4]) then
+  state = '0'
+end
 
 if not state or not live[1] then
   return { -1, (state and 0 or 1) + (live[1] and 0 or 2) }
