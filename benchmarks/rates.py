@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+from functools import partial
+from importlib import resources
 from pathlib import Path
 
+from benchmarks.ceilings.arguments import view_arguments
 from benchmarks.contenders import BARE, HITS, OURS, PLAIN, RECIPE, ROWS, Contender, prepare
 from benchmarks.flush import gather
 from benchmarks.load import CONNECTIONS, Load, warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import StartFailed
+from benchmarks.servers import PYTHON, Servers, StartFailed, call
 from benchmarks.traffic import distinct_pairs, popular, take, tokens
 
 VIDEOS = 1_000
@@ -27,8 +33,17 @@ _RATE = (
 TABLES = (
     Table("view", "warm view, skewed over 1,000 videos", _RATE),
     Table("like", "warm like, token checked", _RATE),
+    Table(
+        "limit",
+        "the view script alone, no web",
+        (Column("events", "views/s", spread=True), *(Column(f"p{n}", f"p{n} ms", "{:.2f}") for n in (50, 99))),
+    ),
 )
-LABELS = {"script": "redis-benchmark, the view script alone"}
+LABELS = {
+    "redis-py": "redis-py, one connection",
+    "socket": "a socket and hiredis, one connection",
+    "redis-benchmark": f"redis-benchmark, {CONNECTIONS} connections",
+}
 LIKES_CREATED = 60_000  # the recipe and the rows cannot take a like twice: each is a new pair
 
 
@@ -39,6 +54,7 @@ def measure(run: Run) -> Result:
     prepare(run.servers, viewers)
     _Views(run, result).measure(viewers)
     _Likes(run, result).measure(likers)
+    run.alternate(result, list(LABELS), partial(_limit, run, result))
     view, like = "issue 4, 1: warm view", "issue 4, 1: warm like"
     result.claim("warm view, ours over a bare WSGI function", result.ratios("view", "ours", "bare"), 0.5, source=view)
     result.claim("warm view, ours over a plain Django view", result.ratios("view", "ours", "plain"), 0.9, source=view)
@@ -148,6 +164,37 @@ class _Likes(_Endpoint):
                 requests = [contender.like(video, self.tokens[user - 1]) for user, video in pairs]
             self.files[toggles] = write_requests(self.run.servers.folder / f"likes-{toggles}", requests)
         return self.files[toggles]
+
+
+def _limit(run: Run, result: Result, client: str, number: int) -> None:
+    """The script by raw clients."""
+    servers, seconds = run.servers, run.size(SECONDS, 1)
+    OURS.fill(servers, users=10, videos=VIDEOS)
+    gather(servers, videos=VIDEOS)
+    if client == "redis-benchmark":
+        values = _redis_benchmark(servers, run.size(200_000, 10_000))
+    else:
+        told = json.dumps({"seconds": seconds, "client": client})
+        values = json.loads(call([PYTHON, "-m", "benchmarks.raw"], OURS.environment(servers), input=told).stdout)
+    result.add("limit", client, number, **values)
+    run.say(f"  {number} {client}: {values['events']:,.0f} views/s")
+
+
+def _redis_benchmark(servers: Servers, requests: int) -> dict[str, float]:
+    """redis-benchmark repeats the script, each time with another viewer of one video."""
+    text = resources.files("videos.lua").joinpath("view.lua").read_text()
+    sha = servers.redis_client(OURS.redis_db).script_load(text)
+    arguments = view_arguments(sha, 1, "__rand_int__")
+    command = [
+        "redis-benchmark", "-p", str(servers.redis_port), "-n", str(requests), "-c", str(CONNECTIONS), "-r",
+        "1000000000", "--csv", "EVALSHA", *map(str, arguments),
+    ]  # fmt: skip
+    said = call(command, {**os.environ}).stdout.strip().splitlines()
+    names, figures = (next(csv.reader([line])) for line in said[-2:])
+    row = dict(zip(names, figures, strict=True))
+    return {
+        "events": float(row["rps"]), "p50": float(row["p50_latency_ms"]), "p99": float(row["p99_latency_ms"]),
+    }  # fmt: skip
 
 
 def _viewer(number: int) -> str:

@@ -10,14 +10,18 @@ from typing import Any
 import hiredis
 import redis
 
-SHARDS = 16
-HOUR_MS = 3_600_000
-WEEK_SECONDS = 604_800
-LIKED_SECONDS = 900
-WINDOW_SECONDS = 1800
-MIN_WATCHED_SECONDS = 30
-RECENT_SECONDS = 120
-RECENT_VIDEOS = 200
+from benchmarks.ceilings.arguments import (
+    HOUR_MS,
+    LIKED_SECONDS,
+    MIN_WATCHED_SECONDS,
+    RECENT_SECONDS,
+    RECENT_VIDEOS,
+    SHARDS,
+    WEEK_SECONDS,
+    WINDOW_SECONDS,
+    like_arguments,
+    view_arguments,
+)
 
 client: Any = redis.Redis.from_url(os.environ["REDIS_URL"])
 _scripts = {
@@ -26,19 +30,9 @@ _scripts = {
 }
 
 
-def _view_arguments(video: int, viewer: str) -> tuple[object, ...]:
-    tag = f"{{videos:{video % SHARDS}}}"
-    pending = f"{tag}:pending"
-    return (
-        _scripts["view"], 5, pending, f"{tag}:batch", f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending,
-        WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS,
-        video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0",
-    )  # fmt: skip
-
-
 def view(video: int, viewer: str) -> tuple[bool, int]:
     """Count a view: whether it counted, and the views now."""
-    code, views = client.evalsha(*_view_arguments(video, viewer))
+    code, views = client.evalsha(*view_arguments(_scripts["view"], video, viewer))
     if code < 0:
         raise RuntimeError(f"video {video} is not live")
     return code == 0, views
@@ -68,7 +62,7 @@ def like(video: int, user: int, liked: bool) -> int:
     """Like a video, or no longer: the likes now. One round trip of two scripts, as the service sends them."""
     now = time.time_ns() // 1_000_000
     pipe = client.pipeline(transaction=False)
-    pipe.evalsha(*_like_arguments(video, user, "1" if liked else "0", now))
+    pipe.evalsha(*like_arguments(_scripts["like"], video, user, "1" if liked else "0", now))
     pipe.evalsha(_scripts["recent"], 1, f"{{user:{user}}}:recent", now, video, RECENT_SECONDS, RECENT_VIDEOS)
     (code, likes), _ = pipe.execute()
     if code < 0:
@@ -101,17 +95,9 @@ def like_new(pairs: Sequence[tuple[int, int]]) -> None:
     pipe = client.pipeline(transaction=False)
     for video, user in pairs:
         pipe.set(f"{{videos:{video % SHARDS}}}:liked:{video}:{user}", f"0:{now}", ex=LIKED_SECONDS)
-        pipe.evalsha(*_like_arguments(video, user, "1", now))
+        pipe.evalsha(*like_arguments(_scripts["like"], video, user, "1", now))
     if any(code != 1 for code, _ in pipe.execute()[1::2]):
         raise RuntimeError("a like changed nothing")
-
-
-def _like_arguments(video: int, user: int, wish: str, now: int) -> tuple[object, ...]:
-    tag = f"{{videos:{video % SHARDS}}}"
-    return (
-        _scripts["like"], 5, f"{tag}:live:{video}", f"{tag}:liked:{video}:{user}", f"{tag}:pending", f"{tag}:claimed",
-        f"{tag}:batch", f"l:{video}:{user}", wish, now, WEEK_SECONDS, LIKED_SECONDS,
-    )  # fmt: skip
 
 
 class Socket:
@@ -135,4 +121,4 @@ class Socket:
 
     def view(self, video: int, viewer: str) -> object:
         """Count a view."""
-        return self._ask("EVALSHA", *_view_arguments(video, viewer))
+        return self._ask("EVALSHA", *view_arguments(_scripts["view"], video, viewer))
