@@ -412,19 +412,22 @@ def prune(*, now: datetime) -> None:
 
 
 def _roll_up_hours(now: datetime) -> None:
+    """Some of the hours that are old enough, in one transaction: what is left waits for the next time."""
     horizon = (now - timedelta(days=conf.HOURS_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
-    loose = VideoHour.objects.filter(hour__lt=horizon).exclude(hour__hour=0)
-    for video in sorted(set(loose.order_by("hour").values_list("video_id", flat=True)[:STATEMENT_ROWS])):
-        with transaction.atomic(durable=True):
-            sql.lock_videos([video])
-            rows = list(loose.filter(video_id=video).values_list("id", "hour", "likes", "views"))
-            days: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
-            for _, hour, likes, views in rows:
-                day = video, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24
-                days[day][0] += likes
-                days[day][1] += views
-            VideoHour.objects.filter(id__in=[row[0] for row in rows]).delete()
-            sql.add_hours(days)
+    loose = VideoHour.objects.filter(hour__lt=horizon).exclude(hour__hour=0).order_by("hour")
+    chosen = dict(loose.values_list("id", "video_id")[:STATEMENT_ROWS])
+    if not chosen:
+        return
+    with transaction.atomic(durable=True):
+        sql.lock_videos(set(chosen.values()))
+        days: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+        rows = VideoHour.objects.filter(id__in=chosen)
+        for video, hour, likes, views in rows.values_list("video_id", "hour", "likes", "views"):
+            day = video, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24
+            days[day][0] += likes
+            days[day][1] += views
+        rows.delete()
+        sql.add_hours(days)
 
 
 # Inside a transaction
