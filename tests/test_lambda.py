@@ -23,7 +23,8 @@ from videos import services
 from videos.flush import flush_status, reconcile
 from videos.models import FlushBatch, Video, VideoLike
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+# Lambda has no SQLite file to share.
+pytestmark = [pytest.mark.slow, pytest.mark.only("mariadb", "mysql"), pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +58,10 @@ def amazon() -> Iterator[HTTPServer]:
 
 
 @pytest.fixture
-def make_function(  # noqa: PLR0917
-    database_kind: str, service_env: dict[str, str], task: Path, image: Path, amazon: HTTPServer, tmp_path: Path
+def make_function(
+    service_env: dict[str, str], task: Path, image: Path, amazon: HTTPServer, tmp_path: Path
 ) -> Iterator[Callable[..., LambdaFunction]]:
     """`make_function(DATABASE_URL=...)` is one more place where the function runs, with the settings of the stage."""
-    if database_kind == "sqlite":
-        pytest.skip("Lambda has no SQLite file to share: runs with --on mariadb and --on mysql")
     made: list[LambdaFunction] = []
 
     def make(**environment: str) -> LambdaFunction:
