@@ -247,8 +247,8 @@ def _manage(python: Path, arguments: list[str], env: Mapping[str, str]) -> None:
 def _web_server(python: Path, env: Mapping[str, str], options: argparse.Namespace) -> Child:
     arguments = {
         "interface": "wsgi", "host": HOST, "port": options.port, "workers": options.workers,
-        "blocking-threads": 16, "log-level": "warning", "workers-kill-timeout": 10,
-    }  # fmt: skip  # threads: each write waits for Redis' disk, and the worker serves others meanwhile
+        "blocking-threads": 16, "log-level": "error", "workers-kill-timeout": 10,
+    }  # fmt: skip  # threads: a write waits for Redis' disk, others go on; granian would warn of them
     command = [
         str(python.parent / "granian"),
         *(part for name, value in arguments.items() for part in (f"--{name}", str(value))),
