@@ -10,7 +10,9 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ from tests.servers import (
     Server,
     ValkeyServer,
     WebServer,
+    free_port,
     start_manage,
 )
 
@@ -242,6 +245,31 @@ def use_redis(settings: Any) -> Callable[[RedisServer], None]:
         settings.CACHES = settings.CACHES | {"counters": counters}
 
     return use
+
+
+@pytest.fixture
+def redis_away(settings: Any) -> None:
+    """The counters' Redis refuses connections."""
+    own = settings.CACHES["counters"]
+    settings.CACHES = settings.CACHES | {"counters": own | {"LOCATION": f"redis://127.0.0.1:{free_port()}/0"}}
+
+
+@pytest.fixture
+def redis_silent(settings: Any) -> Iterator[None]:
+    """The counters' Redis takes what it is sent and never answers a script: it may have executed it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def swallow() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                while data := peer.recv(65536):
+                    if b"EVALSHA" not in data:
+                        peer.sendall(b"+OK\r\n" * max(1, data.count(b"*")))
+
+        threading.Thread(target=swallow, daemon=True).start()
+        location = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        settings.CACHES = settings.CACHES | {"counters": settings.CACHES["counters"] | {"LOCATION": location}}
+        yield
 
 
 @pytest.fixture

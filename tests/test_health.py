@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers import MariaDBServer, RedisServer, free_port
+from tests.servers import MariaDBServer, RedisServer
 from videos import counters, health, services
 from videos.flush import run_flush
 from videos.models import FlushBatch, Video
@@ -30,12 +30,6 @@ pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 def video() -> Video:
     owner = User.objects.create(username="owner")
     return Video.objects.create(title="t", url="https://example.com", owner=owner)
-
-
-@pytest.fixture
-def redis_away(settings: Any) -> None:
-    own = settings.CACHES["counters"]
-    settings.CACHES = settings.CACHES | {"counters": own | {"LOCATION": f"redis://127.0.0.1:{free_port()}/0"}}
 
 
 def ready(query: str = "", **client: Any) -> tuple[int, dict[str, Any]]:

@@ -17,6 +17,7 @@ ROWS = (
     {"streaming.urls", "streaming.schedule", "streaming.wsgi", "streaming.settings"},
     {"videos.urls", "videos.management", "videos.apps"},
     {"videos.views", "videos.admin", "videos.health", "videos.checks", "videos.signals"},
+    {"videos.express"},
     {
         *("videos.serializers", "videos.throttling", "videos.authentication"),
         *("videos.pagination", "videos.negotiation"),

@@ -18,7 +18,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
-from tests.servers import RedisServer, free_port
 from videos import counters, ledger, serializers, services
 from videos.flush import run_flush
 from videos.models import Video, VideoHour, VideoLike
@@ -63,13 +62,6 @@ def call() -> Call:
         return client.generic(method, path, data, content_type="application/json", headers=headers)
 
     return send
-
-
-@pytest.fixture
-def redis_away(use_redis: Callable[[RedisServer], None], settings: Any) -> None:
-    """The counters' Redis refuses connections."""
-    own = settings.CACHES["counters"]
-    settings.CACHES = settings.CACHES | {"counters": own | {"LOCATION": f"redis://127.0.0.1:{free_port()}/0"}}
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def call(method: str, path: str, **headers: str) -> tuple[int, dict[str, str], b
     started: list[Any] = []
     response: Any = application(environ | headers, start_into(started))
     content = b"".join(response)
-    response.close()
+    getattr(response, "close", int)()
     return int(started[0].split()[0]), dict(started[1]), content
 
 

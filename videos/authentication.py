@@ -14,7 +14,6 @@ from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
 from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.settings import api_settings
-from rest_framework_simplejwt.tokens import AccessToken
 
 from videos import tokens
 
@@ -57,26 +56,33 @@ class TokenAuthentication(JWTStatelessUserAuthentication):
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         """The token's user, None without a token. Raises InvalidToken (401)."""
         header = request.META.get("HTTP_AUTHORIZATION")
-        if not header:
-            return None
-        raw = self.get_raw_token(header.encode("latin-1", "replace"))
-        if raw is None:
-            return None
-        user = _verified(raw, api_settings.SIGNING_KEY)
-        if user.expires <= time.time():
-            raise InvalidToken("Token is expired")
-        return user, None
+        user = user_of(header) if header else None
+        return None if user is None else (user, None)
+
+
+def user_of(header: str) -> TokenUser | None:
+    """The user of an Authorization header, None where it is of another kind. Raises InvalidToken (401)."""
+    raw = _TOKENS.get_raw_token(header.encode("latin-1", "replace"))
+    if raw is None:
+        return None
+    user = _verified(raw, api_settings.SIGNING_KEY)
+    if user.expires <= time.time():
+        raise InvalidToken("Token is expired")
+    return user
+
+
+_TOKENS = TokenAuthentication()
 
 
 # Whether a signature fits never changes, so it is worked out once for each token; its end is compared at each request.
 @lru_cache(maxsize=8_192)
 def _verified(raw: bytes, key: str) -> TokenUser:
-    token, user = tokens.read(AccessToken, raw)
+    claims, user = tokens.read_access(raw)
     return TokenUser(
         user=user,
-        is_staff=token.payload.get(tokens.STAFF_CLAIM) is True,
-        may_send_views=token.payload.get(tokens.SEND_VIEWS_CLAIM) is True,
-        expires=float(token.payload["exp"]),
+        is_staff=claims.get(tokens.STAFF_CLAIM) is True,
+        may_send_views=claims.get(tokens.SEND_VIEWS_CLAIM) is True,
+        expires=float(claims["exp"]),
     )
 
 

@@ -81,6 +81,11 @@ class Conf:
         return cast(str, _setting("VIDEOS_THROTTLE_STORAGE", "process://"))
 
     @property
+    def EXPRESS(self) -> bool:
+        """Whether usual likes and views are answered before Django's handler; turn it off to have all go through it."""
+        return cast(bool, _setting("VIDEOS_EXPRESS", True))
+
+    @property
     def LIKED_SECONDS(self) -> int:
         """How long Redis remembers whether a user likes a video; minutes, far longer than a request takes."""
         return cast(int, _setting("VIDEOS_LIKED_SECONDS", 900))

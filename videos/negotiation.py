@@ -18,6 +18,11 @@ _ANYTHING_OR_JSON = frozenset({"", "*/*", "application/json", "application/json,
 _decode = json.JSONDecoder(parse_constant=strict_json.strict_constant).decode
 
 
+def takes_json(accept: str) -> bool:
+    """Whether an Accept header is one of the usual ones that JSON answers to."""
+    return accept in _ANYTHING_OR_JSON
+
+
 def read_json(body: bytes) -> Any:
     """The value of a body. Raises ParseError."""
     try:
@@ -54,7 +59,7 @@ class PreparedNegotiation(DefaultContentNegotiation):
     ) -> Any:
         """The renderer and its media type. Raises NotAcceptable."""
         meta = request.META
-        if meta.get("HTTP_ACCEPT", "") in _ANYTHING_OR_JSON and not format_suffix and not meta.get("QUERY_STRING"):
+        if takes_json(meta.get("HTTP_ACCEPT", "")) and not format_suffix and not meta.get("QUERY_STRING"):
             renderer = next(iter(renderers))
             return renderer, renderer.media_type
         return super().select_renderer(request, renderers, format_suffix)

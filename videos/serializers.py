@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, NamedTuple
@@ -21,6 +22,8 @@ from videos.viewers import VIEWER_PATTERN
 MAX_EVENTS: Final = 1000
 MAX_DURATION_SECONDS: Final = 2**31 - 1
 CLOCK_SKEW_SECONDS: Final = 60  # how far in the future a trusted client's clock may be
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class _StrictField(serializers.Field[Any, Any, Any, Any]):
@@ -234,6 +237,22 @@ def read_view(data: Any) -> tuple[str | None, float | None]:
             return viewer, watched
     checked = _checked(ViewSerializer(data=data))
     return checked.get("viewer"), checked.get("watched")
+
+
+def like_body(like: services.Like) -> bytes:
+    """What a like, an unlike and the question for it are answered with."""
+    return _encode({"id": like.video, "liked": like.liked, "like_count": like.likes}).encode()
+
+
+def view_body(view: services.View) -> bytes:
+    """What became of a view."""
+    answer = {"id": view.video, "counted": view.counted, "reason": view.reason, "view_count": view.views}
+    return _encode(answer).encode()
+
+
+def view_sums_body(sums: services.ViewSums) -> bytes:
+    """What became of a batch of views."""
+    return _encode({"counted": sums.counted, "ignored": sums.ignored}).encode()
 
 
 def read_events(data: Any) -> list[SentEvent]:

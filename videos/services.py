@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 
 from videos import counters, ledger
 from videos.conf import conf
@@ -248,7 +248,11 @@ def _soon(act: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def _database() -> Iterator[None]:
-    """The database's outages, in this room's words."""
+    """The database's outages, in this room's words; with a connection that is neither broken nor too old.
+
+    Django looks after that at each end of a request that its handler serves, which not every one is.
+    """
+    close_old_connections()
     try:
         yield
     except (InterfaceError, OperationalError) as error:

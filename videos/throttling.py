@@ -10,8 +10,9 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
@@ -126,6 +127,15 @@ def limits_on(url: str) -> Limits:
 parse_rate = lru_cache(maxsize=64)(parse)
 
 
+def wait_seconds(scope: str, user: int | None, meta: Mapping[str, Any]) -> float | None:
+    """Count a hit of a user, of an address where nobody is signed in; None within the rate, else seconds to wait."""
+    rate = conf.THROTTLE_RATES.get(scope)
+    if not rate:
+        return None
+    identity = viewers.client_site(meta) if user is None else f"@{user}"
+    return limits_on(conf.THROTTLE_STORAGE).wait_seconds(parse_rate(rate), scope, identity)
+
+
 class ScopeThrottle(BaseThrottle):
     """Holds a user, or an address where nobody is signed in, to the rate of the throttle's scope."""
 
@@ -136,13 +146,10 @@ class ScopeThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Count this request, and say whether it is within the rate. Reading is free."""
-        rate = conf.THROTTLE_RATES.get(self.scope)
-        plain = request._request
-        if not rate or plain.method in SAFE_METHODS:
+        if request.method in SAFE_METHODS:
             return True
         user = request.user
-        identity = f"@{user.pk}" if user.is_authenticated else viewers.client_site(plain.META)
-        self._wait = limits_on(conf.THROTTLE_STORAGE).wait_seconds(parse_rate(rate), self.scope, identity)
+        self._wait = wait_seconds(self.scope, user.pk if user.is_authenticated else None, request.META)
         return self._wait is None
 
     def wait(self) -> float | None:
