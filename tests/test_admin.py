@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.contrib.admin import site
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tests.servers import free_port
 from videos import admin, counters, services
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
@@ -38,15 +37,6 @@ def client() -> Client:
     browser = Client()
     browser.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
     return browser
-
-
-@pytest.fixture
-def redis_away(settings: Any) -> Callable[[], None]:
-    def leave() -> None:
-        own = settings.CACHES["counters"]
-        settings.CACHES = settings.CACHES | {"counters": own | {"LOCATION": f"redis://127.0.0.1:{free_port()}/0"}}
-
-    return leave
 
 
 def address(model: str, page: str = "changelist", *arguments: Any) -> str:
@@ -78,9 +68,8 @@ def test_live_and_stored_counts_stand_side_by_side(client: Client, video: Video,
     assert all(head in page for head in ("Live likes", "Stored likes", "Live views", "Stored views"))
 
 
-@pytest.mark.usefixtures("video")
-def test_without_redis_the_stored_counts_are_shown(client: Client, redis_away: Callable[[], None]) -> None:
-    redis_away()
+@pytest.mark.usefixtures("video", "redis_away")
+def test_without_redis_the_stored_counts_are_shown(client: Client) -> None:
     assert shown(client) == [("one", None, 0, None, 0)]
     assert "Redis does not answer" in client.get(address("videos_video")).content.decode()
     assert client.get(address("videos_flushbatch")).status_code == 200
@@ -212,6 +201,36 @@ def test_selected_likes_are_taken_back_as_their_users_would(client: Client, vide
     act(client, "videos_videolike", "delete_selected", *VideoLike.objects.all(), post="yes")
     run_flush()
     assert shown(client) == [("one", 0, 0, 0, 0)]
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_without_redis_likes_are_taken_back_in_the_rows(client: Client, video: Video, owner: User) -> None:
+    for user in (owner, User.objects.create(username="fan")):
+        services.set_like(video=video.id, user=user.id, liked=True)
+    first, second = VideoLike.objects.all()
+    page = client.post(address("videos_videolike", "delete", first.pk), {"post": "yes"}, follow=True)
+    assert "the rows are gone already" in page.content.decode()
+    assert "the rows are gone already" in act(client, "videos_videolike", "delete_selected", second, post="yes")
+    video.refresh_from_db()
+    assert (VideoLike.objects.count(), video.like_count) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [services.Unavailable, services.VideoNotFound, services.UserNotFound])
+def test_a_like_that_cannot_be_taken_back_is_told(
+    client: Client, video: Video, owner: User, *, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    like = VideoLike.objects.create(video=video, user=owner)
+
+    def fail(**_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(services, "set_like", fail)
+    one = client.post(address("videos_videolike", "delete", like.pk), {"post": "yes"}, follow=True).content.decode()
+    several = act(client, "videos_videolike", "delete_selected", like, post="yes")
+    for page in (one, several):
+        assert f"Not taken back: {error.__doc__}" in page
+        assert "uccessfully" not in page
+    assert not LogEntry.objects.exists()
 
 
 def test_likes_are_found_by_video_and_user(client: Client, owner: User, video: Video) -> None:
