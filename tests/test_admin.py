@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -124,6 +125,22 @@ def test_editing_writes_no_counts(client: Client, video: Video, owner: User) -> 
     assert client.post(address("videos_video", "change", video.pk), body).status_code == 302
     video.refresh_from_db()
     assert (video.title, video.duration, video.like_count) == ("new", 9, 1)
+
+
+def test_a_video_that_is_deleted_while_it_is_edited_is_not_added_again(
+    client: Client, video: Video, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Video.save
+
+    def delete_and_save(self: Video, **options: Any) -> None:
+        Video.objects.filter(pk=self.pk).delete()
+        save(self, **options)
+
+    monkeypatch.setattr(Video, "save", delete_and_save)
+    body = {"title": "new", "url": "https://example.com/2", "duration": 9, "owner": owner.pk}
+    with CaptureQueriesContext(connection) as queries:
+        assert client.post(address("videos_video", "change", video.pk), body).status_code == 404
+    assert not [query["sql"] for query in queries if re.match("INSERT INTO .videos_video. ", query["sql"])]
 
 
 def act(client: Client, model: str, action: str, *selected: Any, **more: Any) -> str:

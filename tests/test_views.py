@@ -559,6 +559,20 @@ def test_editing_does_not_touch_counts_that_move(call: Call, video: Video, owner
     assert (answer["like_count"], video.like_count, video.title) == (1, 1, "new")
 
 
+def test_a_video_that_is_deleted_while_it_is_edited_is_not_found(
+    call: Call, video: Video, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Video.save
+
+    def delete_and_save(self: Video, **options: Any) -> None:
+        Video.objects.filter(pk=self.pk).delete()
+        save(self, **options)
+
+    monkeypatch.setattr(Video, "save", delete_and_save)
+    response = call("PATCH", f"/api/videos/{video.id}/", user=owner, body={"title": "new"})
+    assert (response.status_code, response.json()) == (404, {"detail": "No such video."})
+
+
 def test_an_edited_duration_takes_part_in_the_view_rules_at_once(call: Call, video: Video, owner: User) -> None:
     call("POST", f"/api/videos/{video.id}/view/", body={"viewer": "warm"})
     call("PATCH", f"/api/videos/{video.id}/", user=owner, body={"duration": 10})

@@ -11,8 +11,9 @@ from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import UserAdmin
 from django.core.paginator import Paginator
+from django.db import DatabaseError
 from django.db.models import Model, Q, QuerySet, URLField
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
@@ -157,6 +158,15 @@ class VideoAdmin(QuickAdmin):
         if row is not None:
             _look_up_live([row], request)
         return row
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """A video that was deleted meanwhile stays so: a plain save would add it again, with the counts it had."""
+        try:
+            obj.save(force_update=change)
+        except DatabaseError as error:
+            if error.__cause__ is not None:  # the database's own; without a cause it is Django's: no row was there
+                raise
+            raise Http404("This video was deleted meanwhile.") from error
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
         """By id where a number was given, else by title."""

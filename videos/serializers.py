@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, NamedTuple
 
+from django.db import DatabaseError
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -112,10 +113,18 @@ class VideoSerializer(serializers.ModelSerializer[Video]):
         return counts.by_video.get(video.pk)
 
     def update(self, instance: Video, validated_data: dict[str, Any]) -> Video:
-        """Write what was sent only, so that two editors of two fields both win."""
+        """Write what was sent only, so that two editors of two fields both win.
+
+        Raises VideoNotFound when it was deleted meanwhile.
+        """
         for name, value in validated_data.items():
             setattr(instance, name, value)
-        instance.save(update_fields=list(validated_data))
+        try:
+            instance.save(update_fields=list(validated_data))
+        except DatabaseError as error:
+            if error.__cause__ is not None:  # the database's own; without a cause it is Django's: no row was there
+                raise
+            raise services.VideoNotFound from error
         return instance
 
 
