@@ -26,14 +26,21 @@ django.setup(set_prefix=False)
 from videos import express  # noqa: E402  needs the settings
 
 HOSTS_REMEMBERED = 1000
+LENGTH_DIGITS = 18
 
 
 class Request(WSGIRequest):
     """Django's, but in UTF-8 whatever charset a client names.
 
     Django decodes with any codec that Python has (zlib, idna) while it makes the request: outside of all that catches
-    errors, so that the client gets an empty 500.
+    errors, so that the client gets an empty 500. And a length that is no number, which it reads without care, is none.
     """
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        length = environ.get("CONTENT_LENGTH") or ""
+        if not (length.isascii() and length.isdecimal() and len(length) <= LENGTH_DIGITS):
+            environ["CONTENT_LENGTH"] = ""
+        super().__init__(environ)
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         try:

@@ -81,7 +81,7 @@ def _view(environ: dict[str, Any], video: int) -> Answer | None:
     if (
         environ["REQUEST_METHOD"] != "POST"
         or environ.get("CONTENT_TYPE") != "application/json"
-        or not (length.isascii() and length.isdecimal() and 0 < int(length) <= BODY_BYTES)
+        or not (length.isascii() and length.isdecimal() and len(length) < 6 and 0 < int(length) <= BODY_BYTES)
     ):
         return None
     user = _user(environ)
