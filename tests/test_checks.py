@@ -53,7 +53,7 @@ def test_e001_a_number_that_is_none_or_out_of_its_span(settings: Any, name: str,
 
 
 def test_e001_judges_every_number() -> None:
-    others = {"COUNTERS_ALIAS", "THROTTLE_RATES", "THROTTLE_STORAGE", "FLUSH_ISOLATION_LEVEL"}
+    others = {"EXPRESS", "COUNTERS_ALIAS", "THROTTLE_RATES", "THROTTLE_STORAGE", "FLUSH_ISOLATION_LEVEL"}
     assert {name for name in vars(Conf) if name.isupper()} == set(checks.NUMBERS) | others
 
 
@@ -82,14 +82,36 @@ def test_e004_a_storage_of_rates_that_there_is_not(settings: Any, storage: Any) 
     assert ids() == {"videos.E004"}
 
 
-def test_e005_no_alias_for_the_counters(settings: Any) -> None:
+@pytest.mark.parametrize("databases", [None, ["default"]])
+def test_e005_no_alias_for_the_counters(settings: Any, databases: list[str] | None) -> None:
     settings.VIDEOS_COUNTERS_ALIAS = "countres"
-    assert "videos.E005" in ids()
+    assert "videos.E005" in ids(databases=databases)
 
 
-def test_e006_an_alias_that_is_not_django_redis(settings: Any) -> None:
-    with_counters(settings, BACKEND="django.core.cache.backends.redis.RedisCache")
-    assert "videos.E006" in ids()
+@pytest.mark.parametrize("databases", [None, ["default"]])
+@pytest.mark.parametrize("backend", ["redis.RedisCache", "locmem.LocMemCache"])
+def test_e006_an_alias_that_is_not_django_redis(settings: Any, backend: str, databases: list[str] | None) -> None:
+    with_counters(settings, BACKEND=f"django.core.cache.backends.{backend}")
+    assert "videos.E006" in ids(databases=databases)
+
+
+@pytest.mark.parametrize("databases", [None, ["default"]])
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("", "redis", "redis-host:6379", "foo://h/0", "redis://:secret@h:abc/0", "redis://h:70000/0", "redis://[h/0"),
+        *("redis://h/first", "redis://h/0?db=first", "redis://a/0,b/0", ["redis://a/0", "http://b/0"]),
+    ],
+    ids=str,
+)
+def test_e010_a_location_that_is_no_redis_address(settings: Any, location: Any, databases: list[str] | None) -> None:
+    with_counters(settings, LOCATION=location)
+    assert "videos.E010" in ids(databases=databases)
+
+
+def test_no_check_tells_a_password(settings: Any) -> None:
+    with_counters(settings, LOCATION="redis://:secret@h:abc/0")
+    assert "secret" not in str(run_checks(databases=["default"]))
 
 
 @pytest.mark.parametrize(

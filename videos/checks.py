@@ -141,6 +141,25 @@ def check_alias(**_: Any) -> list[CheckMessage]:
 
 
 @register("videos", Tags.caches)
+def check_location(**_: Any) -> list[CheckMessage]:
+    """E010: a LOCATION of the counters' that is no Redis address."""
+    alias = conf.COUNTERS_ALIAS
+    if check_alias():
+        return []
+    # By its place, since an address may hold a password.
+    faulty = [str(place) for place, url in enumerate(_urls(alias), 1) if _database(url) is None]
+    if not faulty:
+        return []
+    return [
+        Error(
+            f"LOCATION is no Redis address in CACHES[{alias!r}]: number {', '.join(faulty)} of its addresses.",
+            hint="Write it as redis://:password@host:6379/0, rediss://… or unix:///path?db=0; REDIS_URL sets it.",
+            id="videos.E010",
+        )
+    ]
+
+
+@register("videos", Tags.caches)
 def check_database_apart(**_: Any) -> list[CheckMessage]:
     """E007: a cache in the counters' database, which that cache's clear() would empty."""
     alias = conf.COUNTERS_ALIAS
@@ -161,18 +180,29 @@ def _databases(alias: str) -> set[tuple[str, int, str]]:
     cache = settings.CACHES.get(alias, {})
     if "redis" not in str(cache.get("BACKEND", "")).lower():
         return set()
-    location = cache.get("LOCATION", "")
-    urls = location if isinstance(location, list | tuple) else str(location).split(",")
-    return {_database(str(url).strip()) for url in urls}
+    return {database for url in _urls(alias) if (database := _database(url)) is not None}
 
 
-def _database(url: str) -> tuple[str, int, str]:
-    parts = urlsplit(url)
+def _urls(alias: str) -> list[str]:
+    location = settings.CACHES[alias].get("LOCATION", "")
+    return [str(url).strip() for url in (location if isinstance(location, list | tuple) else str(location).split(","))]
+
+
+def _database(url: str) -> tuple[str, int, str] | None:
+    """Host, port and number; None for what is no Redis address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        return None
     query = parse_qs(parts.query)
+    number = query.get("db", [parts.path.strip("/") or "0"])[0]
     if parts.scheme == "unix":
         return parts.path, 0, query.get("db", ["0"])[0]
+    if parts.scheme not in {"redis", "rediss"} or not number.isdecimal():
+        return None
     host = {"127.0.0.1": "localhost", "::1": "localhost"}.get(parts.hostname or "", parts.hostname or "localhost")
-    return host, parts.port or 6379, query.get("db", [parts.path.strip("/") or "0"])[0]
+    return host, port, number
 
 
 @register("videos", Tags.caches)
@@ -232,15 +262,16 @@ def check_servers_for_deployment(databases: Sequence[str] | None = None, **_: An
 
 
 def judge_servers(databases: Iterable[str]) -> Iterator[CheckMessage]:
-    """What is unsafe about the counters' Redis and the databases. Asks them."""
-    try:
-        yield from judge_redis(counters.server_facts())
-    except (counters.CountersUnavailable, KeyError) as error:
-        yield Warning(
-            f"The counters' Redis could not be asked: {error}",
-            hint="Start it, or see to its address in CACHES; then run this check again.",
-            id="videos.W010",
-        )
+    """What is unsafe about the counters' Redis and the databases. Asks them, where the settings say how."""
+    if not check_alias() and not check_location():
+        try:
+            yield from judge_redis(counters.server_facts())
+        except (counters.CountersUnavailable, KeyError) as error:
+            yield Warning(
+                f"The counters' Redis could not be asked: {error}",
+                hint="Start it, or see to its address in CACHES; then run this check again.",
+                id="videos.W010",
+            )
     for alias in databases:
         if connections.settings[alias]["ENGINE"] not in ENGINES:
             continue
