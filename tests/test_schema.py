@@ -76,3 +76,10 @@ def test_schema_and_page_are_served() -> None:
     page = Client().get("/api/docs/")
     assert page.status_code == 200
     assert b"/api/schema/" in page.content
+
+
+@pytest.mark.parametrize("method", ["options", "post", "delete"])
+@pytest.mark.parametrize("path", ["/api/schema/", "/api/docs/"])
+def test_schema_and_page_are_for_reading_only(path: str, method: str) -> None:
+    response = Client(raise_request_exception=False).generic(method.upper(), path)
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")
