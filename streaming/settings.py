@@ -129,7 +129,15 @@ CACHES: dict[str, dict[str, Any]] = {
     },
 }
 if os.environ.get("CACHE_URL"):
-    CACHES["default"] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": os.environ["CACHE_URL"]}
+    CACHES["default"] = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": os.environ["CACHE_URL"],
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
+            "SOCKET_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
+            "IGNORE_EXCEPTIONS": True,  # what a cache that is away does not have is made anew
+        },
+    }
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -10,6 +10,8 @@ import yaml
 from django.core.management import call_command
 from django.test import Client
 
+from tests.servers import free_port, run_manage
+
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 CONTRACT = {
@@ -76,6 +78,15 @@ def test_schema_and_page_are_served() -> None:
     page = Client().get("/api/docs/")
     assert page.status_code == 200
     assert b"/api/schema/" in page.content
+
+
+def test_schema_is_served_while_the_cache_is_away(service_env: dict[str, str]) -> None:
+    read = (
+        "from django.test import Client; print(Client().get('/api/schema/', headers={'host': 'localhost'}).status_code)"
+    )
+    away = {"CACHE_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    done = run_manage("shell", "--verbosity", "0", "--command", read, env=service_env | away)
+    assert (done.stdout, done.returncode) == ("200\n", 0), done.stderr
 
 
 @pytest.mark.parametrize("method", ["options", "post", "delete"])
