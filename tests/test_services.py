@@ -206,5 +206,5 @@ def test_saving_an_old_object_leaves_the_counts(video: Video, user: User) -> Non
 
 def test_recent_likes_know_the_last_wish(video: Video, user: User) -> None:
     services.set_like(video=video.id, user=user.id, liked=True)
-    (like,) = services.recent_likes(user=user.id)
+    (like,) = services.recent_likes(user=user.id).likes
     assert (like.video, like.liked) == (video.id, True)

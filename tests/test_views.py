@@ -657,7 +657,7 @@ def test_who_likes_it_comes_newest_first_with_my_own_like_at_once(call: Call, vi
 
 
 @pytest.mark.usefixtures("redis_away")
-def test_without_redis_everything_goes_on_from_the_rows(call: Call, video: Video, user: User) -> None:
+def test_without_redis_everything_goes_on_from_the_rows(call: Call, video: Video, user: User, owner: User) -> None:
     path = f"/api/videos/{video.id}/"
     answers = [
         call("PUT", f"{path}like/", user=user),
@@ -667,9 +667,11 @@ def test_without_redis_everything_goes_on_from_the_rows(call: Call, video: Video
         call("GET", "/api/videos/"),
         call("GET", f"/api/videos/counts/?ids={video.id}"),
         call("GET", "/api/me/likes/", user=user),
+        call("GET", f"{path}likes/", user=user),
+        call("GET", "/api/me/likes/", user=owner),
     ]
-    assert [answer.status_code for answer in answers] == [200] * 7
-    assert [answer.headers.get("X-Counts") for answer in answers] == ["stored"] * 7
+    assert [answer.status_code for answer in answers] == [200] * 9
+    assert [answer.headers.get("X-Counts") for answer in answers] == ["stored"] * 9
     video.refresh_from_db()
     assert (video.like_count, video.view_count) == (1, 1)
 

@@ -101,6 +101,14 @@ class RecentLike:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class RecentLikes:
+    """Likes and unlikes that may not be in the rows yet. `stored`: none are known, Redis being away."""
+
+    likes: Sequence[RecentLike] = ()
+    stored: bool = False
+
+
 def set_like(*, video: int, user: int, liked: bool) -> Like:
     """Make `user` like `video`, or not; repeats change nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
     at_ms = counters.now_ms()
@@ -200,19 +208,19 @@ def overlay_counts(*, stored: Mapping[int, tuple[int, int]], user: int | None) -
     return _counts(list(stored), stored, found, user, from_rows)
 
 
-def recent_likes(*, user: int) -> Sequence[RecentLike]:
-    """The user's likes and unlikes of the last two flush intervals, newest first; empty when Redis is away."""
+def recent_likes(*, user: int) -> RecentLikes:
+    """The user's likes and unlikes of the last two flush intervals, newest first."""
     try:
         hints = counters.recent(user)
         found = counters.read(hints, user)
     except counters.CountersUnavailable:
-        return []
+        return RecentLikes(stored=True)
     recent = [
         RecentLike(video, live.liked, live.wished_ms or hints[video])
         for video, live in found.items()
         if live.liked is not None
     ]
-    return sorted(recent, key=lambda like: (like.at_ms, like.video), reverse=True)
+    return RecentLikes(sorted(recent, key=lambda like: (like.at_ms, like.video), reverse=True))
 
 
 def forget_user(*, user: int) -> None:

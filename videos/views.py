@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
@@ -186,8 +186,8 @@ def _answer(body: bytes, *, stored: bool) -> HttpResponse:
     return response
 
 
-def _mark(response: Response, counts: services.Counts) -> Response:
-    if counts.stored:
+def _mark(response: Response, *read: services.Counts | services.RecentLikes) -> Response:
+    if any(part.stored for part in read):
         response.headers[COUNTS_HEADER] = "stored"
     return response
 
@@ -491,7 +491,8 @@ class LikersView(ApiView, generics.GenericAPIView[VideoLike]):
         if not Video.objects.filter(pk=video).exists():
             raise services.VideoNotFound
         likes = VideoLike.objects.filter(video=video)
-        own = [like for like in _recent(_user_id(request)) if like.video == video]
+        recent = _recent(_user_id(request))
+        own = [like for like in recent.likes if like.video == video]
         if own and not own[0].liked:
             likes = likes.exclude(user=_signed_in(request))
             own = []
@@ -507,7 +508,7 @@ class LikersView(ApiView, generics.GenericAPIView[VideoLike]):
             for at, user in page
             if user in names
         ]
-        return self.get_paginated_response(serializers.LikerSerializer(rows, many=True).data)
+        return _mark(self.get_paginated_response(serializers.LikerSerializer(rows, many=True).data), recent)
 
 
 class MyLikesView(VideoView):
@@ -527,8 +528,10 @@ class MyLikesView(VideoView):
         """A page of videos, with when they were liked."""
         user = _signed_in(request)
         recent = _recent(user)
-        likes = VideoLike.objects.filter(user=user).exclude(video__in=[like.video for like in recent if not like.liked])
-        added = {like.video: _moment(like.at_ms) for like in recent if like.liked}
+        likes = VideoLike.objects.filter(user=user).exclude(
+            video__in=[like.video for like in recent.likes if not like.liked]
+        )
+        added = {like.video: _moment(like.at_ms) for like in recent.likes if like.liked}
         for known in VideoLike.objects.filter(user=user, video__in=list(added)).values_list("video_id", flat=True):
             del added[known]
         page = cast(KeysetPagination, self.paginator).paginate_merged(likes, added, request, tie="video_id")
@@ -537,11 +540,11 @@ class MyLikesView(VideoView):
         times = {video: at for at, video in page}
         # What Redis knows to be unliked, though the hint of it has gone, is left out too.
         results = [{"created_at": times[video["id"]], "video": video} for video in data if video["liked"]]
-        return _mark(self.get_paginated_response(results), counts)
+        return _mark(self.get_paginated_response(results), counts, recent)
 
 
-def _recent(user: int | None) -> Iterable[services.RecentLike]:
-    return [] if user is None else services.recent_likes(user=user)
+def _recent(user: int | None) -> services.RecentLikes:
+    return services.RecentLikes() if user is None else services.recent_likes(user=user)
 
 
 def _moment(ms: int) -> datetime:
