@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from tests.servers import RedisServer
 from videos import counters, services
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
@@ -208,3 +210,30 @@ def test_recent_likes_know_the_last_wish(video: Video, user: User) -> None:
     services.set_like(video=video.id, user=user.id, liked=True)
     (like,) = services.recent_likes(user=user.id).likes
     assert (like.video, like.liked) == (video.id, True)
+
+
+def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_again(
+    video: Video, owner: User, private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+) -> None:
+    use_redis(private_redis)
+    other = Video.objects.create(title="two", url="https://example.com/2", owner=owner)
+    events = [ViewEvent(video.id, "v"), ViewEvent(other.id, "v")]
+    services.record_views(events=[ViewEvent(video.id, "warm"), ViewEvent(other.id, "warm")])
+    allowed = f"{{videos:{counters.shard_of(video.id)}}}:*"
+    everything = {"enabled": True, "nopass": True, "commands": ["+@all"], "reset_keys": True}
+    private_redis.client().acl_setuser("default", **everything, keys=[allowed])
+    with pytest.raises(services.Unavailable):
+        services.record_views(events=events)
+    assert not VideoHour.objects.exists()
+    private_redis.client().acl_setuser("default", **everything, keys=["*"])
+    sums = services.record_views(events=events)
+    assert (sums.counted, sums.ignored) == (1, {"seen": 1})
+
+
+def test_cold_video_on_a_full_server_is_counted_in_the_rows(
+    video: Video, private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+) -> None:
+    use_redis(private_redis)
+    private_redis.client().config_set("maxmemory", "1")
+    view = services.record_view(event=ViewEvent(video.id, "v"))
+    assert (view.counted, view.stored) == (True, True)

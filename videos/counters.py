@@ -48,7 +48,7 @@ REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")
 FLUSH_TIMEOUT_SECONDS = 10.0  # a flusher's script handles thousands of fields; a request's handles one
 RECEIVE_BYTES = 65_536
 READ_FIELDS = 5000  # fields asked for in one read of a claimed batch
-REFUSALS = ("MISCONF", "NOREPLICAS", "BUSY", "NOAUTH")  # errors with which a server executes nothing of a script
+REFUSALS = ("MISCONF", "NOREPLICAS", "BUSY")  # errors with which a server executes nothing of a script
 CONFIRM_FIELDS = 5000  # fields removed in one confirm, so that Redis is not held for long
 
 
@@ -360,9 +360,18 @@ def _send(commands: Sequence[tuple[Any, ...]], *, timeout: float | None = None) 
         raise _leave_alone(error, uncertain=not loading) from error
     for reply in replies:
         if isinstance(reply, Exception):
-            refused = str(reply).startswith(REFUSALS) or isinstance(reply, _REFUSALS)
-            raise CountersUnavailable(f"The counters' Redis: {reply}", uncertain=not refused) from reply
+            # Of several shards one may have refused and another counted: then nobody may do all of it elsewhere.
+            uncertain = not all(map(_moved_nothing, replies))
+            raise CountersUnavailable(f"The counters' Redis: {reply}", uncertain=uncertain) from reply
     return replies
+
+
+def _moved_nothing(reply: Any) -> bool:
+    """Whether a command that was answered so is sure to have left the counts alone."""
+    if isinstance(reply, Exception):
+        return str(reply).startswith(REFUSALS) or isinstance(reply, _REFUSALS)
+    lacking = isinstance(reply, list) and all(code == -1 for code in reply[::2])
+    return reply is None or lacking  # prime.lua's answer; like.lua's and view.lua's where they lacked something
 
 
 def _flush_call(command: tuple[Any, ...]) -> Any:
