@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from tests.load import Load, check_batches, make_users, make_videos
-from tests.servers import Process
+from tests.servers import Process, RedisServer
 from videos import counters, ledger, services
 from videos.flush import flush_status, reconcile, run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
@@ -141,6 +141,27 @@ def test_flush_out_of_time_stops_between_chunks_and_the_next_goes_on(settings: A
     assert total + report.likes_added == 40
     assert runs >= 39
     check_batches()
+
+
+def test_flush_relieves_a_full_redis(private_redis: RedisServer, use_redis: Callable[[RedisServer], None]) -> None:
+    use_redis(private_redis)
+    videos, (user, other) = make_videos(3), make_users(2)
+    for video in videos:
+        services.set_like(video=video, user=user, liked=True)
+        services.record_view(event=services.ViewEvent(video, "v"))
+    private_redis.client().hset(pending_key(videos[0]), "nonsense", "1")
+    private_redis.client().hset(pending_key(videos[1]), f"v:{videos[1]}:x", "1")
+    private_redis.client().config_set("maxmemory", "1")
+    assert services.set_like(video=videos[0], user=other, liked=True).stored
+
+    report = run_flush()
+
+    assert report.failures == {}
+    assert (report.applied, report.rejected, report.settled) == (6, 2, 1)
+    check_batches()
+    assert run_flush().fields == 0
+    private_redis.client().config_set("maxmemory", "0")
+    assert services.get_like(video=videos[0], user=other) == services.Like(videos[0], True, 2)
 
 
 def test_one_shard_that_fails_does_not_stop_the_others(redis_client: redis.Redis) -> None:

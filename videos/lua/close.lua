@@ -12,6 +12,6 @@ if batch[1] ~= ARGV[1] or batch[2] ~= '1' or redis.call('EXISTS', KEYS[1]) == 1 
   return false
 end
 if ARGV[2] == '1' then
-  redis.call('HSET', KEYS[2], 'open', 0)
+  redis.call('HDEL', KEYS[2], 'open')  -- a full Redis refuses HSET here, and a flush is what relieves it
 end
 return { tonumber(batch[3]), tonumber(batch[4]), tonumber(batch[5]), tonumber(batch[6]) }

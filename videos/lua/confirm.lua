@@ -14,6 +14,8 @@ local number, settled_ttl = ARGV[1], ARGV[2]
 if redis.call('HGET', KEYS[2], 'number') ~= number then
   return false
 end
+-- A full Redis refuses a script's first write where it may need memory, none after another: a flush is what relieves it.
+redis.call('HDEL', KEYS[2], '')
 
 local CHUNK = 1000  -- unpack fails near 8000 values
 local OUTCOMES = { 'applied', 'repeated', 'dropped', 'rejected' }

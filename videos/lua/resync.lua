@@ -7,13 +7,15 @@
 -- RETURNS  1 done; 0 nothing done: a batch is claimed, or was since
 --
 -- Guarantees: live is the row's counts plus what is pending. Between a wish written to the rows and one written here, the
--- later one stands: an older pending field goes, a newer wish of which no pending field is left gets one.
+-- later one stands: an older pending field goes, a newer wish of which no pending field is left gets one. It is done on a
+-- full Redis too: likes that it refused were written to the rows, and there is no other end to the notes of them.
 
 local batch = redis.call('HMGET', KEYS[4], 'last', 'open')
 local last = batch[1] or '0'
 if last ~= ARGV[1] or batch[2] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then
   return 0
 end
+redis.call('HDEL', KEYS[4], '')  -- see confirm.lua: a full Redis takes the writes behind this one
 if ARGV[2] == '0' then
   redis.call('DEL', KEYS[1])
   for i = 5, #KEYS do
