@@ -11,8 +11,10 @@ from django.core.exceptions import ImproperlyConfigured
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # What `script/server` wrote: so that `manage.py` in a second terminal sees the same databases as the running service.
-_env_file = Path(os.environ.get("STREAMING_ENV_FILE", BASE_DIR / "var" / "env"))
-if _env_file.is_file():
+# Left alone where the environment has a key of its own: production in this checkout is not to begin embedded by it.
+_named_file = os.environ.get("STREAMING_ENV_FILE")
+_env_file = Path(_named_file or BASE_DIR / "var" / "env")
+if (_named_file or not os.environ.get("SECRET_KEY")) and _env_file.is_file():
     for _line in _env_file.read_text().splitlines():
         _name, _, _value = _line.partition("=")
         if _name and not _name.startswith("#"):

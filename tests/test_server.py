@@ -157,6 +157,46 @@ def test_flush_in_a_second_terminal_sees_the_same_databases(embedded: Callable[[
     assert json.loads(done.stdout)["likes_added"] == 1
 
 
+PRODUCTION = {
+    "SECRET_KEY": "x" * 50,
+    "DATABASE_URL": "mysql://a@nowhere/b",
+    "REDIS_URL": "redis://nowhere/0",
+    "ALLOWED_HOSTS": "videos.example",
+}
+EMBEDDED_ENV = "STREAMING_EMBEDDED=1\nSECRET_KEY=kept\nDATABASE_URL=sqlite:////tmp/x\nREDIS_URL=redis://own/0\n"
+
+
+def read_settings(checkout: Path, expression: str, **environment: str) -> str:
+    """An expression of the settings in a checkout where script/server ran."""
+    (checkout / "var").mkdir()
+    (checkout / "var" / "env").write_text(EMBEDDED_ENV)
+    shutil.copytree(ROOT / "streaming", checkout / "streaming")
+    done = subprocess.run(
+        [sys.executable, "-c", f"from streaming import settings; print({expression})"],
+        env={"PATH": os.environ["PATH"]} | environment, cwd=checkout, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+
+IN_SHORT = "settings.EMBEDDED, settings.SECRET_KEY[:4], settings.CACHES['counters']['LOCATION']"
+
+
+@pytest.mark.once
+def test_what_script_server_wrote_leaves_production_alone(tmp_path: Path) -> None:
+    assert read_settings(tmp_path, IN_SHORT, **PRODUCTION) == "False xxxx redis://nowhere/0"
+
+
+@pytest.mark.once
+def test_what_script_server_wrote_is_used_by_a_second_terminal(tmp_path: Path) -> None:
+    assert read_settings(tmp_path, IN_SHORT) == "True kept redis://own/0"
+
+
+@pytest.mark.once
+def test_a_file_that_is_named_fills_in_what_the_environment_lacks(tmp_path: Path) -> None:
+    named = {"SECRET_KEY": "xxxx", "STREAMING_ENV_FILE": str(tmp_path / "var" / "env")}
+    assert read_settings(tmp_path, IN_SHORT, **named) == "True xxxx redis://own/0"
+
+
 @pytest.mark.once
 def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(embedded: Callable[[str], Embedded]) -> None:
     service = embedded("var")
