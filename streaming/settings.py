@@ -52,7 +52,8 @@ def _words(name: str) -> list[str]:
 EMBEDDED = _flag("STREAMING_EMBEDDED", default=False)  # the start for newcomers: demo accounts, plain HTTP on 127.0.0.1
 DEBUG = _flag("DEBUG", default=False)
 SECRET_KEY = _required("SECRET_KEY")
-ALLOWED_HOSTS = _words("ALLOWED_HOSTS") or (["localhost", "127.0.0.1", "[::1]"] if EMBEDDED else [])
+_local_hosts = ["localhost", "127.0.0.1", "[::1]"] if EMBEDDED or DEBUG else []
+ALLOWED_HOSTS = _words("ALLOWED_HOSTS") or _local_hosts or [_required("ALLOWED_HOSTS")]
 CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [

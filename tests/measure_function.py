@@ -54,6 +54,7 @@ def measure(folder: Path, database: MariaDBServer, counters: RedisServer, fields
     (folder / "image").mkdir()
     image = make_image(folder / "image")
     environment = {"DATABASE_URL": database.url, "REDIS_URL": counters.url, "SECRET_KEY": "x" * 50}
+    environment["ALLOWED_HOSTS"] = "localhost"
     environment["INSTANTIATE_LAMBDA_HANDLER_ON_IMPORT"] = "1"
     command = [sys.executable, str(ROOT / "manage.py"), "migrate", "-v0"]
     subprocess.run(command, env={**os.environ, **environment, "STREAMING_ENV_FILE": os.devnull}, check=True)

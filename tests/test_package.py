@@ -165,7 +165,12 @@ def test_newest_package_loads_on_its_own_python(newest_package: Path, tmp_path: 
         task,
         "import streaming.schedule, MySQLdb, hiredis, yaml, rpds; print(MySQLdb.get_client_info())",
         python=python,
-        environment={"SECRET_KEY": "x" * 50, "DATABASE_URL": "mysql://a@nowhere/b", "REDIS_URL": "redis://nowhere"},
+        environment={
+            "SECRET_KEY": "x" * 50,
+            "DATABASE_URL": "mysql://a@nowhere/b",
+            "REDIS_URL": "redis://nowhere",
+            "ALLOWED_HOSTS": "localhost",
+        },
     )
     assert loaded.returncode == 0, loaded.stderr
 
@@ -213,7 +218,12 @@ def test_driver_loads_where_the_systems_libraries_are_hidden(task: Path) -> None
 
 
 def test_clock_door_opens_without_zappa(task: Path) -> None:
-    values = {"SECRET_KEY": "x" * 50, "DATABASE_URL": "mysql://a@nowhere/b", "REDIS_URL": "redis://nowhere"}
+    values = {
+        "SECRET_KEY": "x" * 50,
+        "DATABASE_URL": "mysql://a@nowhere/b",
+        "REDIS_URL": "redis://nowhere",
+        "ALLOWED_HOSTS": "localhost",
+    }
     opened = packages.run_alone(task, "from streaming.schedule import flush, reconcile", environment=values)
     assert opened.returncode == 0, opened.stderr
 
@@ -279,7 +289,11 @@ class Login:
 
     def with_options(self, task: Path, options: str) -> subprocess.CompletedProcess[str]:
         environment = {"DATABASE_URL": f"mysql://{self.name}:secret@{self.address}/{options}", "SECRET_KEY": "x" * 50}
-        environment |= {"REDIS_URL": "redis://nowhere", "DJANGO_SETTINGS_MODULE": "streaming.settings"}
+        environment |= {
+            "REDIS_URL": "redis://nowhere",
+            "ALLOWED_HOSTS": "localhost",
+            "DJANGO_SETTINGS_MODULE": "streaming.settings",
+        }
         return packages.run_alone(task, CIPHER, environment=environment)
 
 

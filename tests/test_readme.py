@@ -50,3 +50,9 @@ def test_each_variable_of_the_environment_stands_in_the_readme() -> None:
 def test_what_the_readme_points_at_is_there(target: tuple[str, str]) -> None:
     page, test = target
     assert (ROOT / page if page else ROOT / "tests" / test).is_file()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^curl .*$", README, re.MULTILINE))
+def test_lines_to_try_leave_nothing_to_the_shell(line: str) -> None:
+    command = line.partition(" # ")[0]
+    assert not set("?*[") & set(re.sub(r'"[^"]*"', "", command))  # zsh takes them for file names, and stops

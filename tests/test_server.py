@@ -187,6 +187,13 @@ def test_what_script_server_wrote_leaves_production_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("missing", sorted(PRODUCTION))
+def test_a_missing_production_value_is_named(tmp_path: Path, missing: str) -> None:
+    given = PRODUCTION | {missing: "", "STREAMING_ENV_FILE": os.devnull}
+    assert f"Set the environment variable {missing}" in read_settings(tmp_path, IN_SHORT, **given)
+
+
+@pytest.mark.once
 def test_what_script_server_wrote_is_used_by_a_second_terminal(tmp_path: Path) -> None:
     assert read_settings(tmp_path, IN_SHORT) == "True kept redis://own/0"
 
