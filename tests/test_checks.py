@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.db import connections
@@ -287,6 +288,28 @@ def test_w020_a_database_that_is_away_is_a_warning(safe_redis: RedisServer, monk
 
     monkeypatch.setattr(checks, "_judge_database", fail)
     assert ids(databases=["default"]) == {"videos.W020"}
+
+
+@pytest.mark.parametrize(
+    ("embedded", "password", "expected"),
+    [(False, "admin", {"videos.E025"}), (False, "another", set()), (True, "admin", set())],
+)
+def test_e025_a_superuser_whose_password_everybody_knows(
+    settings: Any, safe_redis: RedisServer, embedded: bool, password: str, expected: set[str]
+) -> None:
+    settings.EMBEDDED = embedded
+    User.objects.create_superuser("admin", password=password)
+    assert ids() == set()
+    assert ids(include_deployment_checks=True) - {"videos.W023"} == expected
+
+
+def test_accounts_of_a_database_that_is_away_are_not_judged(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OperationalError("gone")
+
+    settings.EMBEDDED = False
+    monkeypatch.setattr(User.objects, "filter", fail)
+    assert checks.check_demo_accounts() == []
 
 
 def test_errors_end_the_command(settings: Any) -> None:

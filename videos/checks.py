@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import check_password
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's names
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.utils import Error as DatabaseError
@@ -259,6 +261,21 @@ def check_servers(databases: Sequence[str] | None = None, **_: Any) -> list[Chec
 def check_servers_for_deployment(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """The servers themselves, before a deployment."""
     return [] if databases else list(judge_servers([DEFAULT_DB_ALIAS]))
+
+
+@register("videos", deploy=True)
+def check_demo_accounts(**_: Any) -> list[CheckMessage]:
+    """E025: the superuser of script/server, whose password everybody knows."""
+    if settings.EMBEDDED:
+        return []
+    try:
+        user = get_user_model().objects.filter(username="admin", is_superuser=True, is_active=True).first()
+    except DatabaseError:  # away, which W020 tells, or not migrated yet
+        return []
+    if user is None or not check_password("admin", user.password):
+        return []
+    hint = "script/server made it, and demo1 … demo100 beside it: give it a password, and delete those."
+    return [Error("The password of the superuser admin is admin.", hint=hint, id="videos.E025")]
 
 
 def judge_servers(databases: Iterable[str]) -> Iterator[CheckMessage]:
