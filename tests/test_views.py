@@ -717,6 +717,34 @@ def test_an_unknown_address_of_the_api_is_answered_in_json(call: Call) -> None:
     assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
 
 
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(("method", "path"), [("PUT", "like"), ("POST", "like"), ("DELETE", "like"), ("POST", "view")])
+def test_a_write_without_the_slash_is_told_where_it_goes(
+    call: Call, video: Video, settings: Any, *, method: str, path: str, debug: bool
+) -> None:
+    settings.DEBUG = debug
+    address = f"/api/videos/{video.id}/{path}"
+    response = call(method, address)
+    assert response.status_code == 404
+    assert response.json() == {"detail": f"Not found. The address ends with a slash: {address}/"}
+
+
+def test_a_read_without_the_slash_is_sent_there(call: Call) -> None:
+    response = call("GET", "/api/videos/counts?ids=1,2")
+    assert (response.status_code, response.headers["Location"]) == (301, "/api/videos/counts/?ids=1,2")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unknown_address_without_the_slash_is_not_found(call: Call, method: str) -> None:
+    response = call(method, "/api/nothing")
+    assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
+
+
+def test_a_write_without_the_slash_needs_no_csrf_token_to_be_told(video: Video) -> None:
+    response = Client(enforce_csrf_checks=True).post(f"/api/videos/{video.id}/like")
+    assert (response.status_code, list(response.json())) == (404, ["detail"])
+
+
 def test_an_unknown_address_elsewhere_is_answered_with_a_page(call: Call) -> None:
     response = call("GET", "/nothing")
     assert (response.status_code, response.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
@@ -815,7 +843,7 @@ def test_events_are_read_as_their_serializer_reads_them(events: list[Any]) -> No
             "/",
             *("/api/videos/", "/api/videos/{id}/", "/api/videos/{id}/like/", "/api/videos/{id}/likes/"),
             *("/api/videos/{id}/view/", "/api/videos/counts/", "/api/views/", "/api/me/likes/"),
-            *("/api/token/", "/api/token/refresh/", "/api/schema/", "/api/docs/"),
+            *("/api/token/", "/api/token/refresh/", "/api/schema/", "/api/docs/", "/api/videos/{id}"),
         ]
     ),
     number=st.integers(0, 3) | st.integers(0, 2**70),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.urls import path
+from django.urls import path, re_path
 from django.views.decorators.cache import cache_page
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
@@ -24,6 +24,7 @@ urlpatterns = [
     path("api/token/refresh/", views.RefreshView.as_view(), name="token-refresh"),
     path("api/schema/", cache_page(SCHEMA_SECONDS)(SpectacularAPIView.as_view(**READ_ONLY)), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **READ_ONLY), name="docs"),
+    re_path(r"^api/.*[^/]$", views.without_slash),
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),
     path("metrics", health.metrics, name="metrics"),

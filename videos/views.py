@@ -12,8 +12,17 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import RequestDataTooBig
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, UnreadablePostError
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponsePermanentRedirect,
+    JsonResponse,
+    UnreadablePostError,
+)
+from django.urls import Resolver404, is_valid_path
 from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import TemplateView
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
@@ -100,6 +109,16 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
     if _is_api(request):
         return JsonResponse({"detail": "Not found."}, status=404)
     return defaults.page_not_found(request, exception)
+
+
+@csrf_exempt
+def without_slash(request: HttpRequest) -> HttpResponseBase:
+    """Addresses end with a slash. Readers are sent there; writers are told, since a redirect loses method and body."""
+    if not is_valid_path(f"{request.path_info}/"):
+        return page_not_found(request, Resolver404())
+    if request.method in {"GET", "HEAD"}:
+        return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
+    return JsonResponse({"detail": f"Not found. The address ends with a slash: {request.path}/"}, status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
