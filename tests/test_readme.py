@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_imports import ROW_OF
 from videos.conf import Conf
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+COUNTERS = (ROOT / "videos" / "counters.py").read_text()
 SHOWN_ELSEWHERE = {"THROTTLE_RATES"}  # a mapping, too long for a table
 pytestmark = pytest.mark.once
 
@@ -32,6 +35,18 @@ def test_setting_stands_in_the_readme_with_its_default(name: str) -> None:
     # A default such as 7 * DAY_SECONDS is worked out from names of the module.
     default = eval(written, {"DAY_SECONDS": 86_400})  # noqa: S307  our own source
     assert ast.literal_eval(row.strip("`")) == default
+
+
+@pytest.mark.parametrize("room", sorted(ROW_OF))
+def test_architecture_names_every_room(room: str) -> None:
+    rooms = ARCHITECTURE.split("## Rooms", 1)[1].split("## ", 1)[0]
+    cells = [line.split("|")[1] for line in rooms.splitlines() if line.startswith("| `")]
+    assert any(re.search(rf"\b{room.rpartition('.')[2]}\b", cell) for cell in cells)
+
+
+@pytest.mark.parametrize("key", sorted(set(re.findall(r'"(videos:\w+)"', COUNTERS))))
+def test_architecture_names_every_key_that_is_no_shards(key: str) -> None:
+    assert f"| `{key}` |" in ARCHITECTURE
 
 
 def test_readme_names_no_setting_that_is_not_there() -> None:
