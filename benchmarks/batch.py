@@ -65,7 +65,7 @@ def measure(run: Run) -> Result:
     run.alternate(result, ["ours", "raw"], one)
     result.claim(
         "batch views, events/s, ours over a raw client",
-        result.ratios("batch", "ours", "raw", "events"), 0.5, source="issue 4, 3",
+        result.ratios("batch", "ours", "raw", "events"), 0.5,
     )  # fmt: skip
     return result
 

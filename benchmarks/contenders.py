@@ -13,7 +13,7 @@ from benchmarks.servers import PYTHON, Process, Servers, call, free_port, listen
 SECRET_KEY = "benchmark-" + "0123456789abcdef" * 4  # signs everybody's tokens
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 WORKERS = os.cpu_count() or 1
-THREADS = 16  # a write waits for the disk that holds Redis' file; meanwhile the worker serves others
+THREADS = 4  # a write waits for the disk that holds Redis' file; meanwhile the worker serves others
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def measure(run: Run) -> Result:
     run.alternate(result, [OURS, RECIPE], one)
     result.claim(
         "p99 of likes during a flush over the p99 without", result.series("felt", "ours", "ratio"), 1.25,
-        at_least=False, source="issue 4, 5",
+        at_least=False,
     )  # fmt: skip
     result.notes.append(f"The same figure for the recipe: {result.median('felt', 'recipe', 'ratio'):.2f}.")
     return result
@@ -76,7 +76,7 @@ def _capacity(run: Run, contender: Contender) -> float:
     """Likes a second in a closed loop: new (user, video) pairs, as they arrive in the measurement."""
     contender.fill(run.servers, users=USERS, videos=VIDEOS)
     signed_in = tokens(USERS)
-    pairs = take(distinct_pairs(USERS, VIDEOS, seed=9), run.size(40_000, 4_000))
+    pairs = take(distinct_pairs(USERS, VIDEOS, seed=9), run.size(60_000, 10_000))
     path = write_requests(run.servers.folder / "capacity", [contender.like(v, signed_in[u - 1]) for u, v in pairs])
     with contender.serving(run.servers) as site:
         warm(site, run.servers.folder)

@@ -43,15 +43,13 @@ def measure(run: Run) -> Result:
     for kind in ("views", "likes"):
         _everything_changed(run, result, kind, changed)
         ratios = _recipe_at_its_best(result, kind)
-        result.claim(
-            f"flush of {changed:,} changed {kind}, the recipe's time over ours", ratios, 5, source="issue 4, 4"
-        )
+        result.claim(f"flush of {changed:,} changed {kind}, the recipe's time over ours", ratios, 5)
     _one_percent(run, result, run.size(MANY_VIDEOS, 20_000))
     ratios = result.ratios("one_percent", "recipe_one", "ours", "seconds")
-    result.claim("flush when 1 % changed, the recipe's time over ours", ratios, 100, source="issue 4, 4")
+    result.claim("flush when 1 % changed, the recipe's time over ours", ratios, 100)
     _memory(run, result, run.size(MANY_FIELDS, 20_000))
     peak = result.series("memory", "ours", "peak_mb")
-    result.claim("peak MiB of flushing 1,000,000 fields", peak, 400, at_least=False, source="issue 2")
+    result.claim("peak MiB of flushing 1,000,000 fields", peak, 400, at_least=False)
     return result
 
 
@@ -79,7 +77,7 @@ def _one_percent(run: Run, result: Result, videos: int) -> None:
     servers, changed = run.servers, videos // 100
     RECIPE.fill(servers, users=10, videos=videos)
     set_recipe(servers, "views", range(1, videos + 1), 1)
-    flush_recipe(servers, videos, one=True)
+    servers.sql("UPDATE recipe_video SET views = 1", database=RECIPE.database)  # as a flush would, but in seconds
     OURS.fill(servers, users=10, videos=videos)
 
     def one(name: str, number: int) -> None:

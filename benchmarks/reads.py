@@ -82,16 +82,15 @@ def measure(run: Run) -> Result:
             _direct(servers, result, number)
 
     run.alternate(result, ["ours", "rows"], one)
-    source = "issue 4, 6"
     direct = result.ratios("read", "read_rows", "read_ours", "us")
-    result.claim("a video's likes, JOIN + COUNT's time over that of a live count", direct, 1000, source=source)
+    result.claim("a video's likes, JOIN + COUNT's time over that of a live count", direct, 1000)
     for table, what in (("list", "a list of 50"), ("one", "one video's likes")):
         seen = result.ratios(table, "ours", "rows")
-        result.claim(f"{what} over HTTP, ours over JOIN + COUNT, requests/s", seen, 1000, source=source)
+        result.claim(f"{what} over HTTP, ours over JOIN + COUNT, requests/s", seen, 1000)
     for key, what in (("queries", "queries"), ("calls", "Redis round trips")):
         costs = [round(result.median("cost", f"page_{size}", key)) for size in PAGES]
         grown = [float(max(costs) - min(costs))]
-        result.claim(f"{what} that a longer page costs more", grown, 0, at_least=False, source=source, exact=True)
+        result.claim(f"{what} that a longer page costs more", grown, 0, at_least=False, exact=True)
     return result
 
 

@@ -35,7 +35,6 @@ class Claim:
     high: float
     goal: float
     at_least: bool = True
-    source: str = ""
     exact: bool = False  # it speaks of counts, not of times: it holds on any machine
 
     @property
@@ -81,12 +80,11 @@ class Result:
         goal: float,
         *,
         at_least: bool = True,
-        source: str = "",
         exact: bool = False,
     ) -> None:
         """Judge a promise by the ratios of the rounds."""
         seen = statistics.median(ratios)
-        self.claims.append(Claim(text, seen, min(ratios), max(ratios), goal, at_least, source, exact))
+        self.claims.append(Claim(text, seen, min(ratios), max(ratios), goal, at_least, exact))
 
     def ratios(self, table: str, over: str, under: str, key: str = "rate") -> list[float]:
         """One contender's figure over another's, of the same round: what drifts for both falls out."""

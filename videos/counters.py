@@ -16,6 +16,9 @@ Glossary, every key of a video under the hash tag of its shard (`video % VIDEOS_
     {videos:7}:batch         hash    number of the claimed batch, last ever claimed, whether it is open, its sums
     {videos:7}:rejected      hash    "<batch>:<field>" -> value: malformed fields, kept aside
     {user:9}:recent          zset    videos whose like this user changed lately
+    videos:shards            string  the largest number of shards that there has been
+    videos:flushed           string  when a run of the flush last finished, in Unix milliseconds
+    videos:watched           string  when somebody first asked how the flush is, in Unix milliseconds
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ redis.call('HDEL', KEYS[2], '')
 local CHUNK = 1000  -- unpack fails near 8000 values
 local OUTCOMES = { 'applied', 'repeated', 'dropped', 'rejected' }
 local arg, total = 3, 0
+local sums = {}
 
 local function remove(first, count, outcome)
   local removed = 0
@@ -36,7 +37,7 @@ local function remove(first, count, outcome)
     removed = removed + redis.call('HDEL', KEYS[1], unpack(ARGV, from, to))
   end
   if removed > 0 then
-    redis.call('HINCRBY', KEYS[2], outcome, removed)
+    sums[outcome] = (sums[outcome] or 0) + removed
   end
   return removed
 end
@@ -54,20 +55,33 @@ local function set_live(key, likes, views)
   end
 end
 
+-- All removals and their sums first: whatever happens to a live key, each field is accounted for.
+local moved = {}
 for video = 4, #KEYS do
-  local what, likes, views = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2]
-  local field, removed = arg + 7, 0
+  local head, field, removed = arg, arg + 7, 0
   for i, outcome in ipairs(OUTCOMES) do
-    local count = tonumber(ARGV[arg + 2 + i])
-    removed = removed + remove(field, count, outcome)
-    field = field + count
+    local count = tonumber(ARGV[head + 2 + i])
+    if count > 0 then
+      removed = removed + remove(field, count, outcome)
+      field = field + count
+    end
   end
   arg = field
   total = total + removed
-  if removed > 0 and what == '1' then
-    set_live(KEYS[video], likes, views)
-  elseif removed > 0 and what == '0' then
-    redis.call('DEL', KEYS[video])
+  if removed > 0 then
+    moved[#moved + 1] = { KEYS[video], head }
+  end
+end
+for outcome, removed in pairs(sums) do
+  redis.call('HINCRBY', KEYS[2], outcome, removed)
+end
+
+for _, video in ipairs(moved) do
+  local key, head = video[1], video[2]
+  if ARGV[head] == '1' then
+    set_live(key, ARGV[head + 1], ARGV[head + 2])
+  elseif ARGV[head] == '0' then
+    redis.call('DEL', key)
   end
 end
 return total
