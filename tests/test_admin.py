@@ -40,12 +40,12 @@ def client() -> Client:
     return browser
 
 
-def address(model: str, page: str = "changelist", *arguments: Any) -> str:
+def url_of(model: str, page: str = "changelist", *arguments: Any) -> str:
     return reverse(f"admin:{model}_{page}", args=arguments)
 
 
 def rows(client: Client, model: str, query: str = "") -> list[Any]:
-    response = client.get(address(model) + query)
+    response = client.get(url_of(model) + query)
     assert response.status_code == 200
     return list(response.context["cl"].result_list)
 
@@ -65,15 +65,15 @@ def test_live_and_stored_counts_stand_side_by_side(client: Client, video: Video,
     assert shown(client) == [("one", 1, 0, 1, 0)]
     run_flush()
     assert shown(client) == [("one", 1, 1, 1, 1)]
-    page = client.get(address("videos_video")).content.decode()
+    page = client.get(url_of("videos_video")).content.decode()
     assert all(head in page for head in ("Live likes", "Stored likes", "Live views", "Stored views"))
 
 
 @pytest.mark.usefixtures("video", "redis_away")
 def test_without_redis_the_stored_counts_are_shown(client: Client) -> None:
     assert shown(client) == [("one", None, 0, None, 0)]
-    assert "Redis does not answer" in client.get(address("videos_video")).content.decode()
-    assert client.get(address("videos_flushbatch")).status_code == 200
+    assert "Redis does not answer" in client.get(url_of("videos_video")).content.decode()
+    assert client.get(url_of("videos_flushbatch")).status_code == 200
 
 
 def test_a_page_of_videos_costs_what_one_video_does(
@@ -117,12 +117,12 @@ def test_videos_are_found_by_title_and_id(client: Client, owner: User, video: Vi
 
 
 def test_editing_writes_no_counts(client: Client, video: Video, owner: User) -> None:
-    page = client.get(address("videos_video", "change", video.pk))
+    page = client.get(url_of("videos_video", "change", video.pk))
     assert not {"like_count", "view_count", "flushed_batch"} & set(page.context["adminform"].form.fields)
     services.set_like(video=video.id, user=owner.id, liked=True)
     run_flush()
     body = {"title": "new", "url": "https://example.com/2", "duration": 9, "owner": owner.pk, "like_count": 70}
-    assert client.post(address("videos_video", "change", video.pk), body).status_code == 302
+    assert client.post(url_of("videos_video", "change", video.pk), body).status_code == 302
     video.refresh_from_db()
     assert (video.title, video.duration, video.like_count) == ("new", 9, 1)
 
@@ -139,13 +139,13 @@ def test_a_video_that_is_deleted_while_it_is_edited_is_not_added_again(
     monkeypatch.setattr(Video, "save", delete_and_save)
     body = {"title": "new", "url": "https://example.com/2", "duration": 9, "owner": owner.pk}
     with CaptureQueriesContext(connection) as queries:
-        assert client.post(address("videos_video", "change", video.pk), body).status_code == 404
+        assert client.post(url_of("videos_video", "change", video.pk), body).status_code == 404
     assert not [query["sql"] for query in queries if re.match("INSERT INTO .videos_video. ", query["sql"])]
 
 
 def act(client: Client, model: str, action: str, *selected: Any, **more: Any) -> str:
     body = {"action": action, "_selected_action": [row.pk for row in selected], **more}
-    response = client.post(address(model), body, follow=True)
+    response = client.post(url_of(model), body, follow=True)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -165,9 +165,9 @@ def test_deleting_a_video_keeps_nothing_of_it(client: Client, video: Video, owne
     services.set_like(video=video.id, user=owner.id, liked=True)
     run_flush()
     services.record_view(event=ViewEvent(video.id, "a"))
-    page = client.get(address("videos_video", "delete", video.pk)).content.decode()
+    page = client.get(url_of("videos_video", "delete", video.pk)).content.decode()
     assert "Video likes: 1" in page
-    assert client.post(address("videos_video", "delete", video.pk), {"post": "yes"}).status_code == 302
+    assert client.post(url_of("videos_video", "delete", video.pk), {"post": "yes"}).status_code == 302
     assert run_flush().dropped == 1
     assert (Video.objects.count(), VideoLike.objects.count(), VideoHour.objects.count()) == (0, 0, 0)
 
@@ -178,9 +178,9 @@ def test_deleting_a_user_takes_the_likes_out_of_the_counts(client: Client, video
         services.set_like(video=video.id, user=fan.id, liked=True)
     run_flush()
     services.set_like(video=video.id, user=fans[0].id, liked=False)
-    page = client.get(address("auth_user", "delete", fans[0].pk)).content.decode()
+    page = client.get(url_of("auth_user", "delete", fans[0].pk)).content.decode()
     assert "Video likes: 1" in page
-    assert client.post(address("auth_user", "delete", fans[0].pk), {"post": "yes"}).status_code == 302
+    assert client.post(url_of("auth_user", "delete", fans[0].pk), {"post": "yes"}).status_code == 302
     act(client, "auth_user", "delete_selected", fans[1], post="yes")
     run_flush()
     assert shown(client) == [("one", 1, 1, 0, 0)]
@@ -194,7 +194,7 @@ def test_deleting_names_what_it_needs_a_permission_for(video: Video, owner: User
     helper.user_permissions.set(Permission.objects.filter(codename__in=["delete_user", "view_user"]))
     browser = Client()
     browser.force_login(helper)
-    page = browser.post(address("auth_user", "delete", owner.pk), {"post": "yes"})
+    page = browser.post(url_of("auth_user", "delete", owner.pk), {"post": "yes"})
     assert page.status_code == 403
     assert Video.objects.filter(pk=video.pk).exists()
 
@@ -203,7 +203,7 @@ def test_a_like_is_taken_back_as_its_user_would(client: Client, video: Video, ow
     services.set_like(video=video.id, user=owner.id, liked=True)
     run_flush()
     like = VideoLike.objects.get()
-    assert client.post(address("videos_videolike", "delete", like.pk), {"post": "yes"}).status_code == 302
+    assert client.post(url_of("videos_videolike", "delete", like.pk), {"post": "yes"}).status_code == 302
     assert services.get_like(video=video.id, user=owner.id).likes == 0
     run_flush()
     video.refresh_from_db()
@@ -225,7 +225,7 @@ def test_without_redis_likes_are_taken_back_in_the_rows(client: Client, video: V
     for user in (owner, User.objects.create(username="fan")):
         services.set_like(video=video.id, user=user.id, liked=True)
     first, second = VideoLike.objects.all()
-    page = client.post(address("videos_videolike", "delete", first.pk), {"post": "yes"}, follow=True)
+    page = client.post(url_of("videos_videolike", "delete", first.pk), {"post": "yes"}, follow=True)
     assert "the rows are gone already" in page.content.decode()
     assert "the rows are gone already" in act(client, "videos_videolike", "delete_selected", second, post="yes")
     video.refresh_from_db()
@@ -242,7 +242,7 @@ def test_a_like_that_cannot_be_taken_back_is_told(
         raise error
 
     monkeypatch.setattr(services, "set_like", fail)
-    one = client.post(address("videos_videolike", "delete", like.pk), {"post": "yes"}, follow=True).content.decode()
+    one = client.post(url_of("videos_videolike", "delete", like.pk), {"post": "yes"}, follow=True).content.decode()
     several = act(client, "videos_videolike", "delete_selected", like, post="yes")
     for page in (one, several):
         assert f"Not taken back: {error.__doc__}" in page
@@ -274,18 +274,18 @@ def test_what_the_flush_writes_nobody_adds_or_changes(client: Client, model: str
     FlushBatch.objects.create(shard=1, number=1, claimed_at=now)
     VideoHour.objects.create(video=video, hour=now)
     (row,) = rows(client, model)
-    assert client.get(address(model, "add")).status_code == 403
-    assert client.get(address(model, "change", row.pk)).status_code == 200
-    assert client.post(address(model, "change", row.pk), {"views": 1}).status_code == 403
+    assert client.get(url_of(model, "add")).status_code == 403
+    assert client.get(url_of(model, "change", row.pk)).status_code == 200
+    assert client.post(url_of(model, "change", row.pk), {"views": 1}).status_code == 403
     if model != "videos_videolike":
-        assert client.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+        assert client.post(url_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403
 
 
 def test_batches_stand_below_what_waits(client: Client, video: Video) -> None:
     services.record_view(event=ViewEvent(video.id, "a"))
     run_flush()
     services.record_view(event=ViewEvent(video.id, "b"))
-    page = client.get(address("videos_flushbatch")).content.decode()
+    page = client.get(url_of("videos_flushbatch")).content.decode()
     assert "The flush keeps up." in page
     assert "Waiting: 1 changes pending" in page
     assert [batch.views for batch in rows(client, "videos_flushbatch")] == [1]
@@ -304,7 +304,7 @@ def test_long_lists_are_not_counted_to_their_end(client: Client, owner: User, mo
     monkeypatch.setattr(admin, "MAX_LISTED", 100)
     Video.objects.bulk_create(Video(title=f"v{i}", url="u", owner=owner) for i in range(130))
     with CaptureQueriesContext(connection) as queries:
-        page = client.get(address("videos_video"))
+        page = client.get(url_of("videos_video"))
     assert page.context["cl"].result_count == 100
     counting = [query["sql"] for query in queries if "COUNT(" in query["sql"]]
     assert counting

@@ -130,8 +130,8 @@ def test_anonymous_callers_cannot_like(call: Call, video: Video) -> None:
     ],
 )
 def test_a_video_that_is_not_there_is_not_found(call: Call, user: User, method: str, path: str, number: int) -> None:
-    address = f"/api/videos/{number}/{path}/" if path else f"/api/videos/{number}/"
-    response = call(method, address, user=user, body={} if method in {"POST", "PATCH"} else None)
+    url = f"/api/videos/{number}/{path}/" if path else f"/api/videos/{number}/"
+    response = call(method, url, user=user, body={} if method in {"POST", "PATCH"} else None)
     assert response.status_code == 404
     assert list(response.json()) == ["detail"]
 
@@ -410,14 +410,14 @@ def test_reading_many_costs_what_reading_few_does(
 
 
 def pages(call: Call, path: str, key: str = "results", **who: Any) -> tuple[list[list[Any]], list[str | None]]:
-    """All pages from the first on, and the address before each."""
+    """All pages from the first on, and the URL before each."""
     found, before = [], []
-    address: str | None = path
-    while address:
-        answer = call("GET", address.removeprefix("http://testserver"), **who).json()
+    url: str | None = path
+    while url:
+        answer = call("GET", url.removeprefix("http://testserver"), **who).json()
         found.append(answer[key])
         before.append(answer["previous"])
-        address = answer["next"]
+        url = answer["next"]
     return found, before
 
 
@@ -439,9 +439,9 @@ def test_pages_neither_skip_nor_repeat(call: Call, owner: User, ordering: str) -
     ids = [video["id"] for page in found for video in page]
     sign = "-" if ordering.startswith("-") else ""
     assert ids == list(Video.objects.order_by(ordering, f"{sign}id").values_list("pk", flat=True))
-    for page, address in zip(found[:-1], before[1:], strict=True):
-        assert address is not None
-        assert [v["id"] for v in call("GET", address).json()["results"]] == [v["id"] for v in page]
+    for page, url in zip(found[:-1], before[1:], strict=True):
+        assert url is not None
+        assert [v["id"] for v in call("GET", url).json()["results"]] == [v["id"] for v in page]
 
 
 def test_pages_go_beyond_a_thousand_equal_counts(call: Call, owner: User) -> None:
@@ -619,12 +619,12 @@ def test_pages_of_my_likes_neither_skip_nor_repeat(call: Call, owner: User, user
         if i == flushed:
             run_flush()
         call("PUT", f"/api/videos/{video.id}/like/", user=user)
-    address: str | None = "/api/me/likes/?page_size=4"
+    url: str | None = "/api/me/likes/?page_size=4"
     seen = []
-    while address:
-        answer = call("GET", address, user=user).json()
+    while url:
+        answer = call("GET", url, user=user).json()
         seen += [row["video"]["id"] for row in answer["results"]]
-        address = answer["next"]
+        url = answer["next"]
         run_flush()  # what was pending on one page is a row on the next
     assert seen == [video.id for video in reversed(videos)]
     _, before = pages(call, "/api/me/likes/?page_size=4", user=user)
@@ -709,10 +709,10 @@ def test_a_database_outage_in_a_list_is_answered_with_when_to_come_back(
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
 
 
-# Addresses that no view has
+# Paths that no view has
 
 
-def test_an_unknown_address_of_the_api_is_answered_in_json(call: Call) -> None:
+def test_an_unknown_path_of_the_api_is_answered_in_json(call: Call) -> None:
     response = call("GET", "/api/nothing/")
     assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
 
@@ -723,10 +723,10 @@ def test_a_write_without_the_slash_is_told_where_it_goes(
     call: Call, video: Video, settings: Any, *, method: str, path: str, debug: bool
 ) -> None:
     settings.DEBUG = debug
-    address = f"/api/videos/{video.id}/{path}"
-    response = call(method, address)
+    url = f"/api/videos/{video.id}/{path}"
+    response = call(method, url)
     assert response.status_code == 404
-    assert response.json() == {"detail": f"Not found. The address ends with a slash: {address}/"}
+    assert response.json() == {"detail": f"Not found. The path ends with a slash: {url}/"}
 
 
 def test_a_read_without_the_slash_is_sent_there(call: Call) -> None:
@@ -735,7 +735,7 @@ def test_a_read_without_the_slash_is_sent_there(call: Call) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_unknown_address_without_the_slash_is_not_found(call: Call, method: str) -> None:
+def test_an_unknown_path_without_the_slash_is_not_found(call: Call, method: str) -> None:
     response = call(method, "/api/nothing")
     assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
 
@@ -745,7 +745,7 @@ def test_a_write_without_the_slash_needs_no_csrf_token_to_be_told(video: Video) 
     assert (response.status_code, list(response.json())) == (404, ["detail"])
 
 
-def test_an_unknown_address_elsewhere_is_answered_with_a_page(call: Call) -> None:
+def test_an_unknown_path_elsewhere_is_answered_with_a_page(call: Call) -> None:
     response = call("GET", "/nothing")
     assert (response.status_code, response.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
 
@@ -872,8 +872,8 @@ def test_whatever_is_sent_the_answer_is_never_a_fault_of_ours(
     headers = {} if who or not token else {"authorization": f"Bearer {token}"}
     parameters = QueryDict(mutable=True)
     parameters.update({key: value.encode("utf-8", "replace").decode() for key, value in query.items()})
-    address = f"{path.format(id=number)}?{parameters.urlencode()}"
-    response = call(method, address, user=who, body=body, **headers)
+    url = f"{path.format(id=number)}?{parameters.urlencode()}"
+    response = call(method, url, user=who, body=body, **headers)
     assert response.status_code < 500
 
 

@@ -35,14 +35,14 @@ class Cursor(NamedTuple):
     back: bool = False
 
     def encode(self) -> str:
-        """The cursor as it stands in an address; times in Unix microseconds."""
+        """The cursor as it stands in a URL; times in Unix microseconds."""
         value, tie = self.position
         number = (value - EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
         return urlsafe_b64encode(json.dumps([number, tie, int(self.back)]).encode()).decode()
 
     @classmethod
     def decode(cls, text: str, *, is_time: bool) -> Cursor:
-        """The cursor of an address. Raises ValueError, TypeError or OverflowError for what `encode` did not make."""
+        """The cursor of a URL. Raises ValueError, TypeError or OverflowError for what `encode` did not make."""
         number, tie, back = json.loads(urlsafe_b64decode(text.encode("ascii")))
         if any(type(whole) is not int or abs(whole) > MAX_ID for whole in (number, tie, back)):
             raise ValueError("not a position")

@@ -51,8 +51,8 @@ class PatternField(_StrictField, serializers.RegexField):
     json_types = frozenset({str})
 
 
-class AddressField(_StrictField, serializers.URLField):
-    """An address on the web."""
+class UrlField(_StrictField, serializers.URLField):
+    """A URL."""
 
     json_types = frozenset({str})
 
@@ -76,7 +76,7 @@ class VideoSerializer(serializers.ModelSerializer[Video]):
 
     title = TextField(max_length=200)
     description = TextField(max_length=5000, required=False, allow_blank=True)
-    url = AddressField(max_length=500)
+    url = UrlField(max_length=500)
     duration = WholeField(
         min_value=0, max_value=MAX_DURATION_SECONDS, default=0, help_text="Seconds; 0 where it is not known."
     )

@@ -1,4 +1,4 @@
-"""The app's addresses."""
+"""The app's paths."""
 
 from typing import Any
 

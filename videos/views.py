@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, cast
 
 from django.contrib.auth import get_user_model
@@ -41,12 +41,11 @@ from videos.authentication import SessionAuthentication, TokenAuthentication
 from videos.conf import conf
 from videos.models import Video, VideoLike
 from videos.negotiation import PreparedNegotiation, StrictJSONParser, read_json
-from videos.pagination import KeysetPagination, VideoPagination
+from videos.pagination import EPOCH, KeysetPagination, VideoPagination
 from videos.tokens import MAX_ID
 
 logger = logging.getLogger(__name__)
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COUNTS_HEADER = "X-Counts"  # says "stored" where the numbers came from the rows, Redis being away
 
 
@@ -105,7 +104,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """404 for addresses that no view has."""
+    """404 for paths that no view has."""
     if _is_api(request):
         return JsonResponse({"detail": "Not found."}, status=404)
     return defaults.page_not_found(request, exception)
@@ -113,12 +112,12 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 @csrf_exempt
 def without_slash(request: HttpRequest) -> HttpResponseBase:
-    """Addresses end with a slash. Readers are sent there; writers are told, since a redirect loses method and body."""
+    """Paths end with a slash. Readers are sent there; writers are told, since a redirect loses method and body."""
     if not is_valid_path(f"{request.path_info}/"):
         return page_not_found(request, Resolver404())
     if request.method in {"GET", "HEAD"}:
         return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
-    return JsonResponse({"detail": f"Not found. The address ends with a slash: {request.path}/"}, status=404)
+    return JsonResponse({"detail": f"Not found. The path ends with a slash: {request.path}/"}, status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
