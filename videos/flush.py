@@ -91,6 +91,7 @@ class ReconcileReport:
     videos: int = 0
     differences: list[dict[str, Any]] = field(default_factory=list)
     repaired: int = 0
+    absent: list[int] = field(default_factory=list)  # of the videos asked for, those that do not exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,7 +448,9 @@ def reconcile(
     )
     done = 0
     for part in _video_parts(chosen):
-        for difference in ledger.recount(part, repair=repair):
+        known = part if chosen is None else sorted(ledger.read_rows(part))
+        report.absent += sorted(set(part) - set(known))
+        for difference in ledger.recount(known, repair=repair):
             report.differences.append(
                 {
                     "video": difference.video,
@@ -458,7 +461,7 @@ def reconcile(
                 }
             )
             report.repaired += repair
-        report.videos += len(part)
+        report.videos += len(known)
         done += len(part)
         if progress is not None:
             progress(min(done, total), total)

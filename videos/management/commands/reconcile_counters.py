@@ -31,6 +31,8 @@ class Command(BaseCommand):
             progress=lambda done, total: bar.update(done, total, "videos"),
         )
         bar.close()
+        for video in report.absent:
+            self.stdout.write(f"video {video}: there is none")
         for found in report.differences:
             self.stdout.write(
                 f"video {found['video']}: {found['column']} is {found['stored']}, its rows are {found['counted']}"
