@@ -132,8 +132,9 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(ledger, name, gated("write", getattr(ledger, name)))
     ticks = itertools.count(counters.now_ms())
     patch.setattr(counters, "now_ms", lambda: next(ticks))
-    # Durability and housekeeping are not what is interleaved here.
+    # Durability, another number of shards and housekeeping are not what is interleaved here.
     patch.setattr(counters, "make_durable", lambda: None)
+    patch.setattr(counters, "left_open", lambda shards: {})
     patch.setattr(flush, "_finish_run", lambda: None)
 
 

@@ -14,7 +14,7 @@ import pytest
 import redis
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from tests.load import Load, check_batches, make_users, make_videos
 from tests.servers import Process, RedisServer
@@ -323,6 +323,54 @@ def test_another_number_of_shards_loses_nothing(drained: bool, settings: Any) ->
     assert {video.view_count for video in Video.objects.all()} == {6}
     assert reconcile().differences == []
     check_batches()
+
+
+class Killed(BaseException):
+    """The flusher is gone."""
+
+
+def leave_a_batch_open(settings: Any, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Count a view in shard 26 of 32, kill its flush before the first chunk, and another in shard 10 of 16."""
+
+    def die() -> None:
+        raise Killed
+
+    settings.VIDEOS_SHARDS = 32
+    video = next(video for video in make_videos(32) if video % 32 == 26)
+    services.record_view(event=services.ViewEvent(video, "v"))
+    with monkeypatch.context() as patch:
+        patch.setattr(counters, "make_durable", die)
+        with pytest.raises(Killed):
+            run_flush()
+    settings.VIDEOS_SHARDS = 16
+    services.record_view(event=services.ViewEvent(video, "w"))
+    return video
+
+
+@pytest.mark.parametrize("shards", [None, [10]])
+def test_batch_left_open_under_more_shards_is_not_passed_by_a_higher_number(
+    shards: list[int] | None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = leave_a_batch_open(settings, monkeypatch)
+    report = run_flush(shards=shards)
+    assert (report.views, report.repeated) == (2, 0)
+    assert Video.objects.get(pk=video).view_count == 2
+    check_batches()
+
+
+def test_nothing_is_claimed_before_a_batch_left_open_under_more_shards_is_finished(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = leave_a_batch_open(settings, monkeypatch)
+
+    def fail(**_: Any) -> None:
+        raise OperationalError(2006, "Server has gone away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "open_batch", fail)
+        assert set(run_flush().failures) == {26}
+    assert run_flush().views == 2
+    assert Video.objects.get(pk=video).view_count == 2
 
 
 def test_flush_session_is_put_back(database_kind: str) -> None:

@@ -14,6 +14,7 @@ import redis
 
 from tests.interleaving import install_gates, worlds
 from videos import counters, ledger
+from videos.conf import conf
 from videos.ledger import sql
 
 ORDERS = int(os.environ.get("STREAMING_ORDERS", "1200"))
@@ -56,13 +57,13 @@ def rewrite(patch: pytest.MonkeyPatch, name: str, *edits: tuple[str, str]) -> No
 
 
 def mint_before_the_claim(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "_CLAIM", ("math.max(last, floor, tonumber(ARGV[2])) + 1", "tonumber(ARGV[4])"))
+    rewrite(patch, "_CLAIM", ("math.max(last, floor, tonumber(ARGV[2])) + 1", "tonumber(ARGV[5])"))
 
     def claim(*, shard: int, floor: int, newest: int, at_ms: int) -> counters.Claim:
         names = counters._shard(shard)
         keys = [names.pending, names.claimed, names.batch]
         last = int(counters._send([("HGET", keys[2], "last")])[0] or 0)
-        command = counters._CLAIM.command(keys, floor, newest, at_ms, max(last, newest) + 1)
+        command = counters._CLAIM.command(keys, floor, newest, at_ms, conf.SHARDS, max(last, newest) + 1)
         number, last, fields, rewound, claimed_ms = counters._send([command])[0]
         return counters.Claim(number, last, fields, bool(rewound), claimed_ms)
 

@@ -220,12 +220,12 @@ def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_ag
     events = [ViewEvent(video.id, "v"), ViewEvent(other.id, "v")]
     services.record_views(events=[ViewEvent(video.id, "warm"), ViewEvent(other.id, "warm")])
     allowed = f"{{videos:{counters.shard_of(video.id)}}}:*"
-    everything = {"enabled": True, "nopass": True, "commands": ["+@all"], "reset_keys": True}
-    private_redis.client().acl_setuser("default", **everything, keys=[allowed])
+    client = private_redis.client()
+    client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=[allowed], reset_keys=True)
     with pytest.raises(services.Unavailable):
         services.record_views(events=events)
     assert not VideoHour.objects.exists()
-    private_redis.client().acl_setuser("default", **everything, keys=["*"])
+    client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=["*"], reset_keys=True)
     sums = services.record_views(events=events)
     assert (sums.counted, sums.ignored) == (1, {"seen": 1})
 

@@ -519,9 +519,26 @@ def claim(*, shard: int, floor: int, newest: int, at_ms: int) -> Claim:
     """
     keys = _shard(shard)
     number, last, fields, rewound, claimed_ms = _flush_call(
-        _CLAIM.command((keys.pending, keys.claimed, keys.batch), floor, newest, at_ms)
+        _CLAIM.command((keys.pending, keys.claimed, keys.batch), floor, newest, at_ms, conf.SHARDS)
     )
     return Claim(number, last, fields, bool(rewound), claimed_ms)
+
+
+def left_open(shards: Iterable[int]) -> dict[int, Claim]:
+    """Batches that were claimed under another VIDEOS_SHARDS and are still open, by shard."""
+    found = {}
+    names = ("open", "shards", "number", "last", "fields", "rewound", "claimed_at")
+    for shard in shards:
+        try:
+            is_open, setting, *claim = _flush_call(("HMGET", _shard(shard).batch, *names))
+        except CountersUnavailable as error:
+            if str(error.__cause__).startswith("WRONGTYPE"):
+                continue  # no batch: the shard's own flush will say so
+            raise
+        if is_open == b"1" and setting is not None and int(setting) != conf.SHARDS:
+            number, last, fields, rewound, claimed_ms = map(int, claim)
+            found[shard] = Claim(number, last, fields, bool(rewound), claimed_ms)
+    return found
 
 
 def shard_total() -> int:

@@ -123,32 +123,23 @@ def run_flush(
     over, but not before one chunk is moved, or when `should_stop()` is true.
     """
     begin = time.monotonic()
-    chosen = list(range(_shard_total()) if shards is None else shards)
+    total = _shard_total()
+    chosen = list(range(total) if shards is None else shards)
     if max_seconds is not None and chosen:
         # Begin anywhere: else runs that are always too short never come to the last shards.
         first = random.randrange(len(chosen))
         chosen = chosen[first:] + chosen[:first]
     report = FlushReport()
-
-    def pause_point() -> None:
-        late = max_seconds is not None and time.monotonic() - begin >= max_seconds
-        if should_stop() or (late and (report.fields or report.settled)):
-            raise _Stopped
-
-    for done, shard in enumerate(chosen):
-        try:
-            pause_point()
-            with ledger.flush_session():
-                tell = partial(_tell, progress, done, len(chosen), report)
-                _ShardFlush(shard, report, tell, pause_point, on_batch).run()
-        except _Stopped:
-            report.complete = False
-            break
-        except (counters.CountersUnavailable, django.db.Error) as error:
-            report.failures[shard] = f"{type(error).__name__}: {error}"
-            logger.exception("Shard %s failed; what it had claimed stays for the next run", shard)
-            django.db.connection.close()
-        _tell(progress, done + 1, len(chosen), report)
+    run = _Run(report, begin, max_seconds, progress, should_stop, on_batch)
+    try:
+        left = counters.left_open(range(total))
+    except counters.CountersUnavailable as error:
+        report.failures = dict.fromkeys(chosen, f"{type(error).__name__}: {error}")
+    else:
+        # A video's watermark must not pass a batch in which it still is: no number is minted before these are done.
+        run.over(list(left), lambda flush: flush.finish(left[flush.shard]))
+        if report.complete and not report.failed:
+            run.over(chosen, _ShardFlush.run)
     if not report.failed and report.complete and 0 in chosen:  # one of several runs that share the shards
         _finish_run()
     report.seconds = round(time.monotonic() - begin, 3)
@@ -162,11 +153,6 @@ def _shard_total() -> int:
         return conf.SHARDS  # each of them will say what is wrong
 
 
-def _tell(progress: Callable[[int, int, FlushReport], None] | None, done: int, total: int, report: FlushReport) -> None:
-    if progress is not None:
-        progress(done, total, report)
-
-
 def _finish_run() -> None:
     try:
         now = datetime.now(UTC)
@@ -176,6 +162,44 @@ def _finish_run() -> None:
     except (counters.CountersUnavailable, django.db.Error) as error:
         # The counts are in: housekeeping that failed is no reason to call the run failed.
         logger.warning("Housekeeping after the flush: %s", error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the shards of a run share."""
+
+    report: FlushReport
+    begin: float
+    max_seconds: float | None
+    progress: Callable[[int, int, FlushReport], None] | None
+    should_stop: Callable[[], bool]
+    on_batch: Callable[[ClosedBatch], None] | None
+
+    def over(self, shards: Sequence[int], act: Callable[[_ShardFlush], object]) -> None:
+        """Do it shard by shard, until the time is up; one that fails does not stop the others."""
+        for done, shard in enumerate(shards):
+            try:
+                self.pause_point()
+                with ledger.flush_session():
+                    tell = partial(self.tell, done, len(shards))
+                    act(_ShardFlush(shard, self.report, tell, self.pause_point, self.on_batch))
+            except _Stopped:
+                self.report.complete = False
+                break
+            except (counters.CountersUnavailable, django.db.Error) as error:
+                self.report.failures[shard] = f"{type(error).__name__}: {error}"
+                logger.exception("Shard %s failed; what it had claimed stays for the next run", shard)
+                django.db.connection.close()
+            self.tell(done + 1, len(shards))
+
+    def tell(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(done, total, self.report)
+
+    def pause_point(self) -> None:
+        late = self.max_seconds is not None and time.monotonic() - self.begin >= self.max_seconds
+        if self.should_stop() or (late and (self.report.fields or self.report.settled)):
+            raise _Stopped
 
 
 class _ShardFlush:
@@ -201,14 +225,14 @@ class _ShardFlush:
             at_ms = counters.now_ms()
             floor, newest = ledger.newest_batch(self.shard)
             claim = counters.claim(shard=self.shard, floor=floor, newest=newest, at_ms=at_ms)
-            if claim.number and not self._finish(claim):
+            if claim.number and not self.finish(claim):
                 return  # another flusher has moved on
             self._settle(claim.last)
             if not claim.number or claim.claimed_ms == at_ms:
                 return
             # The batch was an interrupted run's; what has gathered since comes next.
 
-    def _finish(self, claim: counters.Claim) -> bool:
+    def finish(self, claim: counters.Claim) -> bool:
         counters.make_durable()
         if claim.rewound:
             logger.error(
