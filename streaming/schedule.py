@@ -145,10 +145,11 @@ def _arguments(event: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
     return arguments
 
 
-def _shards(arguments: Mapping[str, Any]) -> list[int]:
+def _shards(arguments: Mapping[str, Any]) -> list[int] | None:
+    """None is all: those left from a larger VIDEOS_SHARDS too."""
     shards = arguments.get("shards")
     if shards is None:
-        return list(range(conf.SHARDS))
+        return None
     if not isinstance(shards, list) or not shards or not all(_is_shard(shard) for shard in shards):
         raise ValueError(f'"shards" must list numbers from 0 to {conf.SHARDS - 1}, not {shards!r}.')
     return sorted(set(shards))

@@ -125,9 +125,14 @@ def test_reconcile_refuses_arguments_that_make_no_sense(kwargs: Any) -> None:
         schedule.reconcile(scheduled_event() | {"kwargs": kwargs}, Context())
 
 
-def test_event_without_kwargs_flushes_all_shards(seen: list[dict[str, Any]]) -> None:
-    schedule.flush({"command": "streaming.schedule.flush"}, Context())
-    assert sorted(seen[0]["shards"]) == list(range(16))
+def test_event_without_kwargs_flushes_all_shards_and_those_of_a_larger_setting(settings: Any) -> None:
+    settings.VIDEOS_SHARDS = 32
+    flush.run_flush()
+    like(make_videos(32), make_users(1))
+    settings.VIDEOS_SHARDS = 16
+    assert flush.flush_status().pending_fields == 32
+    sums = schedule.flush({"command": "streaming.schedule.flush"}, Context())
+    assert sums["likes_added"] == 32
 
 
 def test_failed_shard_fails_the_invocation_and_is_in_the_log(

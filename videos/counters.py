@@ -179,7 +179,7 @@ _REFUSALS = (
 
 
 class _Shard:
-    """The one place in which keys are named. Made once for each shard."""
+    """A shard's keys, made once. Here and in what follows is the one place in which keys are named."""
 
     __slots__ = ("batch", "claimed", "pending", "prefix", "rejected")
 
@@ -212,6 +212,11 @@ def _live_key(video: int) -> str:
 
 def _recent_key(user: int) -> str:
     return f"{{user:{user}}}:recent"
+
+
+_SHARDS_KEY: Final = "videos:shards"
+_FLUSHED_KEY: Final = "videos:flushed"
+_WATCHED_KEY: Final = "videos:watched"
 
 
 class _Script:
@@ -543,10 +548,10 @@ def left_open(shards: Iterable[int]) -> dict[int, Claim]:
 
 def shard_total() -> int:
     """How many shards may hold changes: VIDEOS_SHARDS, or more where it has been larger."""
-    reply = _flush_call(("GET", "videos:shards"))
+    reply = _flush_call(("GET", _SHARDS_KEY))
     known = 0 if reply is None else int(reply)
     if known < conf.SHARDS:
-        _flush_call(("SET", "videos:shards", conf.SHARDS))
+        _flush_call(("SET", _SHARDS_KEY, conf.SHARDS))
     return max(known, conf.SHARDS)
 
 
@@ -671,10 +676,11 @@ def resync(*, video: int, last: int, base: Base | None, wishes: Sequence[Wished]
 
 
 def depths() -> list[Depth]:
-    """How much lies in each shard, in one round trip."""
+    """How much lies in each shard, in two round trips; those left from a larger VIDEOS_SHARDS are among them."""
+    (known,) = _send([("GET", _SHARDS_KEY)])
     commands = [
         ("HLEN", key)
-        for shard in map(_shard, range(conf.SHARDS))
+        for shard in map(_shard, range(max(int(known or 0), conf.SHARDS)))
         for key in (shard.pending, shard.claimed, shard.rejected)
     ]
     replies = _send(commands)
@@ -683,19 +689,19 @@ def depths() -> list[Depth]:
 
 def beat(at_ms: int) -> int | None:
     """Note that a run of the flush has finished, and return when one did before, both in Unix milliseconds."""
-    before = _flush_call(("SET", "videos:flushed", at_ms, "GET"))
+    before = _flush_call(("SET", _FLUSHED_KEY, at_ms, "GET"))
     return None if before is None else int(before)
 
 
 def last_beat() -> int | None:
     """When a run of the flush last finished, in Unix milliseconds; None where Redis does not know."""
-    (reply,) = _send([("GET", "videos:flushed")])
+    (reply,) = _send([("GET", _FLUSHED_KEY)])
     return None if reply is None else int(reply)
 
 
 def watched_since(at_ms: int) -> int:
     """When somebody first asked, in Unix milliseconds: from then on a flush that never ran is late."""
-    _, reply = _send([("SET", "videos:watched", at_ms, "NX"), ("GET", "videos:watched")])
+    _, reply = _send([("SET", _WATCHED_KEY, at_ms, "NX"), ("GET", _WATCHED_KEY)])
     return int(reply)
 
 
