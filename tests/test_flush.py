@@ -164,6 +164,15 @@ def test_flush_relieves_a_full_redis(private_redis: RedisServer, use_redis: Call
     assert services.get_like(video=videos[0], user=other) == services.Like(videos[0], True, 2)
 
 
+def test_run_in_which_every_shard_fails_slowly_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(shard: int) -> tuple[int, int]:
+        raise OperationalError(1205, "Lock wait timeout exceeded")
+
+    monkeypatch.setattr(ledger, "newest_batch", fail)
+    report = run_flush(max_seconds=0.000_001)
+    assert (len(report.failures), report.complete) == (1, False)
+
+
 def test_one_shard_that_fails_does_not_stop_the_others(redis_client: redis.Redis) -> None:
     videos, (user,) = make_videos(8), make_users(1)
     for video in videos:

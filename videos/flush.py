@@ -120,7 +120,7 @@ def run_flush(
     `on_batch(batch)` is called after each batch that this run closed.
 
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
-    over, but not before one chunk is moved, or when `should_stop()` is true.
+    over, but not before one chunk is moved or a shard has failed, or when `should_stop()` is true.
     """
     begin = time.monotonic()
     total = _shard_total()
@@ -198,7 +198,8 @@ class _Run:
 
     def pause_point(self) -> None:
         late = self.max_seconds is not None and time.monotonic() - self.begin >= self.max_seconds
-        if self.should_stop() or (late and (self.report.fields or self.report.settled)):
+        report = self.report
+        if self.should_stop() or (late and (report.fields or report.settled or report.failures)):
             raise _Stopped
 
 
