@@ -19,7 +19,8 @@ from django.db import OperationalError, connection
 from tests.load import Load, check_batches, make_users, make_videos
 from tests.servers import Process, RedisServer
 from videos import counters, ledger, services
-from videos.flush import flush_status, reconcile, run_flush
+from videos.flush import FlushReport, flush_status, reconcile, run_flush
+from videos.management.commands import flush_counters
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -259,7 +260,7 @@ def test_command_fails_when_a_shard_failed(redis_client: redis.Redis) -> None:
     call_command("flush_counters", "--shards", "0-2,4-15", stdout=StringIO())
 
 
-@pytest.mark.parametrize("shards", ["16", "a", "3-", "-1", ""])
+@pytest.mark.parametrize("shards", ["16", "a", "3-", "-1", "", "5-3", "0-99999999999"])
 def test_shards_that_do_not_exist_are_refused(shards: str) -> None:
     with pytest.raises(CommandError, match="shard"):
         call_command("flush_counters", f"--shards={shards}")
@@ -279,6 +280,28 @@ def test_loop_ends_on_sigterm_within_a_long_wait(manage: Callable[..., Process])
         time.sleep(0.05)
     loop.send(signal.SIGTERM)
     assert loop.wait(10) == 0
+
+
+def test_loop_flushes_each_line_and_asks_for_a_fresh_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[object] = []
+    lines: list[str] = []
+
+    class Pipe(StringIO):
+        def flush(self) -> None:
+            lines.append(self.getvalue())
+
+    def run(**kwargs: Any) -> FlushReport:
+        report = run_flush(**kwargs)
+        used.append(connection.connection)
+        connection.close_at = 0  # its time is over
+        if len(used) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return report
+
+    monkeypatch.setattr(flush_counters, "run_flush", run)
+    call_command("flush_counters", "--every", "0.01", "--json", stdout=Pipe())
+    assert [line.count("{") // 2 for line in lines] == [1, 2]
+    assert used[0] is not used[1]
 
 
 def test_status_is_late_after_three_intervals_of_something_pending(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import close_old_connections
 
 from videos.conf import conf
 from videos.flush import FlushReport, run_flush
@@ -20,9 +21,11 @@ def shard_numbers(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise ArgumentTypeError(f"{part!r} is no shard; write them as 0-7,12")
+        if int(last or first) >= conf.SHARDS:
+            raise ArgumentTypeError(f"shards go from 0 to {conf.SHARDS - 1}")
         chosen.update(range(int(first), int(last or first) + 1))
-    if not chosen or max(chosen) >= conf.SHARDS:
-        raise ArgumentTypeError(f"shards go from 0 to {conf.SHARDS - 1}")
+    if not chosen:
+        raise ArgumentTypeError(f"{text!r} names no shard")
     return sorted(chosen)
 
 
@@ -60,6 +63,7 @@ class Command(BaseCommand):
                 report = self._run(stop, options)
                 if options["every"] is None or stop.wait(max(0.0, options["every"] - report.seconds)):
                     break
+                close_old_connections()  # as at the end of a request: the server may have hung up in between
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -79,6 +83,7 @@ class Command(BaseCommand):
         bar.close()
         if options["json"]:
             self.stdout.write(json.dumps(report.as_dict()))
+            self.stdout.flush()  # a pipe would keep it until it is full
         elif options["verbosity"] > 1 or (options["verbosity"] and (report.fields or not options["every"])):
             self.stdout.write(describe(report))
         for shard, reason in report.failures.items():
