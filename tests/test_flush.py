@@ -14,7 +14,7 @@ import pytest
 import redis
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection
 
 from tests.load import Load, check_batches, make_users, make_videos
 from tests.servers import Process, RedisServer
@@ -94,6 +94,38 @@ def test_field_that_the_database_refuses_stands_alone(redis_client: redis.Redis)
     assert VideoHour.objects.filter(hour__year=2024, views=5).count() == 7
     check_batches()
     assert reconcile().differences == []
+
+
+@pytest.mark.parametrize(("faults", "applied", "rejected"), [(1, 3, 0), (99, 0, 3)])
+def test_fault_that_passes_costs_no_field_and_one_that_stays_is_no_loop(
+    faults: int, applied: int, rejected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (video,), users = make_videos(1), make_users(3)
+    for user in users:
+        services.set_like(video=video, user=user, liked=True)
+    apply, left = ledger.apply, faults
+
+    def fail_at_first(*, commit: bool = True, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= commit
+        if commit and left >= 0:
+            raise IntegrityError("of a commit")
+        return apply(commit=commit, **kwargs)
+
+    monkeypatch.setattr(ledger, "apply", fail_at_first)
+    report = run_flush()
+    assert (report.failures, report.applied, report.rejected) == ({}, applied, rejected)
+    check_batches()
+
+
+def test_fields_that_fail_together_alone_are_rejected_together(redis_client: redis.Redis) -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    Video.objects.filter(pk=video).update(view_count=MAX_BIGINT - 10)
+    services.set_like(video=video, user=user, liked=True)
+    redis_client.hset(pending_key(video), mapping={f"v:{video}:{HOUR}": "8", f"v:{video}:{HOUR + 1}": "8"})
+    report = run_flush()
+    assert (report.failures, report.likes_added, report.rejected) == ({}, 1, 2)
+    check_batches()
 
 
 def test_vanished_users_and_videos_are_dropped_and_the_rest_applied() -> None:

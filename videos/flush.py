@@ -279,7 +279,7 @@ class _ShardFlush:
             counted = sums._asdict() | {"rewound": claim.rewound, "seconds": seconds}
             self.on_batch(ClosedBatch(shard=self.shard, number=claim.number, fields=sum(sums), **counted))
 
-    def _move(self, number: int, chunk: dict[int, Changes]) -> bool:
+    def _move(self, number: int, chunk: dict[int, Changes], *, again: bool = False) -> bool:
         """Apply a chunk and confirm it; one that the database will not take is split until the culprit stands alone."""
         try:
             outcomes, sums = ledger.apply(shard=self.shard, number=number, changes=chunk)
@@ -293,14 +293,14 @@ class _ShardFlush:
                     self._move(number, {video: chunk[video] for video in part})
                     for part in (videos[:half], videos[half:])
                 )
-            return self._move_without_culprits(number, chunk, error)
+            return self._move_without_culprits(number, chunk, error, again=again)
         self.report.videos += sums.videos
         self.report.likes_added += sums.likes_added
         self.report.likes_removed += sums.likes_removed
         self.report.views += sums.views
         return self._confirm(number, [_confirmation(video, chunk[video], outcomes[video]) for video in chunk])
 
-    def _move_without_culprits(self, number: int, chunk: dict[int, Changes], error: Exception) -> bool:
+    def _move_without_culprits(self, number: int, chunk: dict[int, Changes], error: Exception, *, again: bool) -> bool:
         """Reject what the database will not take of one video, then apply the rest in one transaction.
 
         In this order: once the rest has set the row's watermark, a flusher that finds the culprits takes them for
@@ -309,7 +309,9 @@ class _ShardFlush:
         ((video, changes),) = chunk.items()
         culprits = self._culprits(number, video, changes)
         if not len(culprits):
-            culprits = changes  # each field alone would do, together they will not
+            if not again:
+                return self._move(number, chunk, again=True)  # the fault has passed
+            culprits = changes  # it comes with the commit only
         logger.error("Shard %s, video %s: rejected %s fields: %s", self.shard, video, len(culprits), error)
         bad_likes, bad_views = set(culprits.likes), set(culprits.views)
         rest = Changes(
@@ -332,6 +334,8 @@ class _ShardFlush:
         flat: list[LikeChange | ViewChange] = [*changes.likes, *changes.views]
         half = len(flat) // 2
         found = [self._culprits(number, video, _regroup(part)) for part in (flat[:half], flat[half:])]
+        if not any(map(len, found)):
+            return changes  # each half alone would do, together they will not
         return Changes((*found[0].likes, *found[1].likes), (*found[0].views, *found[1].views))
 
     def _confirm(self, number: int, confirmations: Sequence[Confirmation]) -> bool:
