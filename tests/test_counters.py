@@ -207,7 +207,7 @@ def test_server_facts_are_told(private_redis: RedisServer, use_redis: Callable[[
 def test_first_likes_of_a_video_without_likes_need_nothing_more(redis_client: redis.Redis) -> None:
     prime(1, base=Base(0, 7, 1, 100))
     assert counters.like(video=1, user=2, liked=True, at_ms=1) == (True, 1)
-    assert counters.like(video=1, user=3, liked=False, at_ms=1) == (False, 1)
+    assert counters.like(video=1, user=3, liked=False, at_ms=1) == Needs(state=True, base=False)
     until = int(str(redis_client.hget("{videos:1}:live:1", "unliked_until")))
     assert 0 < int(redis_client.ttl("{videos:1}:liked:1:2")) - (until - time.time()) < 120
     redis_client.hset("{videos:1}:live:1", "unliked_until", int(time.time()) - 1)
@@ -217,3 +217,26 @@ def test_first_likes_of_a_video_without_likes_need_nothing_more(redis_client: re
 def test_likes_of_a_video_that_has_some_ask_who_it_was() -> None:
     prime(1, base=Base(1, 7, 1, 100))
     assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+
+
+def test_likes_after_a_loss_of_batches_ask_who_it_was() -> None:
+    prime(1, base=Base(0, 7, 1, 100))
+    assert counters.claim(shard=1, floor=5, newest=5, at_ms=1).number == 0  # nothing is pending, yet it notices
+    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+    counters.view([Event(1, "v", 480_000)])
+    assert counters.claim(shard=1, floor=5, newest=5, at_ms=1).number == 6
+    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+    prime(17, base=Base(0, 7, 1, 100))
+    assert counters.like(video=17, user=2, liked=True, at_ms=1) == (True, 1)
+
+
+def test_likes_after_rows_changed_outside_a_batch_ask_who_it_was() -> None:
+    base = Base(0, 7, 1, 100)
+    prime(1, base=base)
+    assert counters.resync(video=1, last=0, base=base, wishes=[])
+    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+
+
+def test_live_count_of_which_nothing_is_pending_may_go_an_hour_after_it_was_read(redis_client: redis.Redis) -> None:
+    prime(1)
+    assert 0 < int(redis_client.ttl("{videos:1}:live:1")) <= 3600

@@ -370,6 +370,20 @@ def test_likes_written_while_redis_is_away_show_after_the_next_flush(monkeypatch
     assert not StaleLive.objects.exists()
 
 
+def test_unlike_reaches_the_rows_though_redis_was_set_back_to_before_the_like(redis_client: redis.Redis) -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    services.record_view(event=services.ViewEvent(video, "v"))
+    live = f"{{videos:{counters.shard_of(video)}}}:live:{video}"
+    saved: dict[Any, Any] = dict(redis_client.hgetall(live))
+    services.set_like(video=video, user=user, liked=True)
+    run_flush()
+    redis_client.flushdb()
+    redis_client.hset(live, mapping=saved)
+    services.set_like(video=video, user=user, liked=False)
+    run_flush()
+    assert not VideoLike.objects.exists()
+
+
 @pytest.mark.parametrize("drained", [True, False])
 def test_another_number_of_shards_loses_nothing(drained: bool, settings: Any) -> None:
     videos, users = make_videos(40), make_users(6)

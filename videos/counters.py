@@ -7,7 +7,8 @@ overlap.
 
 Glossary, every key of a video under the hash tag of its shard (`video % VIDEOS_SHARDS`):
 
-    {videos:7}:live:42       hash    the numbers shown, and how much of them has gathered since the newest claim
+    {videos:7}:live:42       hash    the numbers shown, how much of them has gathered since the newest claim; of a
+                                     video without likes, until when a like by somebody unknown is a new one
     {videos:7}:liked:42:9    string  "1:<ms>" or "0:<ms>": what user 9 last wished of video 42, as far as known
     {videos:7}:seen:42:<v>   string  a view of this viewer was counted in this window
     {videos:7}:address:42:<a> string how many views of this address were counted in this window
@@ -455,8 +456,8 @@ def _prime_command(video: int, base: Base | None, user: int, state: bool | None)
     """Give Redis what was read from the database: a video's counts, and whether a user likes it."""
     shard = _shard(shard_of(video))
     return _PRIME.command(
-        (shard.live(video), shard.liked(video, user)),
-        conf.LIVE_SECONDS,
+        (shard.live(video), shard.liked(video, user), shard.batch),
+        conf.LIVE_SETTLED_SECONDS,
         conf.LIKED_SECONDS,
         *(("", "", "", "") if base is None else base),
         "" if state is None else int(state),

@@ -9,11 +9,17 @@
 -- becomes claimed; one batch a shard is open at a time, and the one that is open is finished first, under its own number.
 -- Other shards' numbers matter when VIDEOS_SHARDS was changed: the watermark of a video that came from another shard must
 -- not be above the number here. The batch keeps that setting, so that one left open under another is finished before
--- higher numbers are minted elsewhere.
+-- higher numbers are minted elsewhere. Where Redis was set back behind the database, forgotten tells up to which number:
+-- of a video that became live before it, Redis does not know who likes it.
 
 local batch = redis.call('HMGET', KEYS[3], 'number', 'last', 'open', 'fields', 'rewound', 'claimed_at')
 local last = tonumber(batch[2] or 0)
+local floor = tonumber(ARGV[1])
 
+if last < floor then
+  redis.call('HDEL', KEYS[3], '')  -- see confirm.lua: a full Redis takes the write behind this one
+  redis.call('HSET', KEYS[3], 'forgotten', floor)
+end
 if batch[3] == '1' then
   return { tonumber(batch[1]), last, tonumber(batch[4]), tonumber(batch[5]), tonumber(batch[6]) }
 end
@@ -24,7 +30,6 @@ if redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('RENAME', KEYS[1], KEYS[2])
 end
 
-local floor = tonumber(ARGV[1])
 local rewound = last < floor and 1 or 0
 local number = math.max(last, floor, tonumber(ARGV[2])) + 1
 local fields = redis.call('HLEN', KEYS[2])

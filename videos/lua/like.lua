@@ -7,8 +7,10 @@
 --
 -- Guarantees: the state now is that of the pending field, else the claimed field, else liked. The pending field and the live
 -- count move together, by one, only when the wish differs from the state; a wish that returns to where the batch began
--- leaves no pending field. Of a video that had no likes when it became live, who is not known does not like it: until
--- unliked_until every wish since then is still in liked, since liked keys stay longer.
+-- leaves no pending field. Of a video that had no likes when it became live, a user of whom nothing is known may like it
+-- without the database being asked: until unliked_until every wish since then is still in liked, since liked keys stay
+-- longer. An unlike asks: if Redis was set back to an older state, the row may have a like that Redis has forgotten. Only
+-- a like and its unlike between such a loss and the shard's next claim, which notices it, can leave that row behind.
 
 local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
 
@@ -19,8 +21,9 @@ end
 
 local pending = state_in(redis.call('HGET', KEYS[3], field))
 local state = pending or state_in(redis.call('HGET', KEYS[4], field)) or state_in(redis.call('GET', KEYS[2]))
-local live = redis.call('HMGET', KEYS[1], 'likes', 'epoch', 'likes_pending', 'unliked_until')
-if not state and live[4] and tonumber(redis.call('TIME')[1]) < tonumber(live[4]) then
+local live = redis.call('HMGET', KEYS[1], 'likes', 'epoch', 'likes_pending', 'unliked_until', 'unliked_last')
+if not state and wish == '1' and live[4] and tonumber(redis.call('TIME')[1]) < tonumber(live[4])
+  and tonumber(live[5] or -1) >= tonumber(redis.call('HGET', KEYS[5], 'forgotten') or 0) then
   state = '0'
 end
 
