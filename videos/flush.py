@@ -341,11 +341,13 @@ class _ShardFlush:
     def _confirm(self, number: int, confirmations: Sequence[Confirmation]) -> bool:
         if not counters.confirm(shard=self.shard, number=number, confirmations=confirmations):
             return False
+        report = self.report
         for confirmation in confirmations:
-            for outcome in ("applied", "repeated", "dropped", "rejected"):
-                count = len(getattr(confirmation, outcome))
-                setattr(self.report, outcome, getattr(self.report, outcome) + count)
-                self.report.fields += count
+            report.fields += len(confirmation)
+            report.applied += len(confirmation.applied)
+            report.repeated += len(confirmation.repeated)
+            report.dropped += len(confirmation.dropped)
+            report.rejected += len(confirmation.rejected)
         return True
 
     def _settle(self, last: int) -> None:
@@ -404,12 +406,15 @@ def _chunks(changes: dict[int, Changes]) -> Iterator[dict[int, Changes]]:
     """Videos in the order of their ids, about so many fields at a time; a video's fields stay together."""
     chunk: dict[int, Changes] = {}
     size = 0
+    most = conf.FLUSH_CHUNK_FIELDS
     for video in sorted(changes):
-        if chunk and size + len(changes[video]) > conf.FLUSH_CHUNK_FIELDS:
+        change = changes[video]
+        fields = len(change)
+        if chunk and size + fields > most:
             yield chunk
             chunk, size = {}, 0
-        chunk[video] = changes[video]
-        size += len(changes[video])
+        chunk[video] = change
+        size += fields
     if chunk:
         yield chunk
 
@@ -421,25 +426,21 @@ def _regroup(part: Iterable[LikeChange | ViewChange]) -> Changes:
     return changes
 
 
-def _fields(video: int, changes: Changes) -> list[bytes]:
-    return [b"l:%d:%d" % (video, like.user) for like in changes.likes] + [
-        b"v:%d:%d" % (video, view.hour) for view in changes.views
-    ]
+def _fields(video: int, changes: Changes) -> list[str]:
+    views = [f"v:{video}:{view.hour}" for view in changes.views]
+    return views + [f"l:{video}:{like.user}" for like in changes.likes] if changes.likes else views
 
 
 def _confirmation(video: int, changes: Changes, outcome: ledger.Outcome) -> Confirmation:
-    confirmation = Confirmation(video, outcome.counts)
     if outcome.counts is None:
-        confirmation.dropped = _fields(video, changes)
-    elif outcome.repeated:
-        confirmation.repeated = _fields(video, changes)
-    elif outcome.dropped:
+        return Confirmation(video, None, dropped=_fields(video, changes))
+    if outcome.repeated:
+        return Confirmation(video, outcome.counts, repeated=_fields(video, changes))
+    if outcome.dropped:
         gone = Changes([like for like in changes.likes if like.user in outcome.dropped])
         kept = Changes([like for like in changes.likes if like.user not in outcome.dropped], changes.views)
-        confirmation.dropped, confirmation.applied = _fields(video, gone), _fields(video, kept)
-    else:
-        confirmation.applied = _fields(video, changes)
-    return confirmation
+        return Confirmation(video, outcome.counts, applied=_fields(video, kept), dropped=_fields(video, gone))
+    return Confirmation(video, outcome.counts, applied=_fields(video, changes))
 
 
 def _rejections(malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> list[Confirmation]:
@@ -453,7 +454,7 @@ def _rejections(malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> l
     return [_rejection(video, names, live_stays=video is None or video in changes) for video, names in by_video.items()]
 
 
-def _rejection(video: int | None, names: list[bytes], *, live_stays: bool) -> Confirmation:
+def _rejection(video: int | None, names: Sequence[bytes | str], *, live_stays: bool) -> Confirmation:
     """Set fields aside, and the live count to the row's, unless other fields of the video are still to come."""
     if video is None or live_stays:
         return Confirmation(None, rejected=names)

@@ -60,8 +60,9 @@ class Changes:
     __slots__ = ("_likes", "_views")
 
     def __init__(self, likes: Iterable[LikeChange] = (), views: Iterable[ViewChange] = ()) -> None:
-        self._likes = {like.user: like for like in likes}
-        self._views = {view.hour: view for view in views}
+        # Made for each video of a flush, mostly empty.
+        self._likes = {like.user: like for like in likes} if likes else {}
+        self._views = {view.hour: view for view in views} if views else {}
 
     def add(self, change: LikeChange | ViewChange) -> None:
         """Take one more change in."""
