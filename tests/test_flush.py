@@ -384,6 +384,29 @@ def test_unlike_reaches_the_rows_though_redis_was_set_back_to_before_the_like(re
     assert not VideoLike.objects.exists()
 
 
+def test_views_of_a_video_while_redis_is_away_leave_one_note(redis_away: None) -> None:
+    first, second = make_videos(2)
+    for video in (first, first, second):
+        services.record_view(event=services.ViewEvent(video, "v"))
+    services.record_views(events=[services.ViewEvent(first, "v"), services.ViewEvent(second, "v")])
+    assert sorted(StaleLive.objects.values_list("video_id", flat=True)) == sorted([first, second])
+
+
+@pytest.mark.slow
+@pytest.mark.only("sqlite")
+def test_notes_beyond_the_parameters_of_a_statement_are_settled() -> None:
+    (video,), users = make_videos(1), make_users(2)
+    services.set_like(video=video, user=users[0], liked=True)
+    run_flush()
+    notes = 251_000  # SQLite takes 250,000 parameters
+    StaleLive.objects.bulk_create(
+        (StaleLive(video_id=video, user=users[0] + i, written_ms=1) for i in range(notes)), batch_size=5000
+    )
+    assert run_flush().failures == {}
+    assert not StaleLive.objects.exists()
+    assert services.get_like(video=video, user=users[0]) == services.Like(video, True, 1)
+
+
 @pytest.mark.parametrize("drained", [True, False])
 def test_another_number_of_shards_loses_nothing(drained: bool, settings: Any) -> None:
     videos, users = make_videos(40), make_users(6)

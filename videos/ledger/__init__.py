@@ -261,22 +261,29 @@ def is_data_fault(error: Exception) -> bool:
 def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
     """Likes and views straight into the rows, while Redis is away.
 
-    A note for each lets the flush set live counts anew.
+    A note for each like, and one for a video's views, lets the flush set live counts anew.
     """
 
     def write() -> dict[int, Outcome]:
         with transaction.atomic(durable=True):
             outcomes, _ = _take_in(changes, None)
+            # One note a video does for all of its views: it cannot be settled while the video's row is locked here.
+            viewed = [video for video, change in changes.items() if change.views]
+            noted = {
+                video
+                for part in parts(viewed)
+                for video in StaleLive.objects.filter(video_id__in=part).values_list("video_id", flat=True).distinct()
+            }
+            _note(
+                StaleLive(video_id=video)
+                for video in viewed
+                if outcomes[video].counts is not None and video not in noted
+            )
             _note(
                 StaleLive(video_id=video, user=like.user, liked=like.liked, written_ms=like.at_ms)
                 for video, change in changes.items()
                 for like in change.likes
                 if outcomes[video].counts is not None and like.user not in outcomes[video].dropped
-            )
-            _note(
-                StaleLive(video_id=video)
-                for video, change in changes.items()
-                if change.views and outcomes[video].counts is not None
             )
         return outcomes
 
@@ -332,11 +339,12 @@ def settle(video: int, set_live: Callable[[Row | None, Sequence[Wished]], bool])
             for _, user, written_ms in notes:
                 if user is not None:
                     newest[user] = max(written_ms, newest.get(user, 0))
-            liked = set(VideoLike.objects.filter(video_id=video, user_id__in=newest).values_list("user_id", flat=True))
+            liked = {user for _, user in sql.existing_likes((video, user) for user in newest)}
             wishes = [Wished(user, user in liked, at) for user, at in newest.items()]
             done = set_live(None if row is None else Row(*row), wishes)
             if done:
-                StaleLive.objects.filter(id__in=[note[0] for note in notes]).delete()
+                for part in parts(note[0] for note in notes):
+                    StaleLive.objects.filter(id__in=part)._raw_delete(connection.alias)
         return done
 
     return _again(settle_once)
