@@ -10,7 +10,7 @@ COUNT_COLUMNS = frozenset({"like_count", "view_count", "flushed_batch"})
 
 
 class Video(models.Model):
-    """A video and its counts as the database knows them; what is shown adds what is pending in Redis."""
+    """A video and its counts as of the newest flush; what is shown is one live number in Redis, where there is one."""
 
     title = models.CharField(max_length=200)
     description = models.TextField(blank=True, max_length=5000)
@@ -88,7 +88,6 @@ class StaleLive(models.Model):
 
     video = models.ForeignKey(Video, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
     user = models.BigIntegerField(null=True, help_text="Whose like changed; null where none did.")
-    liked = models.BooleanField(null=True, help_text="What that user wished.")
     written_ms = models.BigIntegerField(default=0, help_text="When it was wished, in Unix milliseconds.")
 
     def __str__(self) -> str:

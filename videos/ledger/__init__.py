@@ -280,7 +280,7 @@ def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
                 if outcomes[video].counts is not None and video not in noted
             )
             _note(
-                StaleLive(video_id=video, user=like.user, liked=like.liked, written_ms=like.at_ms)
+                StaleLive(video_id=video, user=like.user, written_ms=like.at_ms)
                 for video, change in changes.items()
                 for like in change.likes
                 if outcomes[video].counts is not None and like.user not in outcomes[video].dropped
@@ -303,7 +303,7 @@ def forget_user(user: int, *, at_ms: int) -> None:
         for part in parts(videos):
             Video.objects.filter(id__in=part).update(like_count=F("like_count") - 1)
             sql.add_hours({(video, hour): (-1, 0) for video in part})
-        _note(StaleLive(video_id=video, user=user, liked=False, written_ms=at_ms) for video in videos)
+        _note(StaleLive(video_id=video, user=user, written_ms=at_ms) for video in videos)
 
 
 def forget_video(video: int) -> None:
