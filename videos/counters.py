@@ -51,7 +51,7 @@ RECENT_VIDEOS = 200
 REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")
 FLUSH_TIMEOUT_SECONDS = 10.0  # a flusher's script handles thousands of fields; a request's handles one
 RECEIVE_BYTES = 65_536
-# Fields of one read of a claimed batch, and of one confirm: Redis serves nobody else meanwhile, 15 µs a field confirmed.
+# Fields of one read of a claimed batch, and of one confirm. Meanwhile Redis serves nobody else: 15 µs a field.
 READ_FIELDS = 1000
 CONFIRM_FIELDS = 100
 REFUSALS = ("MISCONF", "NOREPLICAS", "BUSY")  # errors with which a server executes nothing of a script
