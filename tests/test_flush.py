@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +16,7 @@ import pytest
 import redis
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 
 from tests.load import Load, check_batches, make_users, make_videos
 from tests.servers import Process, RedisServer
@@ -405,6 +407,29 @@ def test_notes_beyond_the_parameters_of_a_statement_are_settled() -> None:
     assert run_flush().failures == {}
     assert not StaleLive.objects.exists()
     assert services.get_like(video=video, user=users[0]) == services.Like(video, True, 1)
+
+
+@pytest.mark.only("mariadb", "mysql")
+@pytest.mark.parametrize("rolled_back", [True, False])
+def test_like_of_a_user_whose_deletion_is_not_committed_waits_for_its_end(rolled_back: bool) -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    services.set_like(video=video, user=user, liked=True)
+    deleted = threading.Event()
+
+    def delete() -> None:
+        with contextlib.closing(connections["default"]), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("DELETE FROM auth_user WHERE id = %s", [user])
+            deleted.set()
+            time.sleep(0.5)
+            transaction.set_rollback(rolled_back)
+
+    deleter = threading.Thread(target=delete)
+    deleter.start()
+    assert deleted.wait(10)
+    report = run_flush()
+    deleter.join()
+    assert (report.failures, report.likes_added, report.dropped) == ({}, rolled_back, not rolled_back)
+    assert reconcile().differences == []
 
 
 @pytest.mark.parametrize("drained", [True, False])

@@ -109,8 +109,16 @@ def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], in
 
 
 def existing_users(users: Iterable[int]) -> set[int]:
-    """Which of the users exist."""
-    return {pk for part in parts(users) for (pk,) in _select("existing_users", part)}
+    """Which of the users exist.
+
+    At READ UNCOMMITTED one whose deletion may yet be rolled back looks gone; asking with a lock waits for its end.
+    """
+    wanted = set(users)
+    found = {pk for part in parts(wanted) for (pk,) in _select("existing_users", part)}
+    absent = wanted - found
+    if absent and connection.features.has_select_for_update:
+        found |= {pk for part in parts(sorted(absent)) for (pk,) in _select("existing_users", part, lock=" FOR UPDATE")}
+    return found
 
 
 def insert_likes(rows: Iterable[tuple[int, int, int]]) -> None:
@@ -153,9 +161,9 @@ def _texts() -> Mapping[str, str]:
     return _MYSQL if connection.vendor == "mysql" else _SQLITE
 
 
-def _select(name: str, rows: Sequence[Any]) -> list[tuple[int, ...]]:
+def _select(name: str, rows: Sequence[Any], *, lock: str = "") -> list[tuple[int, ...]]:
     meta = get_user_model()._meta
-    text = _texts()[name].format(user_table=meta.db_table, user_pk=meta.pk.column)
+    text = _texts()[name].format(user_table=meta.db_table, user_pk=meta.pk.column) + lock
     with connection.cursor() as cursor:
         cursor.execute(text, [json.dumps(rows)])
         return list(cursor.fetchall())
