@@ -16,7 +16,7 @@ from benchmarks.results import RESULTS, Result, Run
 from benchmarks.servers import StartFailed, private_servers
 
 TOPICS = (
-    "headline", "rates", "batch", "flush", "felt", "reads", "growth", "openloop", "cost", "memory", "webserver",
+    "headline", "rates", "batch", "flush", "pace", "felt", "reads", "growth", "openloop", "cost", "memory", "webserver",
     "microseconds",
 )  # fmt: skip
 ROUNDS = 5
