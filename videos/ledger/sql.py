@@ -117,7 +117,9 @@ def existing_users(users: Iterable[int]) -> set[int]:
     found = {pk for part in parts(wanted) for (pk,) in _select("existing_users", part)}
     absent = wanted - found
     if absent and connection.features.has_select_for_update:
-        found |= {pk for part in parts(sorted(absent)) for (pk,) in _select("existing_users", part, lock=" FOR UPDATE")}
+        asked = get_user_model()._base_manager.select_for_update()  # MySQL locks nothing that JSON_TABLE is joined to
+        for part in parts(sorted(absent)):
+            found |= set(asked.filter(pk__in=part).values_list("pk", flat=True))
     return found
 
 
@@ -161,9 +163,9 @@ def _texts() -> Mapping[str, str]:
     return _MYSQL if connection.vendor == "mysql" else _SQLITE
 
 
-def _select(name: str, rows: Sequence[Any], *, lock: str = "") -> list[tuple[int, ...]]:
+def _select(name: str, rows: Sequence[Any]) -> list[tuple[int, ...]]:
     meta = get_user_model()._meta
-    text = _texts()[name].format(user_table=meta.db_table, user_pk=meta.pk.column) + lock
+    text = _texts()[name].format(user_table=meta.db_table, user_pk=meta.pk.column)
     with connection.cursor() as cursor:
         cursor.execute(text, [json.dumps(rows)])
         return list(cursor.fetchall())
