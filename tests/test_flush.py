@@ -350,6 +350,44 @@ def test_status_is_late_after_three_intervals_of_something_pending(monkeypatch: 
     assert (status.late, status.pending_fields, status.claimed_fields) == (False, 0, 0)
 
 
+@pytest.mark.parametrize(("step", "beats"), [("newest_batch", False), ("apply", True)])
+def test_status_is_late_when_one_shard_is_stuck_while_the_others_go_on(
+    step: str, beats: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its claim; and after it, of several runs that share the shards, while the one with shard 0 goes on."""
+    stuck, *videos = make_videos(5)
+    (user,) = make_users(1)
+    broken, act, now = counters.shard_of(stuck), getattr(ledger, step), counters.now_ms()
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if broken in {*args, kwargs.get("shard")}:
+            raise OperationalError(1317, "Query execution was interrupted")
+        return act(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, step, fail)
+    services.set_like(video=stuck, user=user, liked=True)
+    late = []
+    for minute, video in enumerate(videos):
+        at_ms = now + minute * 61_000
+        monkeypatch.setattr(counters, "now_ms", lambda at_ms=at_ms: at_ms)
+        services.set_like(video=video, user=user, liked=True)
+        assert set(run_flush().failures) == {broken}
+        finished = FlushBatch.objects.exclude(finished_at=None)
+        finished.update(finished_at=datetime.fromtimestamp(at_ms / 1000, UTC))
+        if beats:
+            counters.beat(at_ms)
+        late.append(flush_status().late)
+    assert late == [False, False, False, True]
+
+
+def test_status_is_not_late_over_a_batch_that_redis_has_lost() -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    ledger.open_batch(shard=counters.shard_of(video), number=7, claimed_ms=1, fields=1, rewound=False)
+    run_flush()
+    services.set_like(video=video, user=user, liked=True)
+    assert flush_status().late is False
+
+
 def test_likes_written_while_redis_is_away_show_after_the_next_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     (video,), users = make_videos(1), make_users(3)
     services.set_like(video=video, user=users[0], liked=True)

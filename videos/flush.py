@@ -104,7 +104,7 @@ class FlushStatus:
     rejected_fields: int
     stale_notes: int
     rewound_batches: int
-    late: bool  # nothing finished for three intervals although something is pending
+    late: bool  # of some shard nothing was finished for three intervals although something is pending
 
 
 def run_flush(
@@ -511,23 +511,28 @@ def _video_parts(chosen: list[int] | None) -> Iterator[list[int]]:
 
 def flush_status() -> FlushStatus:
     """Where the flush stands. Raises CountersUnavailable and django.db errors as they come."""
-    depths = counters.depths()
-    facts = ledger.batch_facts()
     now = counters.now_ms()
-    finished = [] if facts.last_finished is None else [int(facts.last_finished.timestamp() * 1000)]
+    limit = now - 3000 * conf.FLUSH_INTERVAL_SECONDS
+    depths = counters.depths()
+    facts = ledger.batch_facts(datetime.fromtimestamp(limit / 1000, UTC))
     beat = counters.last_beat()
+    finished = [] if facts.last_finished is None else [int(facts.last_finished.timestamp() * 1000)]
     if beat is not None:
         finished.append(beat)
-    last_finished = (now - max(finished)) / 1000 if finished else None
-    pending = sum(depth.pending for depth in depths)
-    claimed = sum(depth.claimed for depth in depths)
-    waited = (now - counters.watched_since(now)) / 1000 if last_finished is None else last_finished
+    waiting = {shard for shard, depth in enumerate(depths) if depth.pending or depth.claimed}
+    claimed = {shard for shard, depth in enumerate(depths) if depth.claimed}
+    late = False
+    if waiting:
+        begun = beat or counters.watched_since(now)
+        # A run in which one shard fails leaves no beat, while the others' batches go on.
+        stuck = claimed & facts.stuck or (begun < limit and waiting - facts.lively)
+        late = bool(stuck) or max(finished, default=begun) < limit
     return FlushStatus(
-        last_finished_seconds=last_finished,
-        pending_fields=pending,
-        claimed_fields=claimed,
+        last_finished_seconds=(now - max(finished)) / 1000 if finished else None,
+        pending_fields=sum(depth.pending for depth in depths),
+        claimed_fields=sum(depth.claimed for depth in depths),
         rejected_fields=sum(depth.rejected for depth in depths),
         stale_notes=facts.stale_notes,
         rewound_batches=facts.rewound,
-        late=bool(pending or claimed) and waited > 3 * conf.FLUSH_INTERVAL_SECONDS,
+        late=late,
     )

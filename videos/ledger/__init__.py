@@ -395,14 +395,21 @@ class BatchFacts(NamedTuple):
     last_finished: datetime | None
     rewound: int
     stale_notes: int
+    stuck: frozenset[int]  # shards whose newest batch was claimed before the given moment and is not finished
+    lively: frozenset[int]  # shards of which a batch was finished since
 
 
-def batch_facts() -> BatchFacts:
-    """When a batch was last finished, how many were rewound, how many notes wait."""
+def batch_facts(since: datetime) -> BatchFacts:
+    """When a batch was last finished, how many were rewound, how many notes wait; and how each shard does."""
+    unfinished = FlushBatch.objects.filter(finished_at=None, claimed_at__lt=since).values_list("shard", "number")
+    newest = _newest_batches() if unfinished else {}
+    lively = FlushBatch.objects.filter(finished_at__gte=since).values_list("shard", flat=True).distinct()
     return BatchFacts(
         FlushBatch.objects.aggregate(last=Max("finished_at"))["last"],
         FlushBatch.objects.filter(rewound=True).count(),
         StaleLive.objects.count(),
+        frozenset(shard for shard, number in unfinished if number == newest[shard]),
+        frozenset(lively),
     )
 
 
