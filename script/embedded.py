@@ -247,7 +247,7 @@ def _manage(python: Path, arguments: list[str], env: Mapping[str, str]) -> None:
 def _web_server(python: Path, env: Mapping[str, str], options: argparse.Namespace) -> Child:
     arguments = {
         "interface": "wsgi", "host": HOST, "port": options.port, "workers": options.workers,
-        "blocking-threads": 16, "log-level": "error", "workers-kill-timeout": 10,
+        "blocking-threads": 4, "log-level": "error", "workers-kill-timeout": 10,
     }  # fmt: skip  # threads: a write waits for Redis' disk, others go on; granian would warn of them
     command = [
         str(python.parent / "granian"),
