@@ -36,7 +36,7 @@ class Conf:
 
     @property
     def SHARDS(self) -> int:
-        """How many parts the videos are spread over. Changing it needs a drained Redis: flush first."""
+        """How many parts the videos are spread over. To change it, stop flush and web servers, change it everywhere."""
         return cast(int, _setting("VIDEOS_SHARDS", 16))
 
     @property

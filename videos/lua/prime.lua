@@ -1,8 +1,8 @@
 -- Takes what the caller has read from the database: a video's counts, a like's state, or both.
 --
 -- KEYS     live, liked, batch; all of the video's shard
--- ARGV     seconds that live stays while nothing is pending, seconds that liked stays, likes ("" where not read), views, owner, duration,
---          state ("1", "0", or "" where not read)
+-- ARGV     seconds that live stays while nothing is pending, seconds that liked stays, likes ("" where not read), views,
+--          owner, duration, state ("1", "0", or "" where not read)
 -- RETURNS  nothing
 --
 -- Guarantees: what Redis knows already stays; it is newer than what was read. A video without likes gets unliked_until
