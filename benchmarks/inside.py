@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import count
 from typing import Any
 
 CALLS = int(os.environ.get("CALLS", "3000"))
@@ -34,10 +35,15 @@ LAYERS: dict[str, tuple[str, str, str]] = {
     "drf_empty": ("benchmarks.ceilings.layers", "benchmarks.ceilings.layers_settings", "drf"),
     "drf": ("benchmarks.ceilings.layers", "benchmarks.ceilings.layers_settings", "view"),
     "ours": ("streaming.wsgi", "benchmarks.settings", "view"),
+    "ours_whole": ("streaming.wsgi", "benchmarks.whole_settings", "view"),
     "bare_like": ("benchmarks.ceilings.bare", "", "like"),
     "plain_like": ("benchmarks.ceilings.plain", "benchmarks.ceilings.plain_settings", "like"),
     "ours_like": ("streaming.wsgi", "benchmarks.settings", "like"),
+    "ours_whole_like": ("streaming.wsgi", "benchmarks.whole_settings", "like"),
     "ours_cold_like": ("streaming.wsgi", "benchmarks.settings", "like"),
+    "token": ("", "benchmarks.settings", ""),
+    "token_library": ("", "benchmarks.settings", ""),
+    "json": ("", "benchmarks.settings", ""),
     "recipe_like": ("benchmarks.recipe.wsgi", "benchmarks.recipe.settings", "like"),
 }
 
@@ -48,7 +54,12 @@ def main() -> None:
     module, settings, asked = LAYERS[layer]
     if settings:
         os.environ["DJANGO_SETTINGS_MODULE"] = settings
-    call = _client(layer) if not module else _web(import_module(module).application, asked)
+    if module:
+        call = _web(import_module(module).application, asked)
+    elif asked:
+        call = _client(layer)
+    else:
+        call = _part(layer)
     for _ in range(WARM_CALLS):
         next(call)()
     walls, cpus = [], []
@@ -79,6 +90,27 @@ def _client(layer: str) -> Iterator[Callable[[], Any]]:
         number += 1
         video, viewer = number % VIDEOS + 1, f"inside{number}"
         yield lambda video=video, viewer=viewer: connection.view(video, viewer)  # type: ignore[misc]
+
+
+def _part(layer: str) -> Iterator[Callable[[], Any]]:
+    """A part of a request by itself: a token that was never seen before is checked, a body is read and one written."""
+    import django
+
+    django.setup()
+    from videos import negotiation, serializers, services, tokens
+
+    sent = json.loads(os.environ["TOKENS"])
+    view = services.View(1, True, "new", 1)
+    parts: dict[str, Callable[[int], Any]] = {
+        "token": lambda number: tokens.read_access(sent[number % len(sent)].encode()),
+        "token_library": lambda number: tokens.read(tokens.tokens.AccessToken, sent[number % len(sent)].encode()),
+        "json": lambda number: (
+            serializers.read_view(negotiation.read_json(b'{"viewer":"inside%d"}' % number)),
+            serializers.view_body(view),
+        ),
+    }
+    for number in count():
+        yield lambda number=number: parts[layer](number)  # type: ignore[misc]
 
 
 def _web(application: Any, asked: str) -> Iterator[Callable[[], Any]]:

@@ -37,9 +37,14 @@ LABELS = {
     "drf_empty": "Django REST framework as it comes, empty view",
     "drf": "Django REST framework as it comes, view",
     "ours": "this service, view",
+    "ours_whole": "this service, view, through Django and REST framework (`VIDEOS_EXPRESS=False`)",
     "bare_like": "bare WSGI function, like (PyJWT)",
     "plain_like": "plain Django view, like (PyJWT)",
     "ours_like": "this service, like",
+    "ours_whole_like": "this service, like, through Django and REST framework",
+    "token": "of it: a token checked, for the first time",
+    "token_library": "the same by Simple JWT and PyJWT",
+    "json": "of a view: its body read, the answer written",
     "ours_cold_like": "this service, like whose state Redis does not know",
     "recipe_like": "recipe, like",
 }
@@ -76,6 +81,7 @@ def measure(run: Run) -> Result:
     result.notes.append(
         f"CPU of a view: Redis call {median['client']:.0f} µs, Django's handler {median['django']:.0f}, startproject's "
         f"middleware {median['middleware'] - median['django']:.0f}, Django REST framework as it comes "
-        f"{median['drf_empty'] - median['middleware']:.0f}; all of this service {median['ours']:.0f}."
+        f"{median['drf_empty'] - median['middleware']:.0f}; all of this service {median['ours']:.0f}, and "
+        f"{median['ours_whole']:.0f} with the express lane closed."
     )
     return result
