@@ -48,10 +48,12 @@ def write_requests(path: Path, requests: Sequence[Request]) -> Path:
     return path
 
 
-def wrk(site: Site, requests: Path, *, seconds: int, connections: int = CONNECTIONS, skip: int = 0) -> Load:
-    """Replay requests as fast as they are answered; every status from 400 on is an error."""
+def wrk(
+    site: Site, requests: Path, *, seconds: int, connections: int = CONNECTIONS, skip: int = 0, think_ms: int = 0
+) -> Load:
+    """Replay requests, each connection as soon as it is answered or after a while; statuses from 400 on are errors."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(REPLAY), site.url]
-    environment = {**os.environ, "REQUESTS": str(requests), "SKIP": str(skip)}
+    environment = {**os.environ, "REQUESTS": str(requests), "SKIP": str(skip), "THINK": str(think_ms)}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, preexec_fn=_die_with_parent
     )

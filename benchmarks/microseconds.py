@@ -76,7 +76,7 @@ def measure(run: Run) -> Result:
             f"  {number} {layer}: CPU {told['cpu']:.0f} µs (best {told['cpu_best']:.0f}), clock {told['wall']:.0f} µs"
         )
 
-    run.alternate(result, list(LAYERS), one, at_most=3)
+    run.alternate(result, list(LAYERS), one, at_most=2)
     median = {layer: statistics.median(result.series("layers", layer, "cpu")) for layer in LAYERS}
     result.notes.append(
         f"CPU of a view: Redis call {median['client']:.0f} µs, Django's handler {median['django']:.0f}, startproject's "

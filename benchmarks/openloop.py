@@ -60,7 +60,7 @@ def measure(run: Run) -> Result:
                 result.add("openloop", f"{contender.name}_{share:g}", number, share=share, **values)
                 run.say(f"  {number} {contender.name} at {share:.0%}: p99 {values['p99']:.1f} ms")
 
-    run.alternate(result, [OURS, RECIPE], one, at_most=3)
+    run.alternate(result, [OURS, RECIPE], one, at_most=2)
     return result
 
 

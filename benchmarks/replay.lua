@@ -1,4 +1,5 @@
 -- wrk replays prepared requests: REQUESTS names a file of "<length>\n<bytes>" records, SKIP how many to leave out first.
+-- THINK: the mean of the milliseconds, drawn evenly from 0 to twice as many, for which a connection waits before each.
 -- Prints one JSON line at the end: seconds, requests, bad_status, socket_errors, latencies in ms, and whether it wrapped.
 
 local threads = {}
@@ -28,6 +29,13 @@ function request()
     position, wrapped = 1, 1
   end
   return requests[position]
+end
+
+local think = tonumber(os.getenv("THINK") or "0")
+if think > 0 then
+  function delay()
+    return math.random(0, 2 * think)
+  end
 end
 
 function done(summary, latency)

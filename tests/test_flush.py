@@ -21,7 +21,7 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 from tests.load import Load, check_batches, make_users, make_videos
 from tests.servers import Process, RedisServer
 from videos import counters, ledger, services
-from videos.flush import FlushReport, flush_status, reconcile, run_flush
+from videos.flush import GENTLE_CHUNK_FIELDS, FlushReport, flush_status, reconcile, run_flush
 from videos.management.commands import flush_counters
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 
@@ -175,6 +175,22 @@ def test_flush_out_of_time_stops_between_chunks_and_the_next_goes_on(settings: A
         total += 1
     assert total + report.likes_added == 40
     assert runs >= 39
+    check_batches()
+
+
+def test_gentle_run_rests_between_small_chunks_until_its_time_is_over(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VIDEOS_SHARDS = 1
+    videos = make_videos(2 * GENTLE_CHUNK_FIELDS + 1)
+    rests: list[float] = []
+    monkeypatch.setattr("videos.flush.time.sleep", rests.append)
+    for gentle_seconds, expected in ((3600.0, 3), (0.000_001, 0), (0.0, 0)):
+        rests.clear()
+        services.record_views(events=[services.ViewEvent(video, f"{gentle_seconds}") for video in videos])
+        report = run_flush(gentle_seconds=gentle_seconds)
+        assert (report.views, len(rests)) == (len(videos), expected)
+        assert all(0 < rest <= 1 for rest in rests)
     check_batches()
 
 

@@ -33,6 +33,10 @@ MAX_HOUR = 8_000 * 8_766  # the year 9970, in hours since 1970: a date that ever
 MAX_MS = MAX_HOUR * 3_600_000
 PASSES = 3  # over one claimed batch, should fields be left
 RECONCILE_VIDEOS = 500  # rows locked at a time
+# A gentle run moves little at a time, then leaves the machine to others for three times as long.
+GENTLE_CHUNK_FIELDS = 100
+GENTLE_REST = 3
+GENTLE_REST_MAX_SECONDS = 1.0  # so that a stop that was asked for does not wait
 
 
 class _Stopped(Exception):
@@ -111,13 +115,15 @@ def run_flush(
     *,
     shards: Iterable[int] | None = None,
     max_seconds: float | None = None,
+    gentle_seconds: float = 0.0,
     progress: Callable[[int, int, FlushReport], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     on_batch: Callable[[ClosedBatch], None] | None = None,
 ) -> FlushReport:
     """Flush the given shards (all by default) once. `progress(done, total, report)` is called after each chunk.
 
-    `on_batch(batch)` is called after each batch that this run closed.
+    `on_batch(batch)` is called after each batch that this run closed. For its first `gentle_seconds` it takes small
+    chunks and rests after each, so that requests served by the same machine do not feel it.
 
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
     over, but not before one chunk is moved or a shard has failed, or when `should_stop()` is true.
@@ -130,7 +136,7 @@ def run_flush(
         first = random.randrange(len(chosen))
         chosen = chosen[first:] + chosen[:first]
     report = FlushReport()
-    run = _Run(report, begin, max_seconds, progress, should_stop, on_batch)
+    run = _Run(report, begin, max_seconds, gentle_seconds, progress, should_stop, on_batch)
     try:
         left = counters.left_open(range(total))
     except counters.CountersUnavailable as error:
@@ -171,6 +177,7 @@ class _Run:
     report: FlushReport
     begin: float
     max_seconds: float | None
+    gentle_seconds: float
     progress: Callable[[int, int, FlushReport], None] | None
     should_stop: Callable[[], bool]
     on_batch: Callable[[ClosedBatch], None] | None
@@ -181,8 +188,7 @@ class _Run:
             try:
                 self.pause_point()
                 with ledger.flush_session():
-                    tell = partial(self.tell, done, len(shards))
-                    act(_ShardFlush(shard, self.report, tell, self.pause_point, self.on_batch))
+                    act(_ShardFlush(self, shard, partial(self.tell, done, len(shards))))
             except _Stopped:
                 self.report.complete = False
                 break
@@ -202,27 +208,29 @@ class _Run:
         if self.should_stop() or (late and (report.fields or report.settled or report.failures)):
             raise _Stopped
 
+    def chunks(self, changes: dict[int, Changes]) -> Iterator[dict[int, Changes]]:
+        """The chunks to move, with a rest after each while the run is gentle."""
+        for chunk in _chunks(changes, GENTLE_CHUNK_FIELDS if self.gentle_seconds else conf.FLUSH_CHUNK_FIELDS):
+            self.pause_point()
+            begin = time.monotonic()
+            yield chunk
+            now = time.monotonic()
+            if now - self.begin < self.gentle_seconds:
+                time.sleep(min(GENTLE_REST * (now - begin), GENTLE_REST_MAX_SECONDS))
+
 
 class _ShardFlush:
     """One run over one shard."""
 
-    def __init__(
-        self,
-        shard: int,
-        report: FlushReport,
-        tell: Callable[[], None],
-        pause_point: Callable[[], None],
-        on_batch: Callable[[ClosedBatch], None] | None,
-    ) -> None:
+    def __init__(self, whole: _Run, shard: int, tell: Callable[[], None]) -> None:
+        self.whole = whole
         self.shard = shard
-        self.report = report
+        self.report = whole.report
         self.tell = tell
-        self.pause_point = pause_point
-        self.on_batch = on_batch
 
     def run(self) -> None:
         while True:
-            self.pause_point()
+            self.whole.pause_point()
             at_ms = counters.now_ms()
             floor, newest = ledger.newest_batch(self.shard)
             claim = counters.claim(shard=self.shard, floor=floor, newest=newest, at_ms=at_ms)
@@ -258,8 +266,7 @@ class _ShardFlush:
                 _sort_in(part, changes, malformed)
             if malformed and not self._confirm(claim.number, _rejections(malformed, changes)):
                 return False
-            for chunk in _chunks(changes):
-                self.pause_point()
+            for chunk in self.whole.chunks(changes):
                 if not self._move(claim.number, chunk):
                     return False
                 self.tell()
@@ -274,10 +281,10 @@ class _ShardFlush:
     def _tell_closed(self, claim: counters.Claim, sums: counters.Sums) -> None:
         self.report.batches += 1
         self.report.rewound += claim.rewound
-        if self.on_batch is not None:
+        if self.whole.on_batch is not None:
             seconds = round((counters.now_ms() - claim.claimed_ms) / 1000, 3)
             counted = sums._asdict() | {"rewound": claim.rewound, "seconds": seconds}
-            self.on_batch(ClosedBatch(shard=self.shard, number=claim.number, fields=sum(sums), **counted))
+            self.whole.on_batch(ClosedBatch(shard=self.shard, number=claim.number, fields=sum(sums), **counted))
 
     def _move(self, number: int, chunk: dict[int, Changes], *, again: bool = False) -> bool:
         """Apply a chunk and confirm it; one that the database will not take is split until the culprit stands alone."""
@@ -353,7 +360,7 @@ class _ShardFlush:
     def _settle(self, last: int) -> None:
         """Set the live counts of videos whose rows changed outside a batch."""
         for video in ledger.stale_videos(self.shard, conf.SHARDS):
-            self.pause_point()
+            self.whole.pause_point()
 
             def set_live(row: ledger.Row | None, wishes: Sequence[ledger.Wished], video: int = video) -> bool:
                 base = None if row is None else counters.Base(*row)
@@ -402,11 +409,10 @@ def _parse(name: bytes, value: bytes) -> tuple[int, LikeChange | ViewChange] | N
     return None
 
 
-def _chunks(changes: dict[int, Changes]) -> Iterator[dict[int, Changes]]:
-    """Videos in the order of their ids, about so many fields at a time; a video's fields stay together."""
+def _chunks(changes: dict[int, Changes], most: int) -> Iterator[dict[int, Changes]]:
+    """Videos in the order of their ids, about `most` fields at a time; a video's fields stay together."""
     chunk: dict[int, Changes] = {}
     size = 0
-    most = conf.FLUSH_CHUNK_FIELDS
     for video in sorted(changes):
         change = changes[video]
         fields = len(change)

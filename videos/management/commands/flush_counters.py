@@ -51,6 +51,13 @@ class Command(BaseCommand):
             "--every", type=positive_seconds, metavar="SECONDS", help="run again and again until SIGTERM"
         )
         parser.add_argument("--max-seconds", type=positive_seconds, help="stop between chunks after this time")
+        parser.add_argument(
+            "--gently",
+            type=positive_seconds,
+            default=0.0,
+            metavar="SECONDS",
+            help="rest between small chunks for so long, so that requests on the same machine do not feel the flush",
+        )
         parser.add_argument("--shards", type=shard_numbers, help="such as 0-7,12; all by default")
         parser.add_argument("--json", action="store_true", help="one JSON object a run")
 
@@ -77,6 +84,7 @@ class Command(BaseCommand):
         report = run_flush(
             shards=options["shards"],
             max_seconds=options["max_seconds"],
+            gentle_seconds=options["gently"],
             progress=lambda done, total, so_far: bar.update(done, total, f"shards, {so_far.fields} fields"),
             should_stop=stop.is_set,
         )
