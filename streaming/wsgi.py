@@ -106,7 +106,7 @@ class Door(WSGIHandler):
         answer = express.answer(environ, request)
         if answer is None:
             return super().__call__(environ, start_response)
-        stored = (("X-Counts", "stored"),) if answer.stored else ()
+        stored = ((express.COUNTS_HEADER, "stored"),) if answer.stored else ()
         start_response("200 OK", [*headers, ("Content-Length", str(len(answer.body))), *stored])
         return [answer.body]
 

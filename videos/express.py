@@ -22,6 +22,7 @@ from videos.conf import conf
 from videos.negotiation import read_json, takes_json
 
 ERROR: Final = "videos.error"  # the key in the WSGI environ of what a service raised; the view raises it again
+COUNTS_HEADER: Final = "X-Counts"  # says "stored" where the numbers came from the rows, Redis being away
 BODY_BYTES = 4096  # of a view; a larger body is none of the usual ones
 _PATH = re.compile(r"/api/videos/([1-9][0-9]{0,17})/(like|view)/")
 _WISHES = {"PUT": True, "POST": True, "DELETE": False}

@@ -46,8 +46,6 @@ from videos.tokens import MAX_ID
 
 logger = logging.getLogger(__name__)
 
-COUNTS_HEADER = "X-Counts"  # says "stored" where the numbers came from the rows, Redis being away
-
 
 class ServiceUnavailable(APIException):
     """Try again in a moment."""
@@ -200,13 +198,13 @@ def _answer(body: bytes, *, stored: bool) -> HttpResponse:
     """JSON without a renderer's detour: the hot path has one shape of answer."""
     response = HttpResponse(body, content_type="application/json")
     if stored:
-        response.headers[COUNTS_HEADER] = "stored"
+        response.headers[express.COUNTS_HEADER] = "stored"
     return response
 
 
 def _mark(response: Response, *read: services.Counts | services.RecentLikes) -> Response:
     if any(part.stored for part in read):
-        response.headers[COUNTS_HEADER] = "stored"
+        response.headers[express.COUNTS_HEADER] = "stored"
     return response
 
 
