@@ -44,7 +44,7 @@ def measure(run: Run) -> Result:
     result = Result("cost", "What a million likes cost")
     prepare(run.servers, [OURS, RECIPE])
     signed_in = tokens(USERS)
-    pairs = take(distinct_pairs(USERS, VIDEOS, seed=11), run.size(PREPARED, 5_000))
+    pairs = take(distinct_pairs(USERS, VIDEOS, seed=11), run.size(PREPARED, 20_000))
     files = {
         contender.name: write_requests(
             run.servers.folder / f"cost-{contender.name}",
