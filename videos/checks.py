@@ -50,6 +50,7 @@ NUMBERS: Final[Mapping[str, Span]] = {
     "LIVE_SETTLED_SECONDS": Span(1, 366 * DAY_SECONDS),
     "FLUSH_INTERVAL_SECONDS": Span(1, DAY_SECONDS),
     "FLUSH_CHUNK_FIELDS": Span(1, 100_000),
+    "FLUSH_THREADS": Span(1, 64),
     "FLUSH_LOCK_WAIT_SECONDS": Span(1, 3600),
     "FLUSH_DURABLE_SECONDS": Span(0.1, 600, whole=False),
     "BATCHES_DAYS": Span(1, 3660),

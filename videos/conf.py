@@ -111,6 +111,11 @@ class Conf:
         return cast(int, _setting("VIDEOS_FLUSH_CHUNK_FIELDS", 1000))
 
     @property
+    def FLUSH_THREADS(self) -> int:
+        """How many shards a run of the flush takes at a time; each thread has a connection to the database."""
+        return cast(int, _setting("VIDEOS_FLUSH_THREADS", 2))
+
+    @property
     def FLUSH_ISOLATION_LEVEL(self) -> str:
         """Isolation level of the flush's session on MySQL and MariaDB."""
         return cast(str, _setting("VIDEOS_FLUSH_ISOLATION_LEVEL", "read uncommitted"))

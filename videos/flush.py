@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 import random
 import re
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import django.db
@@ -122,8 +124,9 @@ def run_flush(
 ) -> FlushReport:
     """Flush the given shards (all by default) once. `progress(done, total, report)` is called after each chunk.
 
-    `on_batch(batch)` is called after each batch that this run closed. For its first `gentle_seconds` it takes small
-    chunks and rests after each, so that requests served by the same machine do not feel it.
+    `on_batch(batch)` is called after each batch that this run closed; one call is made at a time. VIDEOS_FLUSH_THREADS
+    threads share the shards, the caller's among them. A run with `gentle_seconds` has one thread, takes small chunks
+    for so long, and rests after each, so that requests served by the same machine do not feel it.
 
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
     over, but not before one chunk is moved or a shard has failed, or when `should_stop()` is true.
@@ -136,7 +139,8 @@ def run_flush(
         first = random.randrange(len(chosen))
         chosen = chosen[first:] + chosen[:first]
     report = FlushReport()
-    run = _Run(report, begin, max_seconds, gentle_seconds, progress, should_stop, on_batch)
+    threads = 1 if gentle_seconds or ledger.has_one_writer() else conf.FLUSH_THREADS
+    run = _Run(report, begin, max_seconds, gentle_seconds, progress, should_stop, on_batch, threads)
     try:
         left = counters.left_open(range(total))
     except counters.CountersUnavailable as error:
@@ -170,6 +174,22 @@ def _finish_run() -> None:
         logger.warning("Housekeeping after the flush: %s", error)
 
 
+class _Queue:
+    """Shards that are still to be done, for threads to take from."""
+
+    def __init__(self, shards: Sequence[int]) -> None:
+        self.total = len(shards)
+        self.done = 0
+        self._left = deque(shards)
+
+    def take(self) -> int | None:
+        """The next; None where there is none."""
+        try:
+            return self._left.popleft()
+        except IndexError:
+            return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What the shards of a run share."""
@@ -181,31 +201,75 @@ class _Run:
     progress: Callable[[int, int, FlushReport], None] | None
     should_stop: Callable[[], bool]
     on_batch: Callable[[ClosedBatch], None] | None
+    threads: int
+    lock: threading.Lock = field(default_factory=threading.Lock)  # held to change the report and to tell of it
+    ended: threading.Event = field(default_factory=threading.Event)  # something unforeseen was raised
 
     def over(self, shards: Sequence[int], act: Callable[[_ShardFlush], object]) -> None:
-        """Do it shard by shard, until the time is up; one that fails does not stop the others."""
-        for done, shard in enumerate(shards):
+        """Do it shard by shard, until the time is up; one that fails does not stop the others.
+
+        While one thread waits for the database, another one's shard is worked out: a flush is half waiting.
+        """
+        queue = _Queue(shards)
+        helpers = min(self.threads, len(shards)) - 1
+        if helpers <= 0:
+            self._work(queue, act)
+            return
+        with ThreadPoolExecutor(helpers, "flush") as pool:
+            helping = [pool.submit(self._help, queue, act) for _ in range(helpers)]
+            try:
+                self._work(queue, act)
+            except BaseException:
+                self.ended.set()
+                raise
+            for helper in helping:
+                helper.result()
+
+    def _help(self, queue: _Queue, act: Callable[[_ShardFlush], object]) -> None:
+        try:
+            self._work(queue, act)
+        except BaseException:
+            self.ended.set()
+            raise
+        finally:
+            django.db.connections.close_all()  # this thread's own
+
+    def _work(self, queue: _Queue, act: Callable[[_ShardFlush], object]) -> None:
+        while (shard := queue.take()) is not None:
             try:
                 self.pause_point()
                 with ledger.flush_session():
-                    act(_ShardFlush(self, shard, partial(self.tell, done, len(shards))))
+                    act(_ShardFlush(self, shard, lambda: self.tell(queue)))
             except _Stopped:
                 self.report.complete = False
-                break
+                return
             except (counters.CountersUnavailable, django.db.Error) as error:
                 self.report.failures[shard] = f"{type(error).__name__}: {error}"
                 logger.exception("Shard %s failed; what it had claimed stays for the next run", shard)
                 django.db.connection.close()
-            self.tell(done + 1, len(shards))
+            self.tell(queue, done=1)
 
-    def tell(self, done: int, total: int) -> None:
+    def count(self, **sums: int) -> None:
+        """Add to the report."""
+        with self.lock:
+            for name, number in sums.items():
+                setattr(self.report, name, getattr(self.report, name) + number)
+
+    def tell(self, queue: _Queue, *, done: int = 0) -> None:
         if self.progress is not None:
-            self.progress(done, total, self.report)
+            with self.lock:
+                queue.done += done
+                self.progress(queue.done, queue.total, self.report)
+
+    def tell_closed(self, batch: ClosedBatch) -> None:
+        if self.on_batch is not None:
+            with self.lock:
+                self.on_batch(batch)
 
     def pause_point(self) -> None:
         late = self.max_seconds is not None and time.monotonic() - self.begin >= self.max_seconds
         report = self.report
-        if self.should_stop() or (late and (report.fields or report.settled or report.failures)):
+        if self.ended.is_set() or self.should_stop() or (late and (report.fields or report.settled or report.failures)):
             raise _Stopped
 
     def chunks(self, changes: dict[int, Changes]) -> Iterator[dict[int, Changes]]:
@@ -225,7 +289,6 @@ class _ShardFlush:
     def __init__(self, whole: _Run, shard: int, tell: Callable[[], None]) -> None:
         self.whole = whole
         self.shard = shard
-        self.report = whole.report
         self.tell = tell
 
     def run(self) -> None:
@@ -279,12 +342,10 @@ class _ShardFlush:
         return False
 
     def _tell_closed(self, claim: counters.Claim, sums: counters.Sums) -> None:
-        self.report.batches += 1
-        self.report.rewound += claim.rewound
-        if self.whole.on_batch is not None:
-            seconds = round((counters.now_ms() - claim.claimed_ms) / 1000, 3)
-            counted = sums._asdict() | {"rewound": claim.rewound, "seconds": seconds}
-            self.whole.on_batch(ClosedBatch(shard=self.shard, number=claim.number, fields=sum(sums), **counted))
+        self.whole.count(batches=1, rewound=claim.rewound)
+        seconds = round((counters.now_ms() - claim.claimed_ms) / 1000, 3)
+        counted = sums._asdict() | {"rewound": claim.rewound, "seconds": seconds}
+        self.whole.tell_closed(ClosedBatch(shard=self.shard, number=claim.number, fields=sum(sums), **counted))
 
     def _move(self, number: int, chunk: dict[int, Changes], *, again: bool = False) -> bool:
         """Apply a chunk and confirm it; one that the database will not take is split until the culprit stands alone."""
@@ -301,10 +362,7 @@ class _ShardFlush:
                     for part in (videos[:half], videos[half:])
                 )
             return self._move_without_culprits(number, chunk, error, again=again)
-        self.report.videos += sums.videos
-        self.report.likes_added += sums.likes_added
-        self.report.likes_removed += sums.likes_removed
-        self.report.views += sums.views
+        self.whole.count(**asdict(sums))
         return self._confirm(number, [_confirmation(video, chunk[video], outcomes[video]) for video in chunk])
 
     def _move_without_culprits(self, number: int, chunk: dict[int, Changes], error: Exception, *, again: bool) -> bool:
@@ -348,13 +406,13 @@ class _ShardFlush:
     def _confirm(self, number: int, confirmations: Sequence[Confirmation]) -> bool:
         if not counters.confirm(shard=self.shard, number=number, confirmations=confirmations):
             return False
-        report = self.report
-        for confirmation in confirmations:
-            report.fields += len(confirmation)
-            report.applied += len(confirmation.applied)
-            report.repeated += len(confirmation.repeated)
-            report.dropped += len(confirmation.dropped)
-            report.rejected += len(confirmation.rejected)
+        self.whole.count(
+            fields=sum(map(len, confirmations)),
+            applied=sum(len(one.applied) for one in confirmations),
+            repeated=sum(len(one.repeated) for one in confirmations),
+            dropped=sum(len(one.dropped) for one in confirmations),
+            rejected=sum(len(one.rejected) for one in confirmations),
+        )
         return True
 
     def _settle(self, last: int) -> None:
@@ -370,7 +428,7 @@ class _ShardFlush:
 
             if not ledger.settle(video, set_live):
                 return  # a batch was claimed since: its flusher settles
-            self.report.settled += 1
+            self.whole.count(settled=1)
 
 
 # As this service writes them, to the letter: another writing of the same number would be another field.

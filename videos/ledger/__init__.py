@@ -180,6 +180,11 @@ def counts_of(video: int) -> tuple[int, int] | None:
     return Video.objects.filter(id=video).values_list("like_count", "view_count").first()
 
 
+def has_one_writer() -> bool:
+    """Whether the database lets but one transaction write at a time, as SQLite does."""
+    return connection.vendor == "sqlite"
+
+
 def open_batch(*, shard: int, number: int, claimed_ms: int, fields: int, rewound: bool) -> None:
     """Record a claimed batch, unless an interrupted run has done so."""
     FlushBatch.objects.get_or_create(
