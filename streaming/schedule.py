@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedd
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -30,6 +31,8 @@ from videos import flush as flushing
 from videos import ledger
 from videos.conf import conf
 from videos.counters import CountersUnavailable
+
+gc.freeze()  # what is loaded stays: see flush_counters
 
 NAMESPACE = "Streaming/Flush"
 REPORT_SECONDS = 5.0

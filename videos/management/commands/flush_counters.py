@@ -1,5 +1,6 @@
 """Move what gathered in Redis into the database."""
 
+import gc
 import json
 import signal
 import threading
@@ -63,6 +64,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, report, and fail when a shard failed."""
+        gc.freeze()  # what Django loaded stays: to look through it again and again took a quarter of a flush's CPU
         stop = threading.Event()
         handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
