@@ -1,9 +1,12 @@
-"""Run a management command in this process, and have it killed, or stopped, at a step of the flush.
+"""Run a management command, and have its process killed, or stopped, at a step of the flush.
 
-    python -m tests.kill_at SIGNAL "STEP" COMMAND [ARGUMENT ...]
+    python -m tests.kill_at STOP "STEP" COMMAND [ARGUMENT ...]
+    python -m tests.kill_at KILL "STEP, STEP ..." COMMAND [ARGUMENT ...]
 
 A step is a call to Redis or the database, before or after it, or a statement inside a transaction; "before confirm" is
-the first of its name, "before confirm 2" the second. SIGNAL is KILL or STOP.
+the first of its name, "before confirm 2" the second. STOP stops this process. KILL kills one process for each step, one
+after the other, forked from this one, which has read all code by then; a command that found too little to do to get to
+the step is run again.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +22,15 @@ from typing import Any
 import django
 from django.core.management import call_command
 
-SIGNAL, STEP = signal.Signals[f"SIG{sys.argv[1]}"], sys.argv[2]
+SIGNAL, STEPS, COMMAND = signal.Signals[f"SIG{sys.argv[1]}"], sys.argv[2].split(", "), sys.argv[3:]
+GATHER_SECONDS = 0.2  # between two processes
 taken: Counter[str] = Counter()
 
 
 def step(name: str) -> None:
     """Take a step, and get the signal when it is the one."""
     taken[name] += 1
-    if (name if taken[name] == 1 else f"{name} {taken[name]}") == STEP:
+    if (name if taken[name] == 1 else f"{name} {taken[name]}") == STEPS[0]:
         os.kill(os.getpid(), SIGNAL)
 
 
@@ -58,7 +63,27 @@ def main() -> None:
         stepping(ledger, name)
     for name in ("insert_likes", "delete_likes", "add_counts", "add_hours"):
         stepping(sql, name)
-    call_command(*sys.argv[3:])
+    if SIGNAL is signal.SIGSTOP:
+        call_command(*COMMAND)
+    else:
+        while STEPS:
+            time.sleep(GATHER_SECONDS)
+            kill()
+
+
+def kill() -> None:
+    """Run the command in a process of its own, and go on to the next step when that was killed at this one."""
+    sys.stdout.write(f"{STEPS[0]}\n")
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        call_command(*COMMAND)
+        sys.exit()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == -SIGNAL:
+        del STEPS[0]
+    elif code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":
