@@ -6,7 +6,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 
 from django.db.models import Q, QuerySet
 from rest_framework.exceptions import ValidationError
@@ -15,6 +15,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
+from videos import services
+from videos.services import VideoRow
 from videos.tokens import MAX_ID
 
 Item = TypeVar("Item")
@@ -49,6 +51,17 @@ class Cursor(NamedTuple):
         return cls(Position(EPOCH + timedelta(microseconds=number) if is_time else number, tie), back=bool(back))
 
 
+class Query(Protocol):
+    """What pages need of a request."""
+
+    @property
+    def query_params(self) -> Mapping[str, str]:
+        """What stands behind the question mark."""
+
+    def build_absolute_uri(self) -> str:
+        """The whole address."""
+
+
 class KeysetPagination(CursorPagination):
     """Cursor pages over (value, id).
 
@@ -68,7 +81,7 @@ class KeysetPagination(CursorPagination):
         field = ordering.removeprefix("-")
         size, cursor = self._begin(request, is_time=field == "created_at")
         rows = self._nearest(queryset, field, "id", cursor, size, descending=ordering.startswith("-"))
-        return self._end(rows, lambda row: Position(getattr(row, field), row.pk), cursor, size)
+        return self._end(rows, lambda row: Position(getattr(row, field), row.id), cursor, size)
 
     def paginate_merged(
         self, queryset: QuerySet[Any], additions: Mapping[int, datetime], request: Request, *, tie: str
@@ -91,7 +104,11 @@ class KeysetPagination(CursorPagination):
 
     def get_paginated_response(self, data: Any) -> Response:
         """`{next, previous, results}`."""
-        return Response({"next": self._link(self.next), "previous": self._link(self.previous), "results": data})
+        return Response(self.page_data(data))
+
+    def page_data(self, results: Any) -> dict[str, Any]:
+        """The same before it is an answer."""
+        return {"next": self._link(self.next), "previous": self._link(self.previous), "results": results}
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """The same, as OpenAPI has it."""
@@ -108,7 +125,7 @@ class KeysetPagination(CursorPagination):
         size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
         return [cursor, size]
 
-    def _begin(self, request: Request, *, is_time: bool) -> tuple[int, Cursor | None]:
+    def _begin(self, request: Query, *, is_time: bool) -> tuple[int, Cursor | None]:
         self.base_url: str = request.build_absolute_uri()
         size = request.query_params.get(self.page_size_query_param, str(self.page_size))
         if not (size.isascii() and size.isdecimal() and len(size) < 10 and 1 <= int(size) <= self.max_page_size):
@@ -119,7 +136,7 @@ class KeysetPagination(CursorPagination):
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise ValidationError({self.cursor_query_param: [self.invalid_cursor_message]}) from error
 
-    def _ordering_of(self, request: Request) -> str:
+    def _ordering_of(self, request: Query) -> str:
         ordering = request.query_params.get("ordering", self.orderings[0])
         if ordering not in self.orderings:
             raise ValidationError({"ordering": [f"Must be one of {', '.join(self.orderings)}."]})
@@ -167,3 +184,13 @@ class VideoPagination(KeysetPagination):
     """Pages of videos. Those by counts are ordered as the database has them: as of the last flush."""
 
     orderings = ("-created_at", "-like_count", "-view_count", "created_at", "like_count", "view_count")
+
+    def paginate_all(self, request: Query) -> list[VideoRow]:
+        """The page of all videos that the request asks for. Raises ValidationError, services.Unavailable."""
+        ordering = self._ordering_of(request)
+        field = ordering.removeprefix("-")
+        size, cursor = self._begin(request, is_time=field == "created_at")
+        falling = ordering.startswith("-") != (cursor is not None and cursor.back)
+        beyond = None if cursor is None else cursor.position
+        rows = services.nearest_videos(by=field, falling=falling, beyond=beyond, most=size + 1)
+        return self._end(rows, lambda row: Position(getattr(row, field), row.id), cursor, size)

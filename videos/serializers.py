@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, ClassVar, Final, NamedTuple
 
 from django.db import DatabaseError
@@ -17,6 +18,7 @@ from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
 from videos import services
 from videos.conf import conf
 from videos.models import Video
+from videos.services import VideoRow
 from videos.tokens import MAX_ID, RefreshToken
 from videos.viewers import VIEWER_PATTERN
 
@@ -25,6 +27,7 @@ MAX_DURATION_SECONDS: Final = 2**31 - 1
 CLOCK_SKEW_SECONDS: Final = 60  # how far in the future a trusted client's clock may be
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 class _StrictField(serializers.Field[Any, Any, Any, Any]):
@@ -246,6 +249,45 @@ def read_view(data: Any) -> tuple[str | None, float | None]:
             return viewer, watched
     checked = _checked(ViewSerializer(data=data))
     return checked.get("viewer"), checked.get("watched")
+
+
+def video_data(rows: Iterable[VideoRow], counts: services.Counts) -> list[dict[str, Any]]:
+    """Videos with the numbers now, as VideoSerializer shows them, which takes twenty times as long for a page."""
+    zone, by_video = timezone.get_current_timezone(), counts.by_video
+    data = []
+    for video, title, description, url, duration, owner, created_at, *stored in rows:
+        likes, views, liked = by_video.get(video) or (*stored, None)  # deleted meanwhile: the row's
+        data.append({
+            "id": video,
+            "title": title,
+            "description": description,
+            "url": url,
+            "duration": duration,
+            "owner": owner,
+            "created_at": _time(created_at, zone),
+            "like_count": likes,
+            "view_count": views,
+            "liked": liked,
+        })  # fmt: skip
+    return data
+
+
+def _time(at: datetime, zone: tzinfo) -> str:
+    text = at.astimezone(zone).isoformat()
+    return f"{text[:-6]}Z" if text.endswith("+00:00") else text
+
+
+def count_data(counts: services.Counts) -> list[dict[str, Any]]:
+    """Numbers of videos, as CountSerializer describes them."""
+    return [
+        {"id": video, "like_count": count.likes, "view_count": count.views, "liked": count.liked}
+        for video, count in counts.by_video.items()
+    ]
+
+
+def json_body(data: Any) -> bytes:
+    """JSON in the very bytes that Django REST framework's renderer makes of it."""
+    return _encode_text(data).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
 
 def like_body(like: services.Like) -> bytes:

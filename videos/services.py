@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 
 from videos import counters, ledger
 from videos.conf import conf
-from videos.ledger import Changes, LikeChange, ViewChange
+from videos.ledger import Changes, LikeChange, ViewChange, reads
+
+VideoRow = reads.VideoRow
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +78,7 @@ class ViewSums:
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """The numbers of one video; `liked` is None for an anonymous reader."""
 
     likes: int
@@ -193,19 +195,41 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
 
 
 def read_counts(*, videos: Iterable[int], user: int | None) -> Counts:
-    """The numbers of these videos now. Raises Unavailable when what is needed is away."""
+    """The numbers of these videos now: at most one query. Raises Unavailable when what is needed is away."""
     chosen = list(dict.fromkeys(videos))
     found, stored = _read_live(chosen, user)
+    absent = [video for video in chosen if video not in found or found[video].likes is None]
+    if not absent:
+        return _counts(chosen, {}, found, user=user, stored=stored)
     with _database():
-        absent = [video for video in chosen if video not in found or found[video].likes is None]
-        rows = {video: (row.likes, row.views) for video, row in ledger.read_rows(absent).items()} if absent else {}
-    return _counts([video for video in chosen if video in rows or video not in absent], rows, found, user, stored)
+        read = reads.read_counts({*absent, *_unknown(chosen, found, user)}, user)
+    there = [video for video in chosen if video in read or video not in absent]
+    rows = {video: (likes, views) for video, (likes, views, _) in read.items()}
+    liked = {video for video, (*_, state) in read.items() if state}
+    return _counts(there, rows, found, user=user, stored=stored, liked=liked)
+
+
+def overlay_rows(*, rows: Iterable[VideoRow], user: int | None) -> Counts:
+    """The numbers now of videos whose rows the caller has just read: at most one query. Raises Unavailable."""
+    return overlay_counts(stored={row.id: (row.like_count, row.view_count) for row in rows}, user=user)
 
 
 def overlay_counts(*, stored: Mapping[int, tuple[int, int]], user: int | None) -> Counts:
-    """The numbers now of videos whose rows the caller has just read as `{id: (likes, views)}`: at most one query."""
+    """The same for rows that were read as `{id: (likes, views)}`."""
     found, from_rows = _read_live(list(stored), user)
-    return _counts(list(stored), stored, found, user, from_rows)
+    return _counts(list(stored), stored, found, user=user, stored=from_rows)
+
+
+def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
+    """The first rows of videos in the order of (`by`, id), or the first beyond a value and id. Raises Unavailable."""
+    with _database():
+        return reads.nearest_videos(by=by, falling=falling, beyond=beyond, most=most)
+
+
+def read_videos(*, videos: Iterable[int]) -> dict[int, VideoRow]:
+    """Rows by video; absent ones are left out. Raises Unavailable."""
+    with _database():
+        return reads.read_videos(videos)
 
 
 def recent_likes(*, user: int) -> RecentLikes:
@@ -330,26 +354,34 @@ def _read_live(videos: Sequence[int], user: int | None) -> tuple[dict[int, count
         return {}, True
 
 
+def _unknown(videos: Iterable[int], found: Mapping[int, counters.Live], user: int | None) -> list[int]:
+    """Those of which Redis does not know whether the user likes them."""
+    return [] if user is None else [video for video in videos if video not in found or found[video].liked is None]
+
+
 def _counts(
     videos: Sequence[int],
     rows: Mapping[int, tuple[int, int]],
     found: Mapping[int, counters.Live],
+    *,
     user: int | None,
     stored: bool,
+    liked: Collection[int] | None = None,  # None: the rows of likes are not read yet
 ) -> Counts:
-    unknown = {video for video in videos if user is not None and (video not in found or found[video].liked is None)}
-    liked: set[int] = set()
-    if unknown and user is not None:
-        with _database():
-            liked = ledger.liked_among(unknown, user)
+    if liked is None:
+        unknown = _unknown(videos, found, user)
+        if unknown and user is not None:
+            with _database():
+                liked = reads.liked_among(unknown, user)
     by_video = {}
     for video in videos:
         live = found.get(video)
         likes, views = rows.get(video, (0, 0))
-        if live is not None and live.likes is not None and live.views is not None:
-            likes, views = live.likes, live.views
-        state = None if user is None else video in liked
-        if user is not None and video not in unknown and live is not None:
-            state = live.liked
+        state = None if user is None else liked is not None and video in liked
+        if live is not None:
+            if live.likes is not None and live.views is not None:
+                likes, views = live.likes, live.views
+            if user is not None and live.liked is not None:
+                state = live.liked
         by_video[video] = Count(likes, views, state)
     return Counts(by_video, stored)

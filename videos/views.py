@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, cast
@@ -42,6 +42,7 @@ from videos.conf import conf
 from videos.models import Video, VideoLike
 from videos.negotiation import PreparedNegotiation, StrictJSONParser, read_json
 from videos.pagination import EPOCH, KeysetPagination, VideoPagination
+from videos.services import VideoRow
 from videos.tokens import MAX_ID
 
 logger = logging.getLogger(__name__)
@@ -260,15 +261,15 @@ class VideoView(ApiView, generics.GenericAPIView[Video]):
     throttle_classes = (throttling.WriteThrottle,)
     lookup_url_kwarg = "video"
 
-    def render(self, videos: Video | list[Video]) -> tuple[Any, services.Counts]:
+    def render(self, rows: Sequence[VideoRow]) -> tuple[list[dict[str, Any]], services.Counts]:
         """Videos as they go out, and where their numbers came from: one read for all of them."""
-        rows = videos if isinstance(videos, list) else [videos]
-        stored = {video.pk: (video.like_count, video.view_count) for video in rows}
-        counts = services.overlay_counts(stored=stored, user=_user_id(self.request))
-        serializer = serializers.VideoSerializer(
-            videos, many=isinstance(videos, list), context={"counts": counts, "request": self.request}
-        )
-        return serializer.data, counts
+        counts = services.overlay_rows(rows=rows, user=_user_id(self.request))
+        return serializers.video_data(rows, counts), counts
+
+    def answer(self, video: Video, *, status: int = 200) -> Response:
+        """One video as it goes out."""
+        (data,), counts = self.render([VideoRow.of(video)])
+        return _mark(Response(data, status=status), counts)
 
 
 @extend_schema_view(
@@ -295,9 +296,11 @@ class VideosView(VideoView):
 
     def get(self, request: Request) -> Response:
         """A page of videos."""
-        page = cast(list[Video], self.paginate_queryset(self._found(request.query_params.get("search", ""))))
-        data, counts = self.render(page)
-        return _mark(self.get_paginated_response(data), counts)
+        words = self._words(request.query_params.get("search", ""))
+        pages = cast(VideoPagination, self.paginator)
+        rows = pages.paginate_queryset(self._found(words), request) if words else pages.paginate_all(request)
+        data, counts = self.render(rows)
+        return _mark(pages.get_paginated_response(data), counts)
 
     def post(self, request: Request) -> Response:
         """Add a video of the caller's."""
@@ -310,16 +313,18 @@ class VideosView(VideoView):
             video = serializer.save(owner=owner)
         except IntegrityError as error:  # deleted just now
             raise services.UserNotFound from error
-        data, counts = self.render(video)
-        return _mark(Response(data, status=201), counts)
+        return self.answer(video, status=201)
 
-    def _found(self, search: str) -> QuerySet[Video]:
-        videos = self.get_queryset()
+    def _words(self, search: str) -> list[str]:
         if len(search) > 200 or "\0" in search:
             raise ValidationError({"search": ["At most 200 characters, no null characters."]})
-        for word in search.split()[:10]:
+        return search.split()[:10]
+
+    def _found(self, words: Iterable[str]) -> QuerySet[Video, Any]:
+        videos = self.get_queryset()
+        for word in words:
             videos = videos.filter(Q(title__icontains=word) | Q(description__icontains=word))
-        return videos
+        return videos.values_list(*VideoRow._fields, named=True)
 
 
 @extend_schema_view(
@@ -344,16 +349,14 @@ class OneVideoView(VideoView):
 
     def get(self, request: Request, video: int) -> Response:
         """Its row, with the numbers now."""
-        data, counts = self.render(self.get_object())
-        return _mark(Response(data), counts)
+        return self.answer(self.get_object())
 
     def patch(self, request: Request, video: int) -> Response:
         """Edit what was sent."""
         row = self.get_object()
         serializer = self.get_serializer(row, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        data, counts = self.render(serializer.save())
-        return _mark(Response(data), counts)
+        return self.answer(serializer.save())
 
     def delete(self, request: Request, video: int) -> Response:
         """Delete it, with its likes and its history."""
@@ -384,11 +387,7 @@ class CountsView(ApiView):
         """In the order of the ids asked for."""
         ids = serializers.read_ids(request.query_params.get("ids"))
         counts = services.read_counts(videos=ids, user=_user_id(request))
-        rows = [
-            {"id": video, "like_count": count.likes, "view_count": count.views, "liked": count.liked}
-            for video, count in counts.by_video.items()
-        ]
-        return _mark(Response(rows), counts)
+        return _mark(Response(serializers.count_data(counts)), counts)
 
 
 _LIKE_RESPONSES = _responses({200: serializers.LikeSerializer}, 401, 404)
@@ -551,7 +550,7 @@ class MyLikesView(VideoView):
         for known in VideoLike.objects.filter(user=user, video__in=list(added)).values_list("video_id", flat=True):
             del added[known]
         page = cast(KeysetPagination, self.paginator).paginate_merged(likes, added, request, tie="video_id")
-        rows = Video.objects.in_bulk([video for _, video in page])
+        rows = services.read_videos(videos=[video for _, video in page])
         data, counts = self.render([rows[video] for _, video in page if video in rows])
         times = {video: at for at, video in page}
         # What Redis knows to be unliked, though the hint of it has gone, is left out too.

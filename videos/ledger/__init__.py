@@ -155,12 +155,6 @@ def read_rows(videos: Iterable[int]) -> dict[int, Row]:
     }
 
 
-def liked_among(videos: Iterable[int], user: int) -> set[int]:
-    """Which of the videos the user likes, as the rows have it."""
-    rows = VideoLike.objects.filter(user_id=user, video_id__in=list(videos))
-    return set(rows.values_list("video_id", flat=True))
-
-
 # What the flush writes
 
 

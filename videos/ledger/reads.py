@@ -1,0 +1,132 @@
+"""What readers are shown of the rows.
+
+The statements stand here by hand: to build one anew for each request takes Django longer than the database takes to
+answer it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from django.db import InterfaceError, OperationalError, connection
+
+from videos.ledger.sql import parts
+from videos.models import Video
+
+
+class VideoRow(NamedTuple):
+    """A video as its row has it."""
+
+    id: int
+    title: str
+    description: str
+    url: str
+    duration: int  # seconds; 0 where it is not known
+    owner_id: int
+    created_at: datetime
+    like_count: int
+    view_count: int
+
+    @classmethod
+    def of(cls, video: Video) -> VideoRow:
+        """The row of a video that was read or written through Django."""
+        return cls(*[getattr(video, name) for name in cls._fields])
+
+
+_COLUMNS: Final = ", ".join(VideoRow._fields)
+PATIENCE_SECONDS = 1  # what failed after more than this was not closed while nobody used it: the server is in trouble
+ORDERS: Final = frozenset({"created_at", "like_count", "view_count"})
+
+
+def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
+    """The first videos in the order of (`by`, id), or the first beyond a value and id."""
+    if beyond is None:
+        return _videos(_nearest(by, falling, begins=False), [most])
+    value, tie = beyond
+    if isinstance(value, datetime):
+        value = connection.ops.adapt_datetimefield_value(value)
+    return _videos(_nearest(by, falling, begins=True), [value, value, value, tie, most])
+
+
+@lru_cache(maxsize=16)
+def _nearest(by: str, falling: bool, *, begins: bool) -> str:
+    if by not in ORDERS:
+        raise ValueError(f"Videos are not ordered by {by}.")
+    compare, direction = ("<", "DESC") if falling else (">", "ASC")
+    # The first condition lets SQLite walk the index from there on; the second is two ranges of it to MySQL.
+    where = f"WHERE {by} {compare}= %s AND ({by} {compare} %s OR ({by} = %s AND id {compare} %s)) " if begins else ""
+    order = f"ORDER BY {by} {direction}, id {direction} LIMIT %s"
+    return f"SELECT {_COLUMNS} FROM videos_video {where}{order}"  # noqa: S608  names that stand above
+
+
+def read_videos(videos: Iterable[int]) -> dict[int, VideoRow]:
+    """Rows by video; absent ones are left out."""
+    select = f"SELECT {_COLUMNS} FROM videos_video"  # noqa: S608  names that stand above
+    return {row.id: row for part in parts(videos) for row in _videos(f"{select} WHERE id IN ({_listed(part)})", [])}
+
+
+def _videos(statement: str, parameters: Sequence[Any]) -> list[VideoRow]:
+    return [
+        VideoRow(pk, title, description, url, duration, owner, _moment(created_at), likes, views)
+        for pk, title, description, url, duration, owner, created_at, likes, views in _ask(statement, parameters)
+    ]
+
+
+def _moment(value: datetime | str) -> datetime:
+    """Drivers know no zones, and SQLite no times: what is stored is UTC."""
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return at.replace(tzinfo=UTC)
+
+
+def read_counts(videos: Collection[int], user: int | None) -> dict[int, tuple[int, int, bool]]:
+    """Likes and views in the rows, and whether the user likes them; absent ones are left out."""
+    liked, given = "0", []
+    if user is not None:
+        liked = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
+        given = [user]
+    select = f"SELECT v.id, v.like_count, v.view_count, {liked} FROM videos_video v"  # noqa: S608  it stands above
+    return {
+        video: (likes, views, bool(state))
+        for part in parts(videos)
+        for video, likes, views, state in _ask(f"{select} WHERE v.id IN ({_listed(part)})", given)
+    }
+
+
+def liked_among(videos: Collection[int], user: int) -> set[int]:
+    """Which of the videos the user likes, as the rows have it."""
+    select = "SELECT video_id FROM videos_videolike WHERE user_id = %s"
+    return {video for part in parts(videos) for (video,) in _ask(f"{select} AND video_id IN ({_listed(part)})", [user])}
+
+
+def _listed(ids: Iterable[int]) -> str:
+    # As text of the statement: a driver takes a microsecond for each parameter. int() lets nothing else in.
+    return ",".join([str(int(one)) for one in ids])
+
+
+def _ask(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+    """The rows that a statement finds.
+
+    A connection that was kept may have been closed by the server. Django asks it (a round trip) before its first use in
+    a request; here the statement itself is the question, since it may be repeated: it only reads.
+    """
+    began = time.monotonic()
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    try:
+        return _fetch(statement, parameters)
+    except (InterfaceError, OperationalError):
+        slow = time.monotonic() - began > PATIENCE_SECONDS
+        if slow or connection.connection is None or connection.in_atomic_block or connection.is_usable():
+            raise
+        connection.close()
+    return _fetch(statement, parameters)
+
+
+def _fetch(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        found: Sequence[tuple[Any, ...]] = cursor.fetchall()
+    return found
