@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import django
 from django.conf import settings
@@ -49,6 +49,13 @@ class Request(WSGIRequest):
             self.content_type, self.content_params = "", {}
 
 
+class Frame(NamedTuple):
+    """What is around the body of a usual answer: its headers, and what stands before the path in links."""
+
+    headers: list[tuple[str, str]]
+    site: str
+
+
 @lru_cache(maxsize=16_384)
 def _match(path: str) -> ResolverMatch:
     return get_resolver().resolve(path)  # a Resolver404 is not remembered
@@ -57,11 +64,10 @@ def _match(path: str) -> ResolverMatch:
 class Door(WSGIHandler):
     """Django's handler, with two short ways for clients that send no session cookie.
 
-    Usual likes and views take the express lane (`videos.express`), with none of the handler around them. All other
-    requests to the API are spared middleware: sessions, messages, CSRF and static files are what a browser's pages
-    need, and were half of Django's own time. A request with a session cookie takes the whole way, so
-    SessionAuthentication and its CSRF check are as everywhere. TLS redirects, security headers and the check of the
-    host hold on all three.
+    Usual requests take the express lane (`videos.express`), with none of the handler around them. All others to the
+    API are spared middleware: sessions, messages, CSRF and static files are what a browser's pages need, and were half
+    of Django's own time. A request with a session cookie takes the whole way, so SessionAuthentication and its CSRF
+    check are as everywhere. TLS redirects, security headers and the check of the host hold on all three.
     """
 
     request_class = Request
@@ -78,13 +84,16 @@ class Door(WSGIHandler):
         def usual(request: HttpRequest) -> HttpResponse:
             request.get_host()
             allow = get_resolver().resolve(request.path_info).func.view_class.allow  # type: ignore[attr-defined]
-            return HttpResponse(content_type="application/json", headers={"Allow": allow})
+            response = HttpResponse(content_type="application/json", headers={"Allow": allow})
+            uri = request.build_absolute_uri(request.path)
+            response.site = uri.removesuffix(request.path_info)  # type: ignore[attr-defined]
+            return response
 
         secure = convert_exception_to_response(SecurityMiddleware(convert_exception_to_response(view)))
         self._secure_usual = SecurityMiddleware(usual)
-        self._usual_headers: dict[tuple[str | None, ...], list[tuple[str, str]] | None] = {}
-        self._forget_headers()
-        setting_changed.connect(self._forget_headers)
+        self._frames: dict[tuple[str | None, ...], Frame | None] = {}
+        self._forget_frames()
+        setting_changed.connect(self._forget_frames)
         self._session_cookie = cookie = settings.SESSION_COOKIE_NAME
 
         def choose(request: HttpRequest) -> Any:
@@ -99,39 +108,39 @@ class Door(WSGIHandler):
         self._middleware_chain = choose
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        """Answer a request: on the express lane where it is a usual like or view."""
+        """Answer a request: on the express lane where it is a usual one."""
         request = express.usual(environ, self._session_cookie)
-        if request is None or (headers := self._headers_of(environ, request.what)) is None:
+        if request is None or (frame := self._frame_of(environ, request.what)) is None:
             return super().__call__(environ, start_response)
-        answer = express.answer(environ, request)
+        answer = express.answer(environ, request, frame.site)
         if answer is None:
             return super().__call__(environ, start_response)
         stored = ((express.COUNTS_HEADER, "stored"),) if answer.stored else ()
-        start_response("200 OK", [*headers, ("Content-Length", str(len(answer.body))), *stored])
+        start_response("200 OK", [*frame.headers, ("Content-Length", str(len(answer.body))), *stored])
         return [answer.body]
 
-    def _headers_of(self, environ: dict[str, Any], what: str) -> list[tuple[str, str]] | None:
-        """The headers of a usual answer; None where the host is not ours, or TLS is asked for.
+    def _frame_of(self, environ: dict[str, Any], what: str) -> Frame | None:
+        """The frame of a usual answer; None where the host is not ours, or TLS is asked for.
 
         Worked out by Django itself, once for each host and scheme.
         """
         key = (what, *[environ.get(name) for name in self._names])
         try:
-            return self._usual_headers[key]
+            return self._frames[key]
         except KeyError:
             pass
         try:
             response: Any = self._secure_usual(self.request_class(environ))
-            headers = list(response.items()) if response.status_code == 200 else None
+            frame = Frame(list(response.items()), response.site) if response.status_code == 200 else None
         except (SuspiciousOperation, Resolver404):
-            headers = None
-        if len(self._usual_headers) >= HOSTS_REMEMBERED:
-            self._usual_headers.clear()  # somebody plays with the Host header
-        self._usual_headers[key] = headers
-        return headers
+            frame = None
+        if len(self._frames) >= HOSTS_REMEMBERED:
+            self._frames.clear()  # somebody plays with the Host header
+        self._frames[key] = frame
+        return frame
 
-    def _forget_headers(self, **_: Any) -> None:
-        self._usual_headers.clear()
+    def _forget_frames(self, **_: Any) -> None:
+        self._frames.clear()
         secure: Any = settings.SECURE_PROXY_SSL_HEADER
         self._names = (
             *("HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme"),

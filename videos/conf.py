@@ -82,7 +82,7 @@ class Conf:
 
     @property
     def EXPRESS(self) -> bool:
-        """Whether usual likes and views are answered before Django's handler; turn it off to have all go through it."""
+        """Whether usual requests are answered before Django's handler; turn it off to have all go through it."""
         return cast(bool, _setting("VIDEOS_EXPRESS", True))
 
     @property
