@@ -20,6 +20,7 @@ VideoRow = reads.VideoRow
 logger = logging.getLogger(__name__)
 
 HOUR_MS = 3_600_000
+_UNKNOWN = counters.Live(None, None, None, 0)  # what Redis knows of nothing
 TRIES = 5  # of a script that lacked something, which is read and given to it in between
 
 
@@ -198,7 +199,7 @@ def read_counts(*, videos: Iterable[int], user: int | None) -> Counts:
     """The numbers of these videos now: at most one query. Raises Unavailable when what is needed is away."""
     chosen = list(dict.fromkeys(videos))
     found, stored = _read_live(chosen, user)
-    absent = [video for video in chosen if video not in found or found[video].likes is None]
+    absent = [video for video in chosen if found.get(video, _UNKNOWN).likes is None]
     if not absent:
         return _counts(chosen, {}, found, user=user, stored=stored)
     with _database():
@@ -356,7 +357,7 @@ def _read_live(videos: Sequence[int], user: int | None) -> tuple[dict[int, count
 
 def _unknown(videos: Iterable[int], found: Mapping[int, counters.Live], user: int | None) -> list[int]:
     """Those of which Redis does not know whether the user likes them."""
-    return [] if user is None else [video for video in videos if video not in found or found[video].liked is None]
+    return [] if user is None else [video for video in videos if found.get(video, _UNKNOWN).liked is None]
 
 
 def _counts(
@@ -369,19 +370,19 @@ def _counts(
     liked: Collection[int] | None = None,  # None: the rows of likes are not read yet
 ) -> Counts:
     if liked is None:
+        liked = ()
         unknown = _unknown(videos, found, user)
         if unknown and user is not None:
             with _database():
                 liked = reads.liked_among(unknown, user)
     by_video = {}
     for video in videos:
-        live = found.get(video)
-        likes, views = rows.get(video, (0, 0))
-        state = None if user is None else liked is not None and video in liked
-        if live is not None:
-            if live.likes is not None and live.views is not None:
-                likes, views = live.likes, live.views
-            if user is not None and live.liked is not None:
-                state = live.liked
+        likes, views, state, _ = found.get(video, _UNKNOWN)
+        if likes is None or views is None:
+            likes, views = rows.get(video, (0, 0))
+        if user is None:
+            state = None
+        elif state is None:
+            state = video in liked
         by_video[video] = Count(likes, views, state)
     return Counts(by_video, stored)
