@@ -73,6 +73,31 @@ def test_batch_numbers_grow_and_one_batch_is_open_at_a_time() -> None:
     assert counters.claim(shard=1, floor=5, newest=5, at_ms=12).number == 6
 
 
+def test_confirm_accounts_once_for_each_field_that_is_there(redis_client: redis.Redis) -> None:
+    """Fields named twice, or not in the batch: of the video of these, live stays."""
+    prime(1, 2)
+    prime(17, 2)
+    for video in (1, 17):
+        counters.like(video=video, user=2, liked=True, at_ms=1)
+        counters.view([Event(video, "v", 480_000)])
+    redis_client.hset("{videos:1}:pending", "nonsense", "7")
+    number = counters.claim(shard=1, floor=0, newest=0, at_ms=1).number
+    counters.view([Event(1, "w", 480_000)])
+    done = [
+        Confirmation(1, (60, 70), applied=["l:1:2"], repeated=[b"v:1:480000", b"v:1:480000"], dropped=["l:1:2"]),
+        Confirmation(17, (1, 1), applied=["l:17:9"]),
+        Confirmation(None, rejected=[b"nonsense", b"nonsense", b"gone"]),
+    ]
+    assert counters.confirm(shard=1, number=number, confirmations=done)
+    live = counters.read([1, 17], None)
+    assert (live[1].likes, live[1].views, live[17].likes, live[17].views) == (60, 71, 6, 8)
+    assert redis_client.hgetall("{videos:1}:rejected") == {f"{number}:nonsense": "7"}
+    rest = Confirmation(17, None, dropped=["l:17:2", "v:17:480000"])
+    assert counters.confirm(shard=1, number=number, confirmations=[rest])
+    assert counters.close(shard=1, number=number, end=False) == (1, 1, 2, 1)
+    assert counters.read([17], None)[17].likes is None
+
+
 def test_reads_and_confirms_of_another_batch_are_refused() -> None:
     prime(1, 2)
     counters.like(video=1, user=2, liked=True, at_ms=1)

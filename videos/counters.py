@@ -636,6 +636,7 @@ def _confirm(shard: int, number: int, part: Sequence[Confirmation]) -> bool:
     names = _shard(shard)
     keys = [names.claimed, names.batch, names.rejected]
     args: list[Any] = [number, conf.LIVE_SETTLED_SECONDS]
+    fields: list[bytes | str] = []
     for piece in part:
         if piece.video is None:
             keys.append(keys[0])
@@ -644,8 +645,9 @@ def _confirm(shard: int, number: int, part: Sequence[Confirmation]) -> bool:
             keys.append(names.live(piece.video))
             args += (0, 0, 0) if piece.counts is None else (1, *piece.counts)
         applied, repeated, dropped, rejected = piece.outcomes()
-        args += (len(applied), len(repeated), len(dropped), len(rejected), *applied, *repeated, *dropped, *rejected)
-    return _flush_call(_CONFIRM.command(keys, *args)) is not None
+        args += (len(applied), len(repeated), len(dropped), len(rejected))
+        fields += (*applied, *repeated, *dropped, *rejected)
+    return _flush_call(_CONFIRM.command(keys, *args, *fields)) is not None
 
 
 def close(*, shard: int, number: int, end: bool) -> Sums | None:

@@ -1,9 +1,9 @@
--- Takes from a claimed batch what the database has committed, and sets the live counts anew.
+-- Removes from a claimed batch what the database has committed, and sets the live counts from the rows.
 --
 -- KEYS     claimed, batch, rejected; then live of each video
 -- ARGV     number of the batch, seconds that live stays once nothing is pending; then for each video:
 --          what to do with live ("1" set, "0" the video is gone, "" leave), likes and views in its row,
---          how many fields were applied, repeated, dropped, rejected; then these fields in this order
+--          how many fields were applied, repeated, dropped, rejected; then these fields of all videos, in this order
 -- RETURNS  fields removed; nil when the number is not that of the claimed batch
 --
 -- Guarantees: each field is accounted for once, in the moment in which it leaves claimed. Live is set only for a video of
@@ -19,61 +19,67 @@ redis.call('HDEL', KEYS[2], '')
 
 local CHUNK = 1000  -- unpack fails near 8000 values
 local OUTCOMES = { 'applied', 'repeated', 'dropped', 'rejected' }
-local arg, total = 3, 0
-local sums = {}
+local FIRST_HEAD, HEAD = 3, 7
+local first_field = FIRST_HEAD + (#KEYS - 3) * HEAD
 
-local function remove(first, count, outcome)
-  local removed = 0
-  for from = first, first + count - 1, CHUNK do
-    local to = math.min(from + CHUNK, first + count) - 1
-    if outcome == 'rejected' then
-      for i = from, to do
-        local value = redis.call('HGET', KEYS[1], ARGV[i])
-        if value then
-          redis.call('HSET', KEYS[3], number .. ':' .. ARGV[i], value)
+-- Calls for many fields at once: a call costs more than a field. Each is there until it is taken: it may be named twice.
+local there = {}
+for from = first_field, #ARGV, CHUNK do
+  local to = math.min(from + CHUNK - 1, #ARGV)
+  for i, value in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV, from, to))) do
+    there[ARGV[from + i - 1]] = value
+  end
+end
+
+local sums, moved, total = {}, {}, 0
+local field = first_field
+for video = 4, #KEYS do
+  local head, removed = FIRST_HEAD + (video - 4) * HEAD, 0
+  for i, outcome in ipairs(OUTCOMES) do
+    for _ = 1, tonumber(ARGV[head + 2 + i]) do
+      local name = ARGV[field]
+      local value = there[name]
+      if value then
+        there[name] = nil
+        removed = removed + 1
+        sums[outcome] = (sums[outcome] or 0) + 1
+        if outcome == 'rejected' then
+          redis.call('HSET', KEYS[3], number .. ':' .. name, value)
         end
       end
-    end
-    removed = removed + redis.call('HDEL', KEYS[1], unpack(ARGV, from, to))
-  end
-  if removed > 0 then
-    sums[outcome] = (sums[outcome] or 0) + removed
-  end
-  return removed
-end
-
-local function set_live(key, likes, views)
-  local live = redis.call('HMGET', key, 'epoch', 'likes_pending', 'views_pending')
-  if not live[1] then
-    return
-  end
-  if live[1] == number then
-    redis.call('HSET', key, 'likes', tonumber(likes) + tonumber(live[2]), 'views', tonumber(views) + tonumber(live[3]))
-  else
-    redis.call('HSET', key, 'likes', likes, 'views', views)
-    redis.call('EXPIRE', key, settled_ttl)
-  end
-end
-
--- All removals and their sums first: whatever happens to a live key, each field is accounted for.
-local moved = {}
-for video = 4, #KEYS do
-  local head, field, removed = arg, arg + 7, 0
-  for i, outcome in ipairs(OUTCOMES) do
-    local count = tonumber(ARGV[head + 2 + i])
-    if count > 0 then
-      removed = removed + remove(field, count, outcome)
-      field = field + count
+      field = field + 1
     end
   end
-  arg = field
   total = total + removed
   if removed > 0 then
     moved[#moved + 1] = { KEYS[video], head }
   end
 end
+
+-- All removals and their sums first: whatever happens to a live key, each field is accounted for.
+for from = first_field, #ARGV, CHUNK do
+  redis.call('HDEL', KEYS[1], unpack(ARGV, from, math.min(from + CHUNK - 1, #ARGV)))
+end
 for outcome, removed in pairs(sums) do
   redis.call('HINCRBY', KEYS[2], outcome, removed)
+end
+
+local function set_live(key, likes, views)
+  local live = redis.call('HMGET', key, 'epoch', 'likes', 'views', 'likes_pending', 'views_pending')
+  if not live[1] then
+    return
+  end
+  local settled = live[1] ~= number
+  if not settled then
+    likes = string.format('%.0f', tonumber(likes) + tonumber(live[4]))
+    views = string.format('%.0f', tonumber(views) + tonumber(live[5]))
+  end
+  if live[2] ~= likes or live[3] ~= views then
+    redis.call('HSET', key, 'likes', likes, 'views', views)
+  end
+  if settled then
+    redis.call('EXPIRE', key, settled_ttl)
+  end
 end
 
 for _, video in ipairs(moved) do
