@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("MySQLdb", reason="the benchmarks speak to MariaDB")
 
-from benchmarks import report, traffic
+from benchmarks import parts, report, traffic
 from benchmarks.__main__ import TOPICS
 from benchmarks.contenders import Request
 from benchmarks.results import Column, Result, Table
@@ -64,3 +64,22 @@ def test_a_result_is_read_back_as_it_was_saved(result: Result, tmp_path: Path) -
 def test_every_topic_has_a_place_on_the_page() -> None:
     page = report.PAGE.read_text()
     assert [topic for topic in TOPICS if f"<!-- bench: {topic} -->" not in page] == []
+
+
+def test_a_look_counts_for_the_innermost_part() -> None:
+    call = "main (b/inside.py:1);_answer (b/inside.py:2);Door.__call__ (/s/streaming/wsgi.py:3)"
+    like = f"{call};set_like (/s/videos/services.py:4);like (/s/videos/counters.py:5)"
+    folded = [
+        "main (b/inside.py:1);_web (b/inside.py:9) 7",
+        f"{call} 1",
+        f"{like} 2",
+        f"{like};_Lease.exchange (/s/videos/counters.py:6) 3",
+        f"{call};dumps (/usr/lib/python3/json/__init__.py:7) 4",
+        "_answer (/s/benchmarks/inside.py:2) 5",
+    ]
+    assert parts.looks(folded) == {
+        "the door: headers of the answer": 1,
+        "Redis: keys and arguments of the script": 2,
+        "Redis: packed, sent, waited for, parsed": 3,
+        "JSON: the body read, the answer written": 4,
+    }
