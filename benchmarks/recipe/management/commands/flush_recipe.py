@@ -22,7 +22,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Flush, and print each run's keys and seconds as JSON."""
         stopped = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+        if options["every"] is not None:
+            signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         while not stopped.is_set():
             began = time.perf_counter()
             keys = flush(one_transaction=options["one_transaction"])
