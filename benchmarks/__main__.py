@@ -52,7 +52,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="topic", choices=[[], *TOPICS], help=", ".join(TOPICS))
-    parser.add_argument("--quick", action="store_true", help="try the harness out in three minutes; judges no times")
+    parser.add_argument(
+        "--quick", action="store_true", help="try the harness out, in under three minutes; judges no times"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of each topic ({ROUNDS})")
     parser.add_argument("--report", action="store_true", help="only renew the page from the results that are there")
     options = parser.parse_args()

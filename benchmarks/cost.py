@@ -69,17 +69,17 @@ def measure(run: Run) -> Result:
 
 
 def _cost(run: Run, contender: Contender, requests: Path) -> dict[str, float]:
-    servers = run.servers
+    servers, every = run.servers, run.size(FLUSH_EVERY_SECONDS, 1)
     with contender.serving(servers) as site:
         warm(site, servers.folder)
         before = _spent(servers)
         web = cpu_seconds(site.process.pids())
-        with contender.flushing(servers, FLUSH_EVERY_SECONDS) as flusher:
+        with contender.flushing(servers, every) as flusher:
             assert flusher is not None
             time.sleep(1)  # its start is no like's cost
             flush = cpu_seconds(flusher.pids())
             load = wrk(site, requests, seconds=run.size(SECONDS[contender.name], 1))
-            time.sleep(2 * FLUSH_EVERY_SECONDS)  # all that gathered is flushed
+            time.sleep(2 * every)  # all that gathered is flushed
             flush = cpu_seconds(flusher.pids()) - flush
         web = cpu_seconds(site.process.pids()) - web
         spent = {name: value - before[name] for name, value in _spent(servers).items()}

@@ -45,7 +45,7 @@ def measure(run: Run) -> Result:
     result = Result("felt", "Is the flush felt?")
     servers = run.servers
     prepare(servers, [OURS, RECIPE])
-    changed = run.size(CHANGED, 20_000)
+    changed = run.size(CHANGED, 40_000)
     signed_in = tokens(USERS)
     pairs = take(distinct_pairs(USERS, VIDEOS, seed=9), run.size(PREPARED, 20_000))
     path = write_requests(servers.folder / "felt", [OURS.like(v, signed_in[u - 1]) for u, v in pairs])
@@ -54,7 +54,7 @@ def measure(run: Run) -> Result:
         contender.fill(servers, users=USERS, videos=VIDEOS)
         with contender.serving(servers) as site:
             warm(site, servers.folder)
-            capacity[contender.name] = wrk(site, path, seconds=run.size(4, 1)).rate
+            capacity[contender.name] = wrk(site, path, seconds=run.size(4, 2)).rate
 
     def one(name: str, number: int) -> None:
         contender = RECIPE if name == "recipe" else OURS

@@ -31,10 +31,10 @@ def _busy_and_total() -> tuple[int, int]:
     return sum(numbers) - idle, sum(numbers)
 
 
-def noise() -> Noise:
+def noise(idle_seconds: float) -> Noise:
     """Measure it while nothing of ours is at work: what is busy then, are others."""
     busy, total = _busy_and_total()
-    time.sleep(IDLE_SECONDS)
+    time.sleep(idle_seconds)
     busy_after, total_after = _busy_and_total()
     began = time.perf_counter()
     accumulator = 0

@@ -40,7 +40,7 @@ def measure(run: Run) -> Result:
     result = Result("openloop", "Open loop")
     servers = run.servers
     prepare(servers, [OURS, RECIPE])
-    seconds = run.size(SECONDS, 2)
+    seconds = run.size(SECONDS, 1)
     shares = (0.25, 1.0) if run.quick else SHARES
     likes = {c.name: Likes(c, users=USERS, videos=VIDEOS, number=run.size(250_000, 20_000)) for c in (OURS, RECIPE)}
     capacity = {c.name: _capacity(run, c, likes[c.name]) for c in (OURS, RECIPE)}
@@ -73,7 +73,7 @@ def _capacity(run: Run, contender: Contender, likes: Likes) -> float:
         best = 0.0
         for _ in range(4):
             likes.again()
-            answered = _at(run, site, likes, asked, run.size(CAPACITY_SECONDS, 2))["answered"]
+            answered = _at(run, site, likes, asked, run.size(CAPACITY_SECONDS, 1))["answered"]
             contender.fill(run.servers, users=USERS, videos=VIDEOS)
             best = max(best, answered)
             if answered < 0.9 * asked:

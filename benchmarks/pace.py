@@ -41,7 +41,7 @@ def measure(run: Run) -> Result:
     servers = run.servers
     prepare(servers, [OURS])
     signed_in = tokens(USERS)
-    number = run.size(PREPARED, 10_000)
+    number, seconds = run.size(PREPARED, 20_000), run.size(SECONDS, 4)
     pairs = take(distinct_pairs(USERS, VIDEOS, seed=21), number)
     watched = popular(number, VIDEOS, seed=22)
     path = write_requests(
@@ -55,7 +55,7 @@ def measure(run: Run) -> Result:
     def one(_: str, number: int) -> None:
         OURS.fill(servers, users=USERS, videos=VIDEOS)
         environment = OURS.environment(servers)
-        command = OURS.manage_command("flush_counters", "--every", str(FLUSH_EVERY_SECONDS), "--json")
+        command = OURS.manage_command("flush_counters", "--every", str(run.size(FLUSH_EVERY_SECONDS, 1)), "--json")
         with OURS.serving(servers) as site:
             warm(site, servers.folder)
             log = servers.folder / "flush-pace.log"
@@ -63,7 +63,7 @@ def measure(run: Run) -> Result:
             process = start("flush-pace", command, servers.folder, environment)
             time.sleep(2)  # its start
             seen = len(_reports(log))
-            load = wrk(site, path, seconds=run.size(SECONDS, 6))
+            load = wrk(site, path, seconds=seconds)
             left = _pending(servers)
             reports = _reports(log)[seen:]
             process.stop()
@@ -73,7 +73,7 @@ def measure(run: Run) -> Result:
         moved = sum(report["fields"] for report in reports) / flushing
         values = {
             "taken": load.rate, "moved": moved, "room": moved / load.rate, "left": float(left),
-            "busy": flushing / run.size(SECONDS, 6),
+            "busy": flushing / seconds,
         }  # fmt: skip
         result.add("pace", "ours", number, **values)
         run.say(f"  {number} pace: {load.rate:,.0f} taken, {moved:,.0f} moved a second, {left} left")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import Noise, noise
+from benchmarks.machine import IDLE_SECONDS, Noise, noise
 from benchmarks.servers import ROOT, Servers
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -157,6 +157,6 @@ class Run:
         `at_most`: as many rounds, where no promise is judged.
         """
         for number in range(1, min(self.rounds, at_most or self.rounds) + 1):
-            result.noise.append(noise())
+            result.noise.append(noise(self.pick(IDLE_SECONDS, 0.05)))
             for contender in contenders if number % 2 else reversed(contenders):
                 measure(contender, number)
