@@ -20,7 +20,8 @@ from xml.etree import ElementTree as ET
 from environment import SetupError, ensure_environment
 
 ROOT = Path(__file__).resolve().parent.parent
-PAIRS = {"sqlite": "SQLite and Valkey", "mariadb": "MariaDB and Redis"}
+PAIRS = {"sqlite": "SQLite and Valkey", "mariadb": "MariaDB and Redis", "mysql": "MySQL and Redis"}
+MYSQL_TOOL = "MYSQL_SERVER_TOOL"  # names a program that starts MySQL; without it there is none
 COVERAGE_FLOOR = 90  # per cent of lines and branches, over both runs of the suite
 NO_TESTS = 5  # pytest's exit code
 SYSTEM_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
@@ -158,23 +159,23 @@ def check_statically(python: Path, tally: Tally) -> None:
 
 
 def run_suites(python: Path, arguments: Sequence[str], folder: Path, tally: Tally) -> None:
-    """Run the suite on both pairs: side by side, unless somebody wants to talk to a debugger."""
+    """Run the suite on SQLite, and beside it on the others, unless somebody wants to talk to a debugger."""
     interactive = any(argument in {"--pdb", "--trace", "-s"} for argument in arguments)
     steps: dict[str, Step] = {}
     running: list[subprocess.Popen[str]] = []
+    interrupted = threading.Event()
 
-    def run(pair: str) -> None:
-        steps[pair] = run_suite(python, pair, arguments, folder, running, interactive=interactive)
+    def run(*pairs: str) -> None:
+        for pair in pairs:
+            if not interrupted.is_set():
+                steps[pair] = run_suite(python, pair, arguments, folder, running, interactive=interactive)
 
-    threads = [threading.Thread(target=run, args=(pair,)) for pair in PAIRS]
+    others = ("mariadb", "mysql") if os.environ.get(MYSQL_TOOL) else ("mariadb",)
+    threads = [threading.Thread(target=run, args=pairs) for pairs in (("sqlite",), others)]
     try:
-        for thread in threads:
-            thread.start()
-            if interactive:
-                thread.join()
-        for thread in threads:
-            thread.join()
+        _run_all(threads, one_by_one=interactive)
     except KeyboardInterrupt:
+        interrupted.set()
         for process in running:
             process.send_signal(signal.SIGINT)  # pytest then stops the servers that it started
         for thread in threads:
@@ -185,6 +186,15 @@ def run_suites(python: Path, arguments: Sequence[str], folder: Path, tally: Tall
         tally.steps.append(step)
     if tally.passed + tally.failed == 0:
         tally.steps.append(Step("tests chosen", ok=False, note="these arguments choose no test"))
+
+
+def _run_all(threads: Sequence[threading.Thread], *, one_by_one: bool) -> None:
+    for thread in threads:
+        thread.start()
+        if one_by_one:
+            thread.join()
+    for thread in threads:
+        thread.join()
 
 
 def run_suite(
@@ -198,9 +208,12 @@ def run_suite(
 ) -> Step:
     """Run pytest on one pair; its lines are shown as they come, with the pair's name before them."""
     begun = time.monotonic()
-    command = [str(python), "-m", "pytest", "--on", pair, f"--junitxml={folder / pair}.xml", *arguments]
-    if not arguments:
-        command += ["--cov", "--cov-report=", "--durations=10"]
+    command = [str(python), "-m", "pytest", "--on", pair, f"--junitxml={folder / pair}.xml"]
+    if pair == "mysql":
+        command += ["-m", "database"]  # the rest is the same as on MariaDB
+    elif not arguments:
+        command += ["--cov", "--cov-report="]
+    command += arguments or ["--durations=10"]
     given = ("DATABASE_URL", "REDIS_URL", "STREAMING_TEST", "STREAMING_TEST_ON", "DJANGO_SETTINGS_MODULE")
     env = {name: value for name, value in os.environ.items() if name not in given}
     env |= {"COVERAGE_FILE": str(folder / f".coverage.{pair}"), "PYTHONUNBUFFERED": "1"}
