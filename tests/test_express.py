@@ -236,7 +236,9 @@ def test_both_ways_answer_the_same(name: str, user: User, settings: Any) -> None
         settings.VIDEOS_EXPRESS = express
         got = ask(method, path(video), body, **of_user(user))
         shown = {"id": 0} if isinstance(got.body, dict) and "id" in got.body else {}
-        answers.append((got.status, got.headers, got.body | shown if shown else got.body))
+        # The ids may be of unequal length; that Content-Length is the body's, `ask` asserts.
+        names = {**got.headers, "Content-Length": ""} if shown else got.headers
+        answers.append((got.status, names, got.body | shown if shown else got.body))
         assert got.express is (express and name in ALL_BY_ITSELF)
     assert answers[0] == answers[1]
     assert answers[0][0] < 500
