@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 
 from tests.load import Load, check_batches, make_users, make_videos
 from tests.servers import Process, RedisServer
-from videos import counters, ledger, services
+from videos import counters, flush, ledger, services
 from videos.flush import GENTLE_CHUNK_FIELDS, FlushReport, flush_status, reconcile, run_flush
 from videos.management.commands import flush_counters
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
@@ -277,6 +278,32 @@ def test_gentle_run_rests_between_small_chunks_until_its_time_is_over(
         assert (report.views, len(rests)) == (len(videos), expected)
         assert all(0 < rest <= 1 for rest in rests)
     check_batches()
+
+
+@pytest.mark.parametrize(("gentle_seconds", "least", "most"), [(100.0, 19.0, 21.0), (10.0, 9.0, 11.0), (0.5, 1.9, 2.6)])
+def test_gentle_run_rests_as_long_as_its_time_allows(
+    gentle_seconds: float, least: float, most: float, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk takes 0.1 s here: 20 of them 2 s, and 20 s with rests nine times as long."""
+    settings.VIDEOS_SHARDS = 2
+    videos = make_videos(20 * GENTLE_CHUNK_FIELDS)
+    services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
+    now = 0.0
+    apply = ledger.apply
+
+    def pass_time(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def take_time(**kwargs: Any) -> Any:
+        pass_time(0.1)
+        return apply(**kwargs)
+
+    monkeypatch.setattr(ledger, "apply", take_time)
+    monkeypatch.setattr(flush, "time", SimpleNamespace(monotonic=lambda: now, sleep=pass_time))
+    report = run_flush(gentle_seconds=gentle_seconds)
+    assert report.views == len(videos)
+    assert least <= report.seconds <= most
 
 
 def test_flush_relieves_a_full_redis(private_redis: RedisServer, use_redis: Callable[[RedisServer], None]) -> None:

@@ -35,9 +35,9 @@ MAX_HOUR = 8_000 * 8_766  # the year 9970, in hours since 1970: a date that ever
 MAX_MS = MAX_HOUR * 3_600_000
 PASSES = 3  # over one claimed batch, should fields be left
 RECONCILE_VIDEOS = 500  # rows locked at a time
-# A gentle run moves little at a time, then leaves the machine to others for three times as long.
+# A gentle run moves little at a time, then leaves the machine to others for so many times as long.
 GENTLE_CHUNK_FIELDS = 100
-GENTLE_REST = 3
+GENTLE_REST = 9
 GENTLE_REST_MAX_SECONDS = 1.0  # so that a stop that was asked for does not wait
 
 
@@ -125,8 +125,8 @@ def run_flush(
     """Flush the given shards (all by default) once. `progress(done, total, report)` is called after each chunk.
 
     `on_batch(batch)` is called after each batch that this run closed; one call is made at a time. VIDEOS_FLUSH_THREADS
-    threads share the shards, the caller's among them. A run with `gentle_seconds` has one thread, takes small chunks
-    for so long, and rests after each, so that requests served by the same machine do not feel it.
+    threads share the shards, the caller's among them. A run with `gentle_seconds` has one thread, takes small chunks,
+    and rests after each as long as this time allows, so that requests served by the same machine do not feel it.
 
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
     over, but not before one chunk is moved or a shard has failed, or when `should_stop()` is true.
@@ -140,12 +140,13 @@ def run_flush(
         chosen = chosen[first:] + chosen[:first]
     report = FlushReport()
     threads = 1 if gentle_seconds or ledger.has_one_writer() else conf.FLUSH_THREADS
-    run = _Run(report, begin, max_seconds, gentle_seconds, progress, should_stop, on_batch, threads)
     try:
         left = counters.left_open(range(total))
     except counters.CountersUnavailable as error:
         report.failures = dict.fromkeys(chosen, f"{type(error).__name__}: {error}")
     else:
+        waiting = _waiting_fields() if gentle_seconds else 0
+        run = _Run(report, begin, max_seconds, gentle_seconds, progress, should_stop, on_batch, threads, waiting)
         # A video's watermark must not pass a batch in which it still is: no number is minted before these are done.
         run.over(list(left), lambda flush: flush.finish(left[flush.shard]))
         if report.complete and not report.failed:
@@ -161,6 +162,13 @@ def _shard_total() -> int:
         return counters.shard_total()
     except counters.CountersUnavailable:
         return conf.SHARDS  # each of them will say what is wrong
+
+
+def _waiting_fields() -> int:
+    try:
+        return sum(depth.pending + depth.claimed for depth in counters.depths())
+    except counters.CountersUnavailable:
+        return 0  # the shard that is to blame will say so
 
 
 def _finish_run() -> None:
@@ -202,6 +210,7 @@ class _Run:
     should_stop: Callable[[], bool]
     on_batch: Callable[[ClosedBatch], None] | None
     threads: int
+    waiting: int  # fields, when a gentle run began
     lock: threading.Lock = field(default_factory=threading.Lock)  # held to change the report and to tell of it
     ended: threading.Event = field(default_factory=threading.Event)  # something unforeseen was raised
 
@@ -276,11 +285,18 @@ class _Run:
         """The chunks to move, with a rest after each while the run is gentle."""
         for chunk in _chunks(changes, GENTLE_CHUNK_FIELDS if self.gentle_seconds else conf.FLUSH_CHUNK_FIELDS):
             self.pause_point()
-            begin = time.monotonic()
+            begin, moved = time.monotonic(), self.report.fields
             yield chunk
-            now = time.monotonic()
-            if now - self.begin < self.gentle_seconds:
-                time.sleep(min(GENTLE_REST * (now - begin), GENTLE_REST_MAX_SECONDS))
+            if self.gentle_seconds:
+                self._rest(time.monotonic() - begin, self.report.fields - moved)
+
+    def _rest(self, busy: float, moved: int) -> None:
+        """Leave the machine to others, but not for so long that what waits is not moved in `gentle_seconds`."""
+        left = self.begin + self.gentle_seconds - time.monotonic()
+        share = moved / max(self.waiting - self.report.fields, moved, 1)
+        rest = min(left * share - busy, GENTLE_REST * busy, GENTLE_REST_MAX_SECONDS)
+        if rest > 0:
+            time.sleep(rest)
 
 
 class _ShardFlush:
