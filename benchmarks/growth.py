@@ -81,7 +81,7 @@ def _videos(run: Run, result: Result) -> None:
             warm(site, servers.folder)
             _note(run, result, "videos", contender.name, number, wrk(site, path, seconds=run.size(SECONDS, 1)))
 
-    run.alternate(result, contenders, one, at_most=3)
+    run.alternate(result, contenders, one)
     for contender in contenders:
         _drop(servers, contender)
 
@@ -109,7 +109,7 @@ def _likes(run: Run, result: Result) -> None:
             warm(site, servers.folder)
             _note(run, result, "likes", contender.name, number, wrk(site, path, seconds=run.size(SECONDS, 1)))
 
-    run.alternate(result, contenders, one, at_most=3)
+    run.alternate(result, contenders, one)
     for contender in contenders:
         _drop(servers, contender)
 
@@ -127,7 +127,7 @@ def _flush(run: Run, result: Result) -> None:
         result.add("flush", f"flush_{changed}", number, seconds=seconds, per_second=changed / seconds)
         run.say(f"  {number} flush of {changed}: {seconds:.3f} s")
 
-    run.alternate(result, _sizes(run, CHANGED), one, at_most=3)
+    run.alternate(result, _sizes(run, CHANGED), one)
 
 
 def _note(run: Run, result: Result, table: str, name: str, number: int, load: Load) -> None:

@@ -78,7 +78,7 @@ def measure(run: Run) -> Result:
         result.add("pace", "ours", number, **values)
         run.say(f"  {number} pace: {load.rate:,.0f} taken, {moved:,.0f} moved a second, {left} left")
 
-    run.alternate(result, ["ours"], one, at_most=3)
+    run.alternate(result, ["ours"], one)
     room = result.series("pace", "ours", "room")
     result.claim("changes that a flusher moves over those that the web side takes, a second", room, 1.25)
     return result

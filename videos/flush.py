@@ -36,7 +36,7 @@ MAX_MS = MAX_HOUR * 3_600_000
 PASSES = 3  # over one claimed batch, should fields be left
 RECONCILE_VIDEOS = 500  # rows locked at a time
 # A gentle run moves little at a time, then leaves the machine to others for so many times as long.
-GENTLE_CHUNK_FIELDS = 100
+GENTLE_CHUNK_FIELDS = 250
 GENTLE_REST = 9
 GENTLE_REST_MAX_SECONDS = 1.0  # so that a stop that was asked for does not wait
 
