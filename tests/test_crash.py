@@ -37,14 +37,15 @@ def one_shard(settings: Any) -> None:
 
 
 @pytest.fixture
-def flush_at(service_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[[str, str], Process]]:
+def flush_at(service_env: dict[str, str], tmp_path: Path, settings: Any) -> Iterator[Callable[[str, str], Process]]:
     """`flush_at("STOP", "after apply")` starts a flush that gets the signal at that step."""
     started: list[Process] = []
 
     def run(name: str, step: str) -> Process:
         command = [sys.executable, "-m", "tests.kill_at", name, step, "flush_counters"]
         log = tmp_path / f"flush-{len(started)}.log"
-        started.append(Process(command, log=log, env=service_env | {"KILL_AT_CHUNK_FIELDS": "20"}))
+        env = service_env | {"KILL_AT_CHUNK_FIELDS": "20", "KILL_AT_SHARDS": str(settings.VIDEOS_SHARDS)}
+        started.append(Process(command, log=log, env=env))
         return started[-1]
 
     yield run
@@ -62,6 +63,23 @@ def test_flush_killed_at_each_of_its_steps_is_exact(flush_at: Callable[[str, str
     videos, users = make_videos(20), make_users(30)
     with Load(videos, users, threads=2, rest=0.002) as load:
         process = flush_at("KILL", ", ".join(STEPS))
+        assert process.wait(120) == 0, process.output
+
+    run_flush()
+
+    load.check()
+    assert load.unsure.total() == 0
+    assert reconcile().differences == []
+
+
+def test_flush_of_several_threads_killed_while_each_has_a_shard_is_exact(
+    flush_at: Callable[[str, str], Process], settings: Any
+) -> None:
+    settings.VIDEOS_SHARDS = 4
+    videos, users = make_videos(20), make_users(30)
+    steps = [f"{step} {n}" for step in ("after claim", "after apply", "before confirm", "before close") for n in (2, 3)]
+    with Load(videos, users, threads=2, rest=0.002) as load:
+        process = flush_at("KILL", ", ".join(steps))
         assert process.wait(120) == 0, process.output
 
     run_flush()
