@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from django_redis.pool import ConnectionFactory
 
 from tests.servers import RedisServer
 from videos import counters
@@ -178,6 +179,31 @@ def test_full_server_is_unavailable_and_has_done_nothing(
     assert raised.value.uncertain is False
     private_redis.client().config_set("maxmemory", "0")
     assert counters.view([Event(1, "v", 480_000)]) == [("new", 8)]
+
+
+def test_threads_that_come_first_at_once_share_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ConnectionFactory, "_pools", {})
+    make = ConnectionFactory.get_connection_pool
+
+    def make_slowly(self: ConnectionFactory, params: dict[str, Any]) -> Any:
+        time.sleep(0.05)
+        return make(self, params)
+
+    monkeypatch.setattr(ConnectionFactory, "get_connection_pool", make_slowly)
+    pools: list[Any] = []
+
+    def first() -> None:
+        counters.depths()
+        pools.append(counters._wire.lease.pool if counters._wire.lease else None)
+
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pools) == 4
+    assert len(set(map(id, pools))) == 1
+    pools[0].disconnect()
 
 
 def test_threads_that_end_give_their_connections_back() -> None:

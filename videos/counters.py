@@ -241,6 +241,9 @@ _RESYNC, _REFRESH = _Script("resync"), _Script("refresh")
 _SCRIPTS = {script.sha: script for script in list(globals().values()) if isinstance(script, _Script)}
 
 
+_pooling = threading.Lock()  # of threads that come first at once, django-redis would give each a pool of its own
+
+
 class _Lease:
     """A connection lent by django-redis' pool to one thread, and given back when the thread is gone.
 
@@ -253,7 +256,8 @@ class _Lease:
 
     def __init__(self, owner: tuple[int, int]) -> None:
         self.owner = owner
-        self.pool = get_redis_connection(conf.COUNTERS_ALIAS).connection_pool
+        with _pooling:
+            self.pool = get_redis_connection(conf.COUNTERS_ALIAS).connection_pool
         self.connection: Any = self.pool.get_connection()
         self._attach()
 
