@@ -152,11 +152,11 @@ def plot(result: Result, folder: Path) -> None:
         axis.plot(shown, [result.median(table, f"{table}_{size}", "rate") for size in shown], marker="o", color="C0")
         axis.set_xlabel(label)
         axis.set_ylabel("requests a second", color="C0")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])  # room above the line
         late = axis.twinx()
         late.plot(shown, [result.median(table, f"{table}_{size}", "p99") for size in shown], marker="s", color="C1")
         late.set_ylabel("p99 ms", color="C1")
-        late.set_ylim(bottom=0)
+        late.set_ylim(0, 1.1 * late.get_ylim()[1])
         axis.set_xscale("log")
     shown = [changed for changed in CHANGED if result.series("flush", f"flush_{changed}", "seconds")]
     axes[2].loglog(shown, [result.median("flush", f"flush_{changed}", "seconds") for changed in shown], marker="o")
