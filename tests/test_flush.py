@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import threading
@@ -21,10 +22,11 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 
 from tests.load import Load, check_batches, make_users, make_videos
 from tests.servers import Process, RedisServer
-from videos import counters, flush, ledger, services
+from videos import counters, flush, ledger, pace, services
 from videos.flush import GENTLE_CHUNK_FIELDS, FlushReport, flush_status, reconcile, run_flush
 from videos.management.commands import flush_counters
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
+from videos.pace import REST_MAX_SECONDS
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
@@ -264,46 +266,87 @@ def test_fault_of_ours_in_a_thread_ends_the_run_and_loses_nothing(
     assert reconcile().differences == []
 
 
-def test_gentle_run_rests_between_small_chunks_until_its_time_is_over(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.VIDEOS_SHARDS = 1
-    videos = make_videos(2 * GENTLE_CHUNK_FIELDS + 1)
-    rests: list[float] = []
-    monkeypatch.setattr("videos.flush.time.sleep", rests.append)
-    for gentle_seconds, expected in ((3600.0, 3), (0.000_001, 0), (0.0, 0)):
-        rests.clear()
-        services.record_views(events=[services.ViewEvent(video, f"{gentle_seconds}") for video in videos])
-        report = run_flush(gentle_seconds=gentle_seconds)
-        assert (report.views, len(rests)) == (len(videos), expected)
-        assert all(0 < rest <= 1 for rest in rests)
-    check_batches()
+class Clock:
+    """A clock that only work and rests move; `rests` in seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.rests: list[float] = []
+        for module in (flush, pace):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.rest))
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+
+    def rest(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        self.now += seconds
 
 
-@pytest.mark.parametrize(("gentle_seconds", "least", "most"), [(100.0, 19.0, 21.0), (10.0, 9.0, 11.0), (0.5, 1.9, 2.6)])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ((0, 1), 10.0, 0.99, 1.01),
+        ((0, 1), 0.5, 0.49, 0.55),
+        ((0, 1), 0.05, 0.1, 0.15),
+        ((1,), 0.25, 0.24, 0.3),  # what waits in others is others' work
+    ],
+)
 def test_gentle_run_rests_as_long_as_its_time_allows(
-    gentle_seconds: float, least: float, most: float, settings: Any, monkeypatch: pytest.MonkeyPatch
+    case: tuple[tuple[int, ...], float, float, float], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A chunk takes 0.1 s here: 20 of them 2 s, and 20 s with rests nine times as long."""
+    """A chunk takes 5 ms here: ten of a shard 50 ms, and 0.5 s with rests nine times as long."""
+    shards, gentle_seconds, least, most = case
     settings.VIDEOS_SHARDS = 2
     videos = make_videos(20 * GENTLE_CHUNK_FIELDS)
     services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
-    now = 0.0
+    clock = Clock(monkeypatch)
     apply = ledger.apply
 
-    def pass_time(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
     def take_time(**kwargs: Any) -> Any:
-        pass_time(0.1)
+        clock.work(0.005)
         return apply(**kwargs)
 
     monkeypatch.setattr(ledger, "apply", take_time)
-    monkeypatch.setattr(flush, "time", SimpleNamespace(monotonic=lambda: now, sleep=pass_time))
-    report = run_flush(gentle_seconds=gentle_seconds)
-    assert report.views == len(videos)
+    report = run_flush(shards=shards, gentle_seconds=gentle_seconds)
+    assert report.views == len(videos) * len(shards) // 2
     assert least <= report.seconds <= most
+    check_batches()
+
+
+def test_gentle_run_rests_after_each_piece_of_its_work(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, database_kind: str
+) -> None:
+    settings.VIDEOS_SHARDS = 1
+    videos = make_videos(GENTLE_CHUNK_FIELDS)
+    services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
+    clock = Clock(monkeypatch)
+    happened: list[str] = []
+
+    def execute(run: Callable[..., Any], sql: str, *others: Any) -> Any:
+        clock.work(0.001)
+        happened.append("rows" if "videos_video " in sql or "videos_videohour" in sql else "other")
+        return run(sql, *others)
+
+    def rest(seconds: float) -> None:
+        assert 0 < seconds <= REST_MAX_SECONDS
+        happened.append("rest")
+
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=rest))
+    with connection.execute_wrapper(execute):
+        assert run_flush().views == len(videos)
+        assert "rest" not in happened
+        for video in videos:
+            services.record_view(event=services.ViewEvent(video, "w"))
+        happened.clear()
+        assert run_flush(gentle_seconds=100.0).views == len(videos)
+    after_rows = [after for what, after in itertools.pairwise(happened) if what == "rows"]
+    assert len(after_rows) >= 3  # the lock, the counts, the hours
+    # SQLite lets one transaction write at a time: a rest within it would keep all others from writing.
+    expected = {"rest"} if database_kind != "sqlite" else {"rows", "other"}
+    assert set(after_rows[:3]) == expected
+    assert happened[happened.index("rows") :].count("rest") >= (1 if database_kind == "sqlite" else 4)
+    check_batches()
 
 
 def test_flush_relieves_a_full_redis(private_redis: RedisServer, use_redis: Callable[[RedisServer], None]) -> None:

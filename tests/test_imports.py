@@ -24,14 +24,14 @@ ROWS = (
     },
     {"videos.viewers", "videos.tokens"},
     {"videos.services", "videos.flush"},
-    {"videos.counters", "videos.ledger"},
+    {"videos.counters", "videos.ledger", "videos.pace"},
     {"videos.models"},
     {"videos.conf"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 WALLS = {
     "videos.counters": {"videos.models"},
-    "videos.views": {"videos.counters", "videos.ledger"},
+    "videos.views": {"videos.counters", "videos.ledger", "videos.pace"},
 }
 VENDORS = {"redis": "videos.counters", "django_redis": "videos.counters"}
 NOT_ROOMS = {"videos", "streaming", "videos.migrations", "videos.lua"}

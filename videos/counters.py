@@ -589,15 +589,15 @@ def make_durable() -> None:
         )
 
 
-def claimed(*, shard: int, number: int) -> Iterator[list[tuple[bytes, bytes]] | None]:
-    """The fields and values of a claimed batch, part by part.
+def claimed(*, shard: int, number: int, at_once: int = READ_FIELDS) -> Iterator[list[tuple[bytes, bytes]] | None]:
+    """The fields and values of a claimed batch, part by part, of about `at_once` fields.
 
     A field may come twice. None: it is no longer that batch.
     """
     keys = _shard(shard).claimed, _shard(shard).batch
     cursor: bytes | int = 0
     while True:
-        reply = _flush_call(_CLAIMED.command(keys, number, cursor, READ_FIELDS))
+        reply = _flush_call(_CLAIMED.command(keys, number, cursor, at_once))
         if reply is None:
             yield None
             return

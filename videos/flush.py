@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from videos import counters, ledger
 from videos.conf import conf
 from videos.counters import Confirmation
 from videos.ledger import Changes, LikeChange, ViewChange
+from videos.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,9 @@ MAX_HOUR = 8_000 * 8_766  # the year 9970, in hours since 1970: a date that ever
 MAX_MS = MAX_HOUR * 3_600_000
 PASSES = 3  # over one claimed batch, should fields be left
 RECONCILE_VIDEOS = 500  # rows locked at a time
-# A gentle run moves little at a time, then leaves the machine to others for so many times as long.
-GENTLE_CHUNK_FIELDS = 250
-GENTLE_REST = 9
-GENTLE_REST_MAX_SECONDS = 1.0  # so that a stop that was asked for does not wait
+# Of a gentle run: a piece of its work is short, and it rests while a chunk's rows are locked.
+GENTLE_CHUNK_FIELDS = 100
+GENTLE_READ_FIELDS = 100
 
 
 class _Stopped(Exception):
@@ -126,7 +126,8 @@ def run_flush(
 
     `on_batch(batch)` is called after each batch that this run closed; one call is made at a time. VIDEOS_FLUSH_THREADS
     threads share the shards, the caller's among them. A run with `gentle_seconds` has one thread, takes small chunks,
-    and rests after each as long as this time allows, so that requests served by the same machine do not feel it.
+    and rests after each piece of work as long as this time allows, so that requests served by the same machine hardly
+    feel it.
 
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
     over, but not before one chunk is moved or a shard has failed, or when `should_stop()` is true.
@@ -145,8 +146,8 @@ def run_flush(
     except counters.CountersUnavailable as error:
         report.failures = dict.fromkeys(chosen, f"{type(error).__name__}: {error}")
     else:
-        waiting = _waiting_fields() if gentle_seconds else 0
-        run = _Run(report, begin, max_seconds, gentle_seconds, progress, should_stop, on_batch, threads, waiting)
+        pace = Pace(seconds=gentle_seconds, waiting=_waiting_fields(chosen)) if gentle_seconds else None
+        run = _Run(report, begin, max_seconds, pace, progress, should_stop, on_batch, threads)
         # A video's watermark must not pass a batch in which it still is: no number is minted before these are done.
         run.over(list(left), lambda flush: flush.finish(left[flush.shard]))
         if report.complete and not report.failed:
@@ -164,9 +165,10 @@ def _shard_total() -> int:
         return conf.SHARDS  # each of them will say what is wrong
 
 
-def _waiting_fields() -> int:
+def _waiting_fields(shards: Collection[int]) -> int:
     try:
-        return sum(depth.pending + depth.claimed for depth in counters.depths())
+        depths = enumerate(counters.depths())
+        return sum(depth.pending + depth.claimed for shard, depth in depths if shard in shards)
     except counters.CountersUnavailable:
         return 0  # the shard that is to blame will say so
 
@@ -205,12 +207,11 @@ class _Run:
     report: FlushReport
     begin: float
     max_seconds: float | None
-    gentle_seconds: float
+    pace: Pace | None  # of a gentle run
     progress: Callable[[int, int, FlushReport], None] | None
     should_stop: Callable[[], bool]
     on_batch: Callable[[ClosedBatch], None] | None
     threads: int
-    waiting: int  # fields, when a gentle run began
     lock: threading.Lock = field(default_factory=threading.Lock)  # held to change the report and to tell of it
     ended: threading.Event = field(default_factory=threading.Event)  # something unforeseen was raised
 
@@ -247,7 +248,7 @@ class _Run:
         while (shard := queue.take()) is not None:
             try:
                 self.pause_point()
-                with ledger.flush_session():
+                with ledger.flush_session(None if self.pace is None else self.pace.rest):
                     act(_ShardFlush(self, shard, lambda: self.tell(queue)))
             except _Stopped:
                 self.report.complete = False
@@ -281,22 +282,20 @@ class _Run:
         if self.ended.is_set() or self.should_stop() or (late and (report.fields or report.settled or report.failures)):
             raise _Stopped
 
-    def chunks(self, changes: dict[int, Changes]) -> Iterator[dict[int, Changes]]:
-        """The chunks to move, with a rest after each while the run is gentle."""
-        for chunk in _chunks(changes, GENTLE_CHUNK_FIELDS if self.gentle_seconds else conf.FLUSH_CHUNK_FIELDS):
-            self.pause_point()
-            begin, moved = time.monotonic(), self.report.fields
-            yield chunk
-            if self.gentle_seconds:
-                self._rest(time.monotonic() - begin, self.report.fields - moved)
+    def rest(self) -> None:
+        """After each piece of work: rest, if this is a gentle run."""
+        if self.pace is not None:
+            self.pace.rest()
 
-    def _rest(self, busy: float, moved: int) -> None:
-        """Leave the machine to others, but not for so long that what waits is not moved in `gentle_seconds`."""
-        left = self.begin + self.gentle_seconds - time.monotonic()
-        share = moved / max(self.waiting - self.report.fields, moved, 1)
-        rest = min(left * share - busy, GENTLE_REST * busy, GENTLE_REST_MAX_SECONDS)
-        if rest > 0:
-            time.sleep(rest)
+    def chunks(self, changes: dict[int, Changes]) -> Iterator[dict[int, Changes]]:
+        """The chunks to move."""
+        pace = self.pace
+        for chunk in _chunks(changes, conf.FLUSH_CHUNK_FIELDS if pace is None else GENTLE_CHUNK_FIELDS):
+            self.pause_point()
+            moved, worked = self.report.fields, 0.0 if pace is None else pace.worked()
+            yield chunk
+            if pace is not None:
+                pace.moved(self.report.fields - moved, pace.worked() - worked)
 
 
 class _ShardFlush:
@@ -339,10 +338,12 @@ class _ShardFlush:
         for _ in range(PASSES):
             changes: dict[int, Changes] = {}
             malformed: list[bytes] = []
-            for part in counters.claimed(shard=self.shard, number=claim.number):
+            at_once = GENTLE_READ_FIELDS if self.whole.pace else counters.READ_FIELDS
+            for part in counters.claimed(shard=self.shard, number=claim.number, at_once=at_once):
                 if part is None:
                     return False
                 _sort_in(part, changes, malformed)
+                self.whole.rest()
             if malformed and not self._confirm(claim.number, _rejections(malformed, changes)):
                 return False
             for chunk in self.whole.chunks(changes):
@@ -378,7 +379,7 @@ class _ShardFlush:
                     for part in (videos[:half], videos[half:])
                 )
             return self._move_without_culprits(number, chunk, error, again=again)
-        self.whole.count(**asdict(sums))
+        self.whole.count(**sums._asdict())
         return self._confirm(number, [_confirmation(video, chunk[video], outcomes[video]) for video in chunk])
 
     def _move_without_culprits(self, number: int, chunk: dict[int, Changes], error: Exception, *, again: bool) -> bool:
@@ -422,6 +423,7 @@ class _ShardFlush:
     def _confirm(self, number: int, confirmations: Sequence[Confirmation]) -> bool:
         if not counters.confirm(shard=self.shard, number=number, confirmations=confirmations):
             return False
+        self.whole.rest()
         self.whole.count(
             fields=sum(map(len, confirmations)),
             applied=sum(len(one.applied) for one in confirmations),

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from django.contrib.auth import get_user_model
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
@@ -23,7 +23,7 @@ from django.db.models import Count, F, Max
 
 from videos.conf import conf
 from videos.ledger import sql
-from videos.ledger.sql import HOUR_SECONDS, STATEMENT_ROWS, parts
+from videos.ledger.sql import HOUR_SECONDS, STATEMENT_ROWS, Sums, parts
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 
 logger = logging.getLogger(__name__)
@@ -92,16 +92,6 @@ class Outcome:
     counts: tuple[int, int] | None
     repeated: bool = False  # the row had taken in this batch before: nothing was changed now
     dropped: frozenset[int] = frozenset()  # users who are gone; all else was applied
-
-
-@dataclass(slots=True)
-class Sums:
-    """What a transaction changed."""
-
-    videos: int = 0
-    likes_added: int = 0
-    likes_removed: int = 0
-    views: int = 0
 
 
 class Row(NamedTuple):
@@ -196,8 +186,11 @@ def finish_batch(*, shard: int, number: int, applied: int, repeated: int, droppe
 
 
 @contextlib.contextmanager
-def flush_session() -> Iterator[None]:
-    """The settings of a flusher's database session: isolation, and a lock wait of seconds; put back afterwards."""
+def flush_session(after_each: Callable[[], None] | None = None) -> Iterator[None]:
+    """The settings of a flusher's database session: isolation, and a lock wait of seconds; put back afterwards.
+
+    `after_each()` is called after each statement, also within transactions; not where these keep all others out.
+    """
     if connection.vendor != "mysql":
         yield
         return
@@ -210,12 +203,22 @@ def flush_session() -> Iterator[None]:
         cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {conf.FLUSH_ISOLATION_LEVEL.upper()}")
         cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [conf.FLUSH_LOCK_WAIT_SECONDS])
     try:
-        yield
+        with connection.execute_wrapper(_followed_by(after_each)) if after_each else contextlib.nullcontext():
+            yield
     finally:
         with contextlib.suppress(Exception), connection.cursor() as cursor:
             isolation = getattr(connection, "isolation_level", None) or "repeatable read"
             cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
             cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [lock_wait])
+
+
+def _followed_by(after_each: Callable[[], None]) -> Callable[..., Any]:
+    def run(execute: Callable[..., Any], *statement: Any) -> Any:
+        result = execute(*statement)
+        after_each()
+        return result
+
+    return run
 
 
 def apply(
@@ -231,12 +234,7 @@ def apply(
         with transaction.atomic(durable=True):
             outcomes, sums = _take_in(changes, number)
             if sums != Sums():
-                FlushBatch.objects.filter(shard=shard, number=number).update(
-                    videos=F("videos") + sums.videos,
-                    likes_added=F("likes_added") + sums.likes_added,
-                    likes_removed=F("likes_removed") + sums.likes_removed,
-                    views=F("views") + sums.views,
-                )
+                sql.add_sums(shard, number, sums)
             if not commit:
                 transaction.set_rollback(True)
         return outcomes, sums
@@ -500,7 +498,7 @@ def _gains(
 def _newer_notes(fresh: Mapping[int, Changes]) -> dict[tuple[int, int], int]:
     """When likes were written outside a batch: an older pending wish must not undo a newer one."""
     notes: dict[tuple[int, int], int] = {}
-    if not StaleLive.objects.filter(user__isnull=False).exists():
+    if not sql.has_like_notes():
         return notes
     for part in parts(fresh):
         found = StaleLive.objects.filter(video_id__in=part, user__isnull=False)

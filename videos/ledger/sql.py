@@ -78,6 +78,15 @@ def parts(items: Iterable[T], size: int = STATEMENT_ROWS) -> Iterator[list[T]]:
         yield part
 
 
+class Sums(NamedTuple):
+    """What a transaction changed."""
+
+    videos: int = 0
+    likes_added: int = 0
+    likes_removed: int = 0
+    views: int = 0
+
+
 class Locked(NamedTuple):
     """The counts and the watermark in a row of a video."""
 
@@ -157,6 +166,23 @@ def add_hours(gains: Mapping[tuple[int, int], Sequence[int]]) -> None:
     rows = sorted((video, hour, *gain) for (video, hour), gain in gains.items() if any(gain))
     for part in parts(rows):
         _write("add_hours", [(video, _second_text(hour * HOUR_SECONDS), *gain) for video, hour, *gain in part])
+
+
+def add_sums(shard: int, number: int, sums: Sums) -> None:
+    """Add what a transaction changed to the sums of its batch."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE videos_flushbatch SET videos = videos + %s, likes_added = likes_added + %s, "
+            "likes_removed = likes_removed + %s, views = views + %s WHERE shard = %s AND number = %s",
+            [*sums, shard, number],
+        )
+
+
+def has_like_notes() -> bool:
+    """Whether likes were written outside a batch, and are not settled."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS(SELECT 1 FROM videos_stalelive WHERE user IS NOT NULL)")
+        return bool(cursor.fetchone()[0])
 
 
 def _texts() -> Mapping[str, str]:
