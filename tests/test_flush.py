@@ -267,19 +267,14 @@ def test_fault_of_ours_in_a_thread_ends_the_run_and_loses_nothing(
 
 
 class Clock:
-    """A clock that only work and rests move; `rests` in seconds."""
+    """A clock that only work and rests move."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        self.rests: list[float] = []
         for module in (flush, pace):
-            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.rest))
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.go_on))
 
-    def work(self, seconds: float) -> None:
-        self.now += seconds
-
-    def rest(self, seconds: float) -> None:
-        self.rests.append(seconds)
+    def go_on(self, seconds: float) -> None:
         self.now += seconds
 
 
@@ -304,7 +299,7 @@ def test_gentle_run_rests_as_long_as_its_time_allows(
     apply = ledger.apply
 
     def take_time(**kwargs: Any) -> Any:
-        clock.work(0.005)
+        clock.go_on(0.005)
         return apply(**kwargs)
 
     monkeypatch.setattr(ledger, "apply", take_time)
@@ -324,7 +319,7 @@ def test_gentle_run_rests_after_each_piece_of_its_work(
     happened: list[str] = []
 
     def execute(run: Callable[..., Any], sql: str, *others: Any) -> Any:
-        clock.work(0.001)
+        clock.go_on(0.001)
         happened.append("rows" if "videos_video " in sql or "videos_videohour" in sql else "other")
         return run(sql, *others)
 
