@@ -215,7 +215,7 @@ def _note(run: Run, result: Result, kind: Kind, number: int, without: Sequence[L
         {key: median(getattr(load, key) for load in loads) for key in ("rate", "p50", "p99")}
         for loads in (without, within)
     )
-    ratio = flush["p99"] / quiet["p99"]
+    ratio = flush["p99"] / quiet["p99"] if quiet["p99"] else float("inf")  # a window in which nothing was answered
     values = {
         "rate": quiet["rate"], "quiet_p50": quiet["p50"], "flush_p50": flush["p50"], "quiet_p99": quiet["p99"],
         "flush_p99": flush["p99"], "ratio": ratio,
