@@ -35,7 +35,7 @@ def step(name: str) -> None:
 
 
 def stepping(module: Any, name: str) -> None:
-    """Put a step before and after a function of a module."""
+    """Put a step before and after a function of a module or a class."""
     function: Callable[..., Any] = getattr(module, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -54,6 +54,7 @@ def main() -> None:
 
     from videos import counters, ledger
     from videos.ledger import sql
+    from videos.pace import Pace
 
     settings.VIDEOS_SHARDS = int(os.environ.get("KILL_AT_SHARDS", "1"))
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = int(os.environ.get("KILL_AT_CHUNK_FIELDS", "1000"))
@@ -63,6 +64,7 @@ def main() -> None:
         stepping(ledger, name)
     for name in ("insert_likes", "delete_likes", "add_counts", "add_hours"):
         stepping(sql, name)
+    stepping(Pace, "rest")
     if SIGNAL is signal.SIGSTOP:
         call_command(*COMMAND)
     else:

@@ -37,12 +37,12 @@ def one_shard(settings: Any) -> None:
 
 
 @pytest.fixture
-def flush_at(service_env: dict[str, str], tmp_path: Path, settings: Any) -> Iterator[Callable[[str, str], Process]]:
-    """`flush_at("STOP", "after apply")` starts a flush that gets the signal at that step."""
+def flush_at(service_env: dict[str, str], tmp_path: Path, settings: Any) -> Iterator[Callable[..., Process]]:
+    """`flush_at("STOP", "after apply")` starts a flush, with further options, that gets the signal at that step."""
     started: list[Process] = []
 
-    def run(name: str, step: str) -> Process:
-        command = [sys.executable, "-m", "tests.kill_at", name, step, "flush_counters"]
+    def run(name: str, step: str, *options: str) -> Process:
+        command = [sys.executable, "-m", "tests.kill_at", name, step, "flush_counters", *options]
         log = tmp_path / f"flush-{len(started)}.log"
         env = service_env | {"KILL_AT_CHUNK_FIELDS": "20", "KILL_AT_SHARDS": str(settings.VIDEOS_SHARDS)}
         started.append(Process(command, log=log, env=env))
@@ -67,7 +67,7 @@ def flush_and_check(load: Load) -> None:
 
 
 @pytest.mark.usefixtures("one_shard")
-def test_flush_killed_at_each_of_its_steps_is_exact(flush_at: Callable[[str, str], Process]) -> None:
+def test_flush_killed_at_each_of_its_steps_is_exact(flush_at: Callable[..., Process]) -> None:
     videos, users = make_videos(20), make_users(30)
     with Load(videos, users, threads=2, rest=0.002) as load:
         process = flush_at("KILL", ", ".join(STEPS))
@@ -76,7 +76,7 @@ def test_flush_killed_at_each_of_its_steps_is_exact(flush_at: Callable[[str, str
 
 
 def test_flush_of_several_threads_killed_while_each_has_a_shard_is_exact(
-    flush_at: Callable[[str, str], Process], settings: Any
+    flush_at: Callable[..., Process], settings: Any
 ) -> None:
     settings.VIDEOS_SHARDS = 4
     videos, users = make_videos(20), make_users(30)
@@ -88,7 +88,19 @@ def test_flush_of_several_threads_killed_while_each_has_a_shard_is_exact(
 
 
 @pytest.mark.usefixtures("one_shard")
-def test_flusher_that_sleeps_through_its_batch_changes_nothing(flush_at: Callable[[str, str], Process]) -> None:
+def test_gentle_flush_killed_while_it_rests_is_exact(flush_at: Callable[..., Process], database_kind: str) -> None:
+    """After each read and confirm; after each statement too, most of them within a transaction, but on SQLite."""
+    videos, users = make_videos(20), make_users(30)
+    rests = 2 if database_kind == "sqlite" else 14
+    steps = ["before rest", *(f"before rest {n}" for n in range(2, rests + 1))]
+    with Load(videos, users, threads=2, rest=0.002) as load:
+        process = flush_at("KILL", ", ".join(steps), "--gently", "1")
+        assert process.wait(120) == 0, process.output
+    flush_and_check(load)
+
+
+@pytest.mark.usefixtures("one_shard")
+def test_flusher_that_sleeps_through_its_batch_changes_nothing(flush_at: Callable[..., Process]) -> None:
     videos, users = make_videos(20), make_users(30)
     with Load(videos, users, threads=2, rest=0.002) as load:
         for step in ("after claim", "before apply", "after apply", "after apply 2", "before confirm 2", "before close"):
