@@ -19,6 +19,7 @@ import redis
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from tests.load import Load, check_batches, make_users, make_videos
 from tests.servers import Process, RedisServer
@@ -133,11 +134,12 @@ def test_fields_that_fail_together_alone_are_rejected_together(redis_client: red
     check_batches()
 
 
-def test_vanished_users_and_videos_are_dropped_and_the_rest_applied() -> None:
+def test_vanished_users_and_videos_are_dropped_and_the_rest_applied(redis_client: redis.Redis) -> None:
     videos, users = make_videos(3), make_users(3)
     for video in videos:
         for user in users:
             services.set_like(video=video, user=user, liked=True)
+    redis_client.hset(pending_key(videos[1]), f"l:{videos[1]}:{users[0]}", "0:1700000000000")  # of no row
     with connection.cursor() as cursor:  # behind Django's back, so that nothing has prepared for it
         cursor.execute("DELETE FROM auth_user WHERE id = %s", [users[0]])
         cursor.execute("DELETE FROM videos_video WHERE id = %s", [videos[0]])
@@ -147,6 +149,21 @@ def test_vanished_users_and_videos_are_dropped_and_the_rest_applied() -> None:
     check_batches()
     assert [video.like_count for video in Video.objects.all()] == [2, 2]
     assert services.get_like(video=videos[1], user=None).likes == 2
+
+
+@pytest.mark.parametrize("vanish", [False, True])
+def test_users_are_looked_for_only_after_a_foreign_key_failed(vanish: bool, settings: Any) -> None:
+    settings.VIDEOS_FLUSH_THREADS = 1  # this one, whose connection is looked at
+    (video,), users = make_videos(1), make_users(3)
+    for user in users:
+        services.set_like(video=video, user=user, liked=True)
+    if vanish:
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM auth_user WHERE id = %s", [users[0]])
+    with CaptureQueriesContext(connection) as queries:
+        report = run_flush()
+    assert (report.applied, report.dropped) == (3 - vanish, vanish)
+    assert any("auth_user" in query["sql"] for query in queries) == vanish
 
 
 def test_flush_takes_more_fields_of_one_video_than_a_script_unpacks(redis_client: redis.Redis) -> None:

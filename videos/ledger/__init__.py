@@ -230,9 +230,14 @@ def apply(
     `commit=False` tries it out. Raises django.db errors: `is_data_fault` tells those that are a field's own fault.
     """
 
+    # Nearly all users are there: the rows' foreign keys ask anyway, and only when one fails are users looked for.
+    look = not commit
+
     def take_in() -> tuple[dict[int, Outcome], Sums]:
+        nonlocal look
+        looks, look = look, True
         with transaction.atomic(durable=True):
-            outcomes, sums = _take_in(changes, number)
+            outcomes, sums = _take_in(changes, number, look_for_users=looks)
             if sums != Sums():
                 sql.add_sums(shard, number, sums)
             if not commit:
@@ -263,7 +268,7 @@ def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
 
     def write() -> dict[int, Outcome]:
         with transaction.atomic(durable=True):
-            outcomes, _ = _take_in(changes, None)
+            outcomes, _ = _take_in(changes, None, look_for_users=True)
             # One note a video does for all of its views: it cannot be settled while the video's row is locked here.
             viewed = [video for video, change in changes.items() if change.views]
             noted = {
@@ -446,8 +451,13 @@ def _roll_up_hours(now: datetime) -> None:
 # Inside a transaction
 
 
-def _take_in(changes: Mapping[int, Changes], number: int | None) -> tuple[dict[int, Outcome], Sums]:
-    """Bring changes into the rows; those of a batch (`number`) only where the row has not taken it in before."""
+def _take_in(
+    changes: Mapping[int, Changes], number: int | None, *, look_for_users: bool
+) -> tuple[dict[int, Outcome], Sums]:
+    """Bring changes into the rows; those of a batch (`number`) only where the row has not taken it in before.
+
+    Without `look_for_users` a new like of a user who is gone raises IntegrityError, on SQLite with the commit.
+    """
     rows = sql.lock_videos(list(changes))
     outcomes: dict[int, Outcome] = {}
     fresh: dict[int, Changes] = {}
@@ -462,7 +472,8 @@ def _take_in(changes: Mapping[int, Changes], number: int | None) -> tuple[dict[i
     if not fresh:
         return outcomes, Sums()
 
-    found = _compare_likes(fresh, superseded=_newer_notes(fresh) if number is not None else {})
+    superseded = _newer_notes(fresh) if number is not None else {}
+    found = _compare_likes(fresh, superseded, look_for_users=look_for_users)
     gains, hours = _gains(fresh, found)
     for video, (likes, views) in gains.items():
         counts = rows[video].like_count + likes, rows[video].view_count + views
@@ -520,14 +531,22 @@ class _Difference(NamedTuple):
     dropped: Mapping[int, set[int]]  # by video, users who are gone
 
 
-def _compare_likes(fresh: Mapping[int, Changes], superseded: Mapping[tuple[int, int], int]) -> _Difference:
+def _compare_likes(
+    fresh: Mapping[int, Changes], superseded: Mapping[tuple[int, int], int], *, look_for_users: bool
+) -> _Difference:
     wished = {(video, like.user): like for video, change in fresh.items() for like in change.likes}
     existing = sql.existing_likes(wished)
-    known = sql.existing_users({user for video, user in wished if (video, user) not in existing})
+    # A wish that changes no row has no foreign key that would ask.
+    asked = {
+        user
+        for (video, user), like in wished.items()
+        if (video, user) not in existing and (look_for_users or not like.liked)
+    }
+    gone = asked - sql.existing_users(asked)
     found = _Difference([], [], [], defaultdict(set))
     for (video, user), like in wished.items():
         row = existing.get((video, user))
-        if row is None and user not in known:
+        if row is None and user in gone:
             found.dropped[video].add(user)
         elif superseded.get((video, user), -1) >= like.at_ms:
             continue
