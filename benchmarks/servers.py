@@ -88,7 +88,7 @@ def start(
             stdout=out,
             stderr=subprocess.STDOUT,
             env=dict(environment) if environment is not None else None,
-            start_new_session=True,  # Ctrl-C reaches the benchmark alone, which then stops all of them in order
+            process_group=0,  # Ctrl-C reaches the benchmark alone, which then stops all of them in order
             preexec_fn=_die_with_parent,  # noqa: PLW1509
             cwd=ROOT,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ import redis
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection, connections, transaction
+from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext
 
 from tests.load import Load, check_batches, make_users, make_videos
@@ -326,6 +328,28 @@ def test_gentle_run_rests_as_long_as_its_time_allows(
     check_batches()
 
 
+def test_gentle_run_gives_way_to_all_others_until_its_time_is_over(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, database_kind: str
+) -> None:
+    likes_on_every_shard(settings)
+    clock = Clock(monkeypatch)
+    apply, policies = ledger.apply, []
+
+    def take_time(**kwargs: Any) -> Any:
+        clock.go_on(0.01)
+        policies.append(os.sched_getscheduler(0))
+        return apply(**kwargs)
+
+    monkeypatch.setattr(ledger, "apply", take_time)
+    report = run_flush(gentle_seconds=0.1)
+    assert (report.failures, report.likes_added, report.batches, report.complete) == ({}, 96, 16, True)
+    gave_way = policies.count(os.SCHED_IDLE)
+    assert policies == [os.SCHED_IDLE] * gave_way + [os.SCHED_OTHER] * (16 - gave_way)
+    assert (gave_way == 0) if database_kind == "sqlite" else (0 < gave_way < 16)
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    check_batches()
+
+
 def test_gentle_run_rests_after_each_piece_of_its_work(
     settings: Any, monkeypatch: pytest.MonkeyPatch, database_kind: str
 ) -> None:
@@ -335,23 +359,25 @@ def test_gentle_run_rests_after_each_piece_of_its_work(
     clock = Clock(monkeypatch)
     happened: list[str] = []
 
-    def execute(run: Callable[..., Any], sql: str, *others: Any) -> Any:
+    execute = CursorWrapper._execute  # type: ignore[attr-defined]
+
+    def take_time(cursor: CursorWrapper, sql: str, *others: Any) -> Any:
         clock.go_on(0.001)
         happened.append("rows" if "videos_video " in sql or "videos_videohour" in sql else "other")
-        return run(sql, *others)
+        return execute(cursor, sql, *others)
 
     def rest(seconds: float) -> None:
         assert 0 < seconds <= REST_MAX_SECONDS
         happened.append("rest")
 
     monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=rest))
-    with connection.execute_wrapper(execute):
-        assert run_flush().views == len(videos)
-        assert "rest" not in happened
-        for video in videos:
-            services.record_view(event=services.ViewEvent(video, "w"))
-        happened.clear()
-        assert run_flush(gentle_seconds=100.0).views == len(videos)
+    monkeypatch.setattr(CursorWrapper, "_execute", take_time)
+    assert run_flush().views == len(videos)
+    assert "rest" not in happened
+    for video in videos:
+        services.record_view(event=services.ViewEvent(video, "w"))
+    happened.clear()
+    assert run_flush(gentle_seconds=100.0).views == len(videos)
     after_rows = [after for what, after in itertools.pairwise(happened) if what == "rows"]
     assert len(after_rows) >= 3  # the lock, the counts, the hours
     # SQLite lets one transaction write at a time: a rest within it would keep all others from writing.

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ from videos import counters, ledger
 from videos.conf import conf
 from videos.counters import Confirmation
 from videos.ledger import Changes, LikeChange, ViewChange
-from videos.pace import Pace
+from videos.pace import Pace, give_way
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,10 @@ GENTLE_READ_FIELDS = 100
 
 class _Stopped(Exception):
     """Out of time, or told to stop: the next run goes on."""
+
+
+class _Hurried(Exception):
+    """The time of a gentle run is over: another thread goes on, which gives way to nobody."""
 
 
 @dataclass(slots=True)
@@ -199,6 +203,10 @@ class _Queue:
         except IndexError:
             return None
 
+    def put_back(self, shard: int) -> None:
+        """It is the next again."""
+        self._left.appendleft(shard)
+
 
 @dataclass(frozen=True, slots=True)
 class _Run:
@@ -214,26 +222,35 @@ class _Run:
     threads: int
     lock: threading.Lock = field(default_factory=threading.Lock)  # held to change the report and to tell of it
     ended: threading.Event = field(default_factory=threading.Event)  # something unforeseen was raised
+    hurried: threading.Event = field(default_factory=threading.Event)  # the time of a gentle run was over
 
     def over(self, shards: Sequence[int], act: Callable[[_ShardFlush], object]) -> None:
         """Do it shard by shard, until the time is up; one that fails does not stop the others.
 
-        While one thread waits for the database, another one's shard is worked out: a flush is half waiting.
+        While one thread waits for the database, another one's shard is worked out: a flush is half waiting. A gentle
+        run's only thread gives way to all others, but for the last that its time is over.
         """
         queue = _Queue(shards)
-        helpers = min(self.threads, len(shards)) - 1
+        gives_way = self._gives_way()
+        helpers = 1 if gives_way else min(self.threads, len(shards)) - 1
         if helpers <= 0:
             self._work(queue, act)
             return
-        with ThreadPoolExecutor(helpers, "flush") as pool:
+        with ThreadPoolExecutor(helpers, "flush", give_way if gives_way else None) as pool:
             helping = [pool.submit(self._help, queue, act) for _ in range(helpers)]
             try:
+                if gives_way:
+                    wait(helping)
                 self._work(queue, act)
             except BaseException:
                 self.ended.set()
                 raise
             for helper in helping:
                 helper.result()
+
+    def _gives_way(self) -> bool:
+        # Where one writes at a time, others would have to wait for the one who waits for them.
+        return self.pace is not None and not self.hurried.is_set() and not ledger.has_one_writer()
 
     def _help(self, queue: _Queue, act: Callable[[_ShardFlush], object]) -> None:
         try:
@@ -252,6 +269,9 @@ class _Run:
                     act(_ShardFlush(self, shard, lambda: self.tell(queue)))
             except _Stopped:
                 self.report.complete = False
+                return
+            except _Hurried:
+                queue.put_back(shard)
                 return
             except (counters.CountersUnavailable, django.db.Error) as error:
                 self.report.failures[shard] = f"{type(error).__name__}: {error}"
@@ -281,6 +301,9 @@ class _Run:
         report = self.report
         if self.ended.is_set() or self.should_stop() or (late and (report.fields or report.settled or report.failures)):
             raise _Stopped
+        if self.pace is not None and self.pace.is_over() and self._gives_way():
+            self.hurried.set()
+            raise _Hurried
 
     def rest(self) -> None:
         """After each piece of work: rest, if this is a gentle run."""

@@ -1,12 +1,13 @@
-"""How a gentle flush spreads its work: rests after each piece, none long, so that nobody waits long behind one.
+"""How a gentle flush spreads its work: rests after each piece, none long, and computes when nobody else wants to.
 
-On a machine of two cores a process that computes for 12 ms of every 100 doubles the 99th percentile of the requests
-beside it, whatever its priority; in pieces of one millisecond, as far apart, it adds a seventh (docs/benchmarks.md, "Is
-the flush felt?").
+So nobody waits long behind one: on a machine of two cores a process that computes for 12 ms of every 100 doubles the
+99th percentile of the requests beside it (docs/benchmarks.md, "Is the flush felt?").
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 
 REST_MOST = 9.0  # seconds of rest a second of work
@@ -24,6 +25,10 @@ class Pace:
         self._moving = 0.0  # seconds of work that moved fields
         self._moved = 0
         self._ratio = REST_MOST
+
+    def is_over(self) -> bool:
+        """Whether the time that was given is over."""
+        return time.monotonic() >= self._begin + self._seconds
 
     def rest(self) -> None:
         """Rest from the work that was done since the last rest."""
@@ -45,3 +50,13 @@ class Pace:
         ahead = self._moving / max(self._moved, 1) * max(self._waiting - self._moved, 1)
         left = self._begin + self._seconds - time.monotonic()
         self._ratio = min(max(left / ahead - 1, 0.0), REST_MOST) if ahead > 0 else REST_MOST
+
+
+def give_way() -> None:
+    """Let this thread compute only when no other one wants to, where the system has such a policy: Linux.
+
+    Without privileges there is no way back for a thread. Linux compares within a control group, or, outside of any,
+    within a session.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # 0 is the calling thread
