@@ -10,9 +10,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -65,6 +65,19 @@ class Step:
     ok: bool = True
     note: str = ""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A run of pytest."""
+
+    pair: str
+    arguments: tuple[str, ...]
+    part: str = ""  # of the tests on this pair
+
+    def report(self, folder: Path) -> Path:
+        """Where pytest writes what became of each test."""
+        return folder / f"{self.pair} {self.part}.xml"
 
 
 @dataclass
@@ -159,64 +172,51 @@ def check_statically(python: Path, tally: Tally) -> None:
 
 
 def run_suites(python: Path, arguments: Sequence[str], folder: Path, tally: Tally) -> None:
-    """Run the suite on SQLite, and beside it on the others, unless somebody wants to talk to a debugger."""
+    """Run the suite on each pair, two at a time, unless somebody wants to talk to a debugger."""
     interactive = any(argument in {"--pdb", "--trace", "-s"} for argument in arguments)
-    steps: dict[str, Step] = {}
+    suites = chosen_suites(arguments)
     running: list[subprocess.Popen[str]] = []
-    interrupted = threading.Event()
-
-    def run(*pairs: str) -> None:
-        for pair in pairs:
-            if not interrupted.is_set():
-                steps[pair] = run_suite(python, pair, arguments, folder, running, interactive=interactive)
-
-    others = ("mariadb", "mysql") if os.environ.get(MYSQL_TOOL) else ("mariadb",)
-    threads = [threading.Thread(target=run, args=pairs) for pairs in (("sqlite",), others)]
-    try:
-        _run_all(threads, one_by_one=interactive)
-    except KeyboardInterrupt:
-        interrupted.set()
-        for process in running:
-            process.send_signal(signal.SIGINT)  # pytest then stops the servers that it started
-        for thread in threads:
-            thread.join()
-        raise
-    for pair, step in sorted(steps.items(), key=lambda item: list(PAIRS).index(item[0])):
-        step.note = tally.add(folder / f"{pair}.xml")
+    with ThreadPoolExecutor(1 if interactive else 2) as pool:
+        runs = [pool.submit(run_suite, python, suite, folder, running, interactive=interactive) for suite in suites]
+        try:
+            steps = [run.result() for run in runs]
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.send_signal(signal.SIGINT)  # pytest then stops the servers that it started
+            raise
+    for suite, step in zip(suites, steps, strict=True):
+        step.note = tally.add(suite.report(folder))
         tally.steps.append(step)
     if tally.passed + tally.failed == 0:
         tally.steps.append(Step("tests chosen", ok=False, note="these arguments choose no test"))
 
 
-def _run_all(threads: Sequence[threading.Thread], *, one_by_one: bool) -> None:
-    for thread in threads:
-        thread.start()
-        if one_by_one:
-            thread.join()
-    for thread in threads:
-        thread.join()
+def chosen_suites(arguments: Sequence[str]) -> list[Suite]:
+    """The runs of pytest. All of it on MySQL comes in two parts, so that two run beside each other until the end."""
+    whole = tuple(arguments) or ("--cov", "--cov-report=", "--durations=10")
+    suites = [Suite("sqlite", whole), Suite("mariadb", whole)]
+    if os.environ.get(MYSQL_TOOL):
+        # The rest is the same as on MariaDB.
+        if arguments:
+            suites.append(Suite("mysql", ("-m", "database", *arguments)))
+        else:
+            suites += [
+                Suite("mysql", ("-m", f"database and {part}", "--durations=10"), part) for part in ("slow", "not slow")
+            ]
+    return suites
 
 
 def run_suite(
-    python: Path,
-    pair: str,
-    arguments: Sequence[str],
-    folder: Path,
-    running: list[subprocess.Popen[str]],
-    *,
-    interactive: bool,
+    python: Path, suite: Suite, folder: Path, running: list[subprocess.Popen[str]], *, interactive: bool
 ) -> Step:
     """Run pytest on one pair; its lines are shown as they come, with the pair's name before them."""
     begun = time.monotonic()
-    command = [str(python), "-m", "pytest", "--on", pair, f"--junitxml={folder / pair}.xml"]
-    if pair == "mysql":
-        command += ["-m", "database"]  # the rest is the same as on MariaDB
-    elif not arguments:
-        command += ["--cov", "--cov-report="]
-    command += arguments or ["--durations=10"]
+    report = f"--junitxml={suite.report(folder)}"
+    command = [str(python), "-m", "pytest", "--on", suite.pair, report, *suite.arguments]
     given = ("DATABASE_URL", "REDIS_URL", "STREAMING_TEST", "STREAMING_TEST_ON", "DJANGO_SETTINGS_MODULE")
     env = {name: value for name, value in os.environ.items() if name not in given}
-    env |= {"COVERAGE_FILE": str(folder / f".coverage.{pair}"), "PYTHONUNBUFFERED": "1"}
+    env |= {"COVERAGE_FILE": str(folder / f".coverage.{suite.pair}"), "PYTHONUNBUFFERED": "1"}
     terminal = None if interactive else subprocess.PIPE
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdin=None if interactive else subprocess.DEVNULL,
@@ -224,8 +224,9 @@ def run_suite(
     ) as process:  # fmt: skip
         running.append(process)
         for line in process.stdout or ():
-            print(f"{pair:>7} | {line}", end="", flush=True)
-    return Step(f"tests on {PAIRS[pair]}", process.returncode in {0, NO_TESTS}, seconds=time.monotonic() - begun)
+            print(f"{suite.pair:>7} | {line}", end="", flush=True)
+    name = f"tests on {PAIRS[suite.pair]}{suite.part and ', ' + suite.part}"
+    return Step(name, process.returncode in {0, NO_TESTS}, seconds=time.monotonic() - begun)
 
 
 def measure_coverage(python: Path, folder: Path) -> Step:
@@ -245,7 +246,7 @@ def summarise(tally: Tally, seconds: float) -> int:
     print("\nSummary")
     for step in tally.steps:
         took = f"{step.seconds:.0f} s" if step.seconds else ""
-        print(f"  {'ok    ' if step.ok else 'FAILED'}  {step.name:<28} {took:>6}  {step.note}".rstrip())
+        print(f"  {'ok    ' if step.ok else 'FAILED'}  {step.name:<34} {took:>6}  {step.note}".rstrip())
     failed = [step.name for step in tally.steps if not step.ok]
     print(f"{'Failed: ' + ', '.join(failed) if failed else 'Everything passed'}, in {seconds:.0f} s.")
     print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped", flush=True)

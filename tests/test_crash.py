@@ -17,7 +17,7 @@ from videos import counters
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch
 
-pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 CALLS = ("newest_batch", "claim", "make_durable", "open_batch", "apply", "confirm", "close", "finish_batch", "beat")
 STATEMENTS = ("insert_likes", "delete_likes", "add_counts", "add_hours")

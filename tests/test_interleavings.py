@@ -26,6 +26,7 @@ BROKEN_ORDERS = 400  # in which a broken rule must show; most show in the first 
 
 pytestmark = [
     pytest.mark.database,
+    pytest.mark.slow,
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("one_shard"),
     pytest.mark.no_cover,  # tracing takes as long as the orders themselves, and other tests pass everywhere here
