@@ -22,7 +22,10 @@ BASE = Base(5, 7, 1, 100)
 
 def prime(video: int, user: int = 0, base: Base = BASE) -> None:
     """Make a video live, and let Redis know that the user does not like it."""
-    counters._send([counters._prime_command(video, base, user, False if user else None)])
+    commands = [counters._prime_command(video, base)]
+    if user:
+        commands.append(("SET", counters._shard(counters.shard_of(video)).liked(video, user), "0:0", "EX", 60))
+    counters._send(commands)
 
 
 def test_script_names_what_it_needs_and_goes_on_with_it() -> None:
@@ -37,6 +40,15 @@ def test_what_redis_knows_is_newer_than_what_was_read() -> None:
     prime(1, 2)
     live = counters.read([1], 2)[1]
     assert (live.likes, live.liked) == (6, True)
+
+
+def test_state_that_was_read_counts_only_where_redis_knows_none() -> None:
+    prime(1)
+    assert counters.like(video=1, user=2, liked=True, at_ms=1, state=True) == (False, 5)
+    assert counters.like(video=1, user=2, liked=False, at_ms=2) == (True, 4)
+    assert counters.like(video=1, user=2, liked=False, at_ms=3, state=True) == (False, 4)
+    assert counters.like(video=1, user=3, liked=True, at_ms=4, state=False) == (True, 5)
+    assert counters.like(video=1, user=3, liked=True, at_ms=5, state=False) == (False, 5)
 
 
 def test_only_the_pending_claimed_and_batch_keys_stay_for_ever(redis_client: redis.Redis) -> None:

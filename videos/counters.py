@@ -82,7 +82,7 @@ class Liked(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """What a script lacks; the caller reads it from the database, gives it to `prime`, and calls again."""
+    """What a script lacks; the caller reads it from the database, and calls again with it."""
 
     state: bool
     base: bool
@@ -401,16 +401,20 @@ def _flush_call(command: tuple[Any, ...]) -> Any:
 def like(
     *, video: int, user: int, liked: bool, at_ms: int, base: Base | None = None, state: bool | None = None
 ) -> Liked | Needs:
-    """Make a user like a video, or not, in one round trip; or say what is needed first: call again with it."""
+    """Make a user like a video, or not, in one round trip; or say what is needed first: call again with it.
+
+    `state`: whether the user likes it, `base`: the video's counts, both as the database has them.
+    """
     shard = _shard(shard_of(video))
     keys = shard.live(video), shard.liked(video, user), shard.pending, shard.claimed, shard.batch
     wish = "1" if liked else "0"
-    script = _LIKE.command(keys, f"l:{video}:{user}", wish, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS)
-    hint = _RECENT.command((_recent_key(user),), at_ms, video, 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS)
+    known = () if state is None else (int(state),)
+    script = _LIKE.command(keys, f"l:{video}:{user}", wish, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS, *known)
     if base is None and state is None:
+        hint = _RECENT.command((_recent_key(user),), at_ms, video, 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS)
         code, number = _send([script, hint])[0]
-    else:
-        code, number = _send([_prime_command(video, base, user, state), script, hint])[1]
+    else:  # the hint is there since the first call
+        code, number = _send([script] if base is None else [_prime_command(video, base), script])[-1]
     if code < 0:
         return Needs(state=bool(number & 1), base=bool(number & 2))
     return Liked(changed=code == 1, likes=number)
@@ -424,7 +428,7 @@ def view(events: Sequence[Event], bases: Mapping[int, Base] | None = None) -> li
     by_shard: dict[int, list[int]] = {}
     for i, event in enumerate(events):
         by_shard.setdefault(shard_of(event.video), []).append(i)
-    commands = [_prime_command(video, base, 0, None) for video, base in bases.items()] if bases else []
+    commands = [_prime_command(video, base) for video, base in bases.items()] if bases else []
     primed = len(commands)
     commands += [_view_command(shard, [events[i] for i in places]) for shard, places in by_shard.items()]
     results = [("", 0)] * len(events)
@@ -460,16 +464,10 @@ def _view_command(number: int, events: Sequence[Event]) -> tuple[Any, ...]:
     return _VIEW.command(keys, *args)
 
 
-def _prime_command(video: int, base: Base | None, user: int, state: bool | None) -> tuple[Any, ...]:
-    """Give Redis what was read from the database: a video's counts, and whether a user likes it."""
+def _prime_command(video: int, base: Base) -> tuple[Any, ...]:
+    """Give Redis a video's counts, as the database has them."""
     shard = _shard(shard_of(video))
-    return _PRIME.command(
-        (shard.live(video), shard.liked(video, user), shard.batch),
-        conf.LIVE_SETTLED_SECONDS,
-        conf.LIKED_SECONDS,
-        *(("", "", "", "") if base is None else base),
-        "" if state is None else int(state),
-    )
+    return _PRIME.command((shard.live(video), shard.batch), conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, *base)
 
 
 def read(videos: Iterable[int], user: int | None) -> dict[int, Live]:

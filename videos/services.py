@@ -121,9 +121,8 @@ def set_like(*, video: int, user: int, liked: bool) -> Like:
             if isinstance(done, counters.Liked):
                 return Like(video, liked, done.likes)
             row, state = _read_row(video, user)
-            done = counters.like(
-                video=video, user=user, liked=liked, at_ms=at_ms, base=counters.Base(*row), state=state
-            )
+            base = counters.Base(*row) if done.base else None
+            done = counters.like(video=video, user=user, liked=liked, at_ms=at_ms, base=base, state=state)
     except counters.CountersUnavailable:
         # A wish is a state, so it is safe to write it though Redis may have taken it too.
         outcome = _write_direct(video, Changes([LikeChange(user, liked, at_ms)]))

@@ -1,11 +1,12 @@
 -- A user's wish to like a video, or not.
 --
 -- KEYS     live, liked, pending, claimed, batch; all of the video's shard
--- ARGV     field ("l:<video>:<user>"), wish ("1" or "0"), now (Unix ms), seconds that live stays, seconds that liked stays
+-- ARGV     field ("l:<video>:<user>"), wish ("1" or "0"), now (Unix ms), seconds that live stays, seconds that liked stays,
+--          and, where it was read from the database, the state ("1" or "0")
 -- RETURNS  {1, likes} changed; {0, likes} it was so already; {-1, needs} nothing done: needs is 1 for the like's state,
---          2 for the video's counts, 3 for both; prime.lua takes them
+--          2 for the video's counts (prime.lua takes them), 3 for both
 --
--- Guarantees: the state now is that of the pending field, else the claimed field, else liked. The pending field and the live
+-- Guarantees: the state now is that of the pending field, else the claimed field, else liked, else what was read, which all of them are newer than. The pending field and the live
 -- count move together, by one, only when the wish differs from the state; a wish that returns to where the batch began
 -- leaves no pending field. Of a video that had no likes when it became live, a user of whom nothing is known may like it
 -- without the database being asked: until unliked_until every wish since then is still in liked, since liked keys stay
@@ -20,7 +21,7 @@ local function state_in(value)
 end
 
 local pending = state_in(redis.call('HGET', KEYS[3], field))
-local state = pending or state_in(redis.call('HGET', KEYS[4], field)) or state_in(redis.call('GET', KEYS[2]))
+local state = pending or state_in(redis.call('HGET', KEYS[4], field)) or state_in(redis.call('GET', KEYS[2])) or ARGV[6]
 local live = redis.call('HMGET', KEYS[1], 'likes', 'epoch', 'likes_pending', 'unliked_until', 'unliked_last')
 if not state and wish == '1' and live[4] and tonumber(redis.call('TIME')[1]) < tonumber(live[4])
   and tonumber(live[5] or -1) >= tonumber(redis.call('HGET', KEYS[5], 'forgotten') or 0) then

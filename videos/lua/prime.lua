@@ -1,8 +1,7 @@
--- Takes what the caller has read from the database: a video's counts, a like's state, or both.
+-- Takes a video's counts, which the caller has read from the database.
 --
--- KEYS     live, liked, batch; all of the video's shard
--- ARGV     seconds that live stays while nothing is pending, seconds that liked stays, likes ("" where not read), views,
---          owner, duration, state ("1", "0", or "" where not read)
+-- KEYS     live, batch; both of the video's shard
+-- ARGV     seconds that live stays while nothing is pending, seconds that liked stays, likes, views, owner, duration
 -- RETURNS  nothing
 --
 -- Guarantees: what Redis knows already stays; it is newer than what was read. A video without likes gets unliked_until
@@ -11,15 +10,12 @@
 
 local UNLIKED_MARGIN_SECONDS = 60
 
-if ARGV[3] ~= '' and redis.call('EXISTS', KEYS[1]) == 0 then
+if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'likes', ARGV[3], 'views', ARGV[4], 'owner', ARGV[5], 'duration', ARGV[6],
     'epoch', '-1', 'likes_pending', 0, 'views_pending', 0)
   if ARGV[3] == '0' then
     redis.call('HSET', KEYS[1], 'unliked_until', redis.call('TIME')[1] + ARGV[2] - UNLIKED_MARGIN_SECONDS,
-      'unliked_last', redis.call('HGET', KEYS[3], 'last') or '0')
+      'unliked_last', redis.call('HGET', KEYS[2], 'last') or '0')
   end
   redis.call('EXPIRE', KEYS[1], ARGV[1])
-end
-if ARGV[7] ~= '' then
-  redis.call('SET', KEYS[2], ARGV[7] .. ':0', 'EX', ARGV[2], 'NX')
 end
