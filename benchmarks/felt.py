@@ -25,9 +25,10 @@ CHANGED = 100_000
 SHARDS = 16  # that ours has
 USERS = 10_000
 VIDEOS = 1_000  # that are liked meanwhile
-LOAD = 0.25  # of what it can take
+LOAD = 0.5  # of what it can take
 CONNECTIONS = 100  # users who think before each like, so that one who waits holds nobody else up
 PREPARED = 250_000
+CAPACITY_SECONDS = 4
 WARM_SECONDS = 2
 WINDOW_SECONDS = 8
 GENTLY_SECONDS = 50  # of the minute that is between two flushes
@@ -69,7 +70,7 @@ LABELS = {
 TABLES = (
     Table(
         "felt",
-        "likes at a quarter of what it can take",
+        "likes at half of what it can take",
         (
             Column("rate", "likes/s"),
             Column("quiet_p50", "p50 ms without", "{:.2f}"),
@@ -90,30 +91,26 @@ def measure(run: Run) -> Result:
     signed_in = tokens(USERS)
     pairs = take(distinct_pairs(USERS, VIDEOS, seed=9), run.size(PREPARED, 20_000))
     path = write_requests(servers.folder / "felt", [OURS.like(v, signed_in[u - 1]) for u, v in pairs])
-    capacity = {}
-    for contender in (OURS, RECIPE):
-        contender.fill(servers, users=USERS, videos=VIDEOS)
-        with contender.serving(servers) as site:
-            warm(site, servers.folder)
-            capacity[contender.name] = wrk(site, path, seconds=run.size(4, 2)).rate
-
     def one(kind: Kind, number: int) -> None:
         _gather(servers, kind.contender, run.size(CHANGED, 40_000))
-        think_ms = round(CONNECTIONS / (capacity[kind.contender.name] * LOAD) * 1000)
         loads: list[Load] = []
         with kind.contender.serving(servers) as site:
+            warm(site, servers.folder)
 
-            def load(seconds: int) -> Load:
+            def load(seconds: int, think_ms: int) -> Load:
                 skip = sum(one.requests + CONNECTIONS for one in loads)
                 loads.append(wrk(site, path, seconds=seconds, connections=CONNECTIONS, skip=skip, think_ms=think_ms))
                 return loads[-1]
 
-            load(run.size(WARM_SECONDS, 1))
+            # What it can take as it is now: with changes gathered, and users of whom Redis does not know.
+            capacity = load(run.size(CAPACITY_SECONDS, 1), 0).rate
+            think_ms = round(CONNECTIONS / (capacity * LOAD) * 1000)
+            load(run.size(WARM_SECONDS, 1), think_ms)
             without, within = [], []
             for turn in range(run.size(kind.turns, 1)):
-                without.append(load(run.size(WINDOW_SECONDS, 1)))
+                without.append(load(run.size(WINDOW_SECONDS, 1), think_ms))
                 with _beside(servers, kind, turn):
-                    within.append(load(run.size(kind.seconds, 1)))
+                    within.append(load(run.size(kind.seconds, 1), think_ms))
         if any(load.errors or load.wrapped for load in loads):
             raise StartFailed(f"Likes of {kind.name} were refused, or not enough were prepared: {loads}")
         _note(run, result, kind, number, without, within)
