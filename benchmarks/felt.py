@@ -91,6 +91,7 @@ def measure(run: Run) -> Result:
     signed_in = tokens(USERS)
     pairs = take(distinct_pairs(USERS, VIDEOS, seed=9), run.size(PREPARED, 20_000))
     path = write_requests(servers.folder / "felt", [OURS.like(v, signed_in[u - 1]) for u, v in pairs])
+
     def one(kind: Kind, number: int) -> None:
         _gather(servers, kind.contender, run.size(CHANGED, 40_000))
         loads: list[Load] = []

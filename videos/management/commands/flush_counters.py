@@ -57,7 +57,8 @@ class Command(BaseCommand):
             type=positive_seconds,
             default=0.0,
             metavar="SECONDS",
-            help="take small pieces and rest after each, but be done in this time: for a machine that serves requests",
+            help="take small pieces, rest after each and let others go first, but be done in this time: for a machine "
+            "that serves requests",
         )
         parser.add_argument("--shards", type=shard_numbers, help="such as 0-7,12; all by default")
         parser.add_argument("--json", action="store_true", help="one JSON object a run")
