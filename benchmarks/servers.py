@@ -88,7 +88,9 @@ def start(
             stdout=out,
             stderr=subprocess.STDOUT,
             env=dict(environment) if environment is not None else None,
-            process_group=0,  # Ctrl-C reaches the benchmark alone, which then stops all of them in order
+            # Ctrl-C reaches the benchmark alone, which then stops all of them in order. No session of its own: Linux
+            # schedules sessions as equals, whatever the priority of a process in one.
+            process_group=0,
             preexec_fn=_die_with_parent,  # noqa: PLW1509
             cwd=ROOT,
         )

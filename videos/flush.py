@@ -129,9 +129,9 @@ def run_flush(
     """Flush the given shards (all by default) once. `progress(done, total, report)` is called after each chunk.
 
     `on_batch(batch)` is called after each batch that this run closed; one call is made at a time. VIDEOS_FLUSH_THREADS
-    threads share the shards, the caller's among them. A run with `gentle_seconds` has one thread, takes small chunks,
-    and rests after each piece of work as long as this time allows, so that requests served by the same machine hardly
-    feel it.
+    threads share the shards, the caller's among them. A run with `gentle_seconds` has one at a time, which takes small
+    chunks, rests after each piece of work as long as this time allows, and lets all others compute first until the time
+    is over, so that requests served by the same machine hardly feel it.
 
     One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
     over, but not before one chunk is moved or a shard has failed, or when `should_stop()` is true.

@@ -1,7 +1,7 @@
 """How a gentle flush spreads its work: rests after each piece, none long, and computes when nobody else wants to.
 
-So nobody waits long behind one: on a machine of two cores a process that computes for 12 ms of every 100 doubles the
-99th percentile of the requests beside it (docs/benchmarks.md, "Is the flush felt?").
+So nobody waits long behind one: on a machine of two cores a process that computes for 12 ms of every 100 adds a third
+to the 99th percentile of the requests beside it (docs/benchmarks.md, "Is the flush felt?").
 """
 
 from __future__ import annotations

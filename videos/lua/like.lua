@@ -6,12 +6,13 @@
 -- RETURNS  {1, likes} changed; {0, likes} it was so already; {-1, needs} nothing done: needs is 1 for the like's state,
 --          2 for the video's counts (prime.lua takes them), 3 for both
 --
--- Guarantees: the state now is that of the pending field, else the claimed field, else liked, else what was read, which all of them are newer than. The pending field and the live
--- count move together, by one, only when the wish differs from the state; a wish that returns to where the batch began
--- leaves no pending field. Of a video that had no likes when it became live, a user of whom nothing is known may like it
--- without the database being asked: until unliked_until every wish since then is still in liked, since liked keys stay
--- longer. An unlike asks: if Redis was set back to an older state, the row may have a like that Redis has forgotten. Only
--- a like and its unlike between such a loss and the shard's next claim, which notices it, can leave that row behind.
+-- Guarantees: the state now is that of the pending field, else the claimed field, else liked, else what was read, which
+-- is older than all of them. The pending field and the live count move together, by one, only when the wish differs
+-- from the state; a wish that returns to where the batch began leaves no pending field. Of a video that had no likes
+-- when it became live, a user of whom nothing is known may like it without the database being asked: until
+-- unliked_until every wish since then is still in liked, since liked keys stay longer. An unlike asks: if Redis was set
+-- back to an older state, the row may have a like that Redis has forgotten. Only a like and its unlike between such a
+-- loss and the shard's next claim, which notices it, can leave that row behind.
 
 local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
 
