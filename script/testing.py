@@ -161,7 +161,7 @@ def check_statically(python: Path, tally: Tally) -> None:
         "types": [programs / "mypy"],
         "migrations": [python, "manage.py", "makemigrations", "--check", "--dry-run"],
     }
-    env = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings_for_types"}
+    env = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.support.settings_for_types"}
     for name, command in checks.items():
         begun = time.monotonic()
         done = subprocess.run(

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from tests import packages
-from tests.servers import (
+from tests.support import packages
+from tests.support.servers import (
     MariaDBServer,
     MissingServerError,
     MySQLServer,

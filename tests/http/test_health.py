@@ -1,0 +1,199 @@
+"""Liveness, readiness, metrics: right, and in time, whatever hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.servers import MariaDBServer, RedisServer
+from videos import counters, health, services
+from videos.flush import run_flush
+from videos.models import FlushBatch, Video
+from videos.services import ViewEvent
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def video() -> Video:
+    owner = User.objects.create(username="owner")
+    return Video.objects.create(title="t", url="https://example.com", owner=owner)
+
+
+def ready(query: str = "", **client: Any) -> tuple[int, dict[str, Any]]:
+    response = Client(**client).get(f"/health/ready{query}")
+    return response.status_code, response.json()
+
+
+def gauges() -> dict[str, float]:
+    text = Client().get("/metrics").content.decode()
+    return {
+        "".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_liveness_asks_no_server() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        response = Client().get("/health/live")
+    assert (response.status_code, response.json(), len(queries)) == (200, {"status": "ok"}, 0)
+
+
+def test_all_is_ready() -> None:
+    status, body = ready()
+    assert (status, body["status"]) == (200, "ok")
+    assert all(body[part]["ok"] for part in ("database", "redis", "flush"))
+
+
+def test_the_flush_is_told_of(video: Video) -> None:
+    services.record_view(event=ViewEvent(video.id, "a"))
+    assert ready()[1]["flush"]["pending_fields"] == 1
+    run_flush()
+    state = ready()[1]["flush"]
+    assert (state["pending_fields"], state["last_hour"]["views"], state["last_hour"]["batches"]) == (0, 1, 1)
+    assert 0 <= state["last_finished_seconds"] < 60
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_without_redis_the_service_is_not_ready() -> None:
+    status, body = ready()
+    assert (status, body["status"], body["database"]["ok"], body["redis"]["ok"]) == (503, "unavailable", True, False)
+
+
+def test_without_the_database_the_service_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("a host's name that is nobody's business")
+
+    monkeypatch.setattr(health.PARTS[0], "_check", fail)
+    response = Client().get("/health/ready")
+    assert (response.status_code, response.json()["database"]["error"]) == (503, "OSError")
+    assert response.headers["Retry-After"] == "2"
+    assert "business" not in response.content.decode()
+
+
+@pytest.fixture
+def late_flush(video: Video, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something is pending, and the last flush is four intervals ago."""
+    settings.VIDEOS_FLUSH_INTERVAL_SECONDS = 10
+    run_flush()
+    services.record_view(event=ViewEvent(video.id, "a"))
+    ahead = counters.now_ms() + 40_000
+    monkeypatch.setattr(counters, "now_ms", lambda: ahead)
+
+
+@pytest.mark.usefixtures("late_flush")
+def test_a_late_flush_degrades_but_everything_goes_on() -> None:
+    status, body = ready()
+    assert (status, body["status"], body["flush"]["late"]) == (200, "degraded", True)
+
+
+@pytest.mark.usefixtures("late_flush")
+def test_an_alarm_may_ask_strictly() -> None:
+    assert ready("?strict")[0] == 503
+
+
+@pytest.mark.usefixtures("late_flush")
+def test_metrics_tell_of_a_late_flush() -> None:
+    found = gauges()
+    assert (found["videos_flush_late"], found["videos_flush_pending_fields"]) == (1, 1)
+    assert 39 <= found["videos_flush_age_seconds"] <= 42
+
+
+def test_metrics_tell_what_the_last_hour_moved(video: Video) -> None:
+    services.record_view(event=ViewEvent(video.id, "a"))
+    services.set_like(video=video.id, user=video.owner_id, liked=True)
+    run_flush()
+    long_ago = datetime.now(UTC) - timedelta(hours=2)
+    FlushBatch.objects.create(shard=1, number=99, claimed_at=long_ago, finished_at=long_ago, views=1000)
+    found = gauges()
+    assert (found["videos_flush_last_hourviews"], found["videos_flush_last_hourlikes_added"]) == (1, 1)
+    assert (found["videos_updatabase"], found["videos_upredis"]) == (1, 1)
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_metrics_leave_out_what_is_not_known() -> None:
+    found = gauges()
+    assert (found["videos_updatabase"], found["videos_upredis"]) == (1, 0)
+    assert not any(name.startswith("videos_flush") for name in found)
+
+
+@pytest.fixture
+def stuck() -> Iterator[Callable[[], Mapping[str, Any]]]:
+    """A check that hangs until the test is over."""
+    over = threading.Event()
+
+    def hang() -> Mapping[str, Any]:
+        over.wait(60)
+        return {}
+
+    yield hang
+    over.set()
+
+
+def test_a_part_that_hangs_holds_up_nobody(
+    stuck: Callable[[], Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "DEADLINE_SECONDS", 0.3)
+    parts = [health.Part("database", stuck), *health.PARTS[1:]]
+    monkeypatch.setattr(health, "PARTS", parts)
+    begin = time.monotonic()
+    for _ in range(3):
+        status, body = ready()
+        assert (status, body["database"]["error"]) == (503, "no answer in 0.3 seconds")
+    assert time.monotonic() - begin < 3
+    assert parts[0]._thread._work_queue.qsize() == 0
+
+
+def test_a_redis_that_hangs_is_told_in_time(
+    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+) -> None:
+    use_redis(private_redis)
+    assert ready()[0] == 200
+    assert private_redis.process is not None
+    os.kill(private_redis.process.pid, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        assert ready()[0] == 503
+        assert Client().get("/metrics").status_code == 200
+        assert time.monotonic() - begin < 2 * health.DEADLINE_SECONDS + 1
+    finally:
+        os.kill(private_redis.process.pid, signal.SIGCONT)
+
+
+def test_a_database_that_is_killed_is_told(
+    private_database: MariaDBServer, use_database: Callable[[MariaDBServer], None]
+) -> None:
+    use_database(private_database)
+    assert ready()[0] == 200
+    private_database.kill()
+    status, body = ready()
+    assert (status, body["database"]["ok"], body["redis"]["ok"]) == (503, False, True)
+
+
+def test_callers_are_shown_how_they_are_seen(settings: Any) -> None:
+    headers = {"x-forwarded-for": "198.51.100.7, 203.0.113.9"}
+    seen = []
+    for hops in (0, 1, 2):
+        settings.VIDEOS_TRUSTED_PROXY_HOPS = hops
+        seen.append(ready(REMOTE_ADDR="192.0.2.1", headers=headers)[1]["you"]["address"])
+    assert seen == ["192.0.2.1", "203.0.113.9", "198.51.100.7"]
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
+def test_nothing_is_kept_by_caches_and_nothing_is_written(path: str) -> None:
+    assert "no-store" in Client().get(path).headers["Cache-Control"]
+    assert Client().post(path).status_code == 405

@@ -1,0 +1,96 @@
+"""The OpenAPI schema: valid, without a warning, and true to the contract."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import call_command
+from django.test import Client
+
+from tests.support.servers import free_port, run_manage
+
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
+
+CONTRACT = {
+    "/api/videos/": {"get", "post"},
+    "/api/videos/{video}/": {"get", "patch", "delete"},
+    "/api/videos/counts/": {"get"},
+    "/api/videos/{video}/like/": {"get", "put", "post", "delete"},
+    "/api/videos/{video}/likes/": {"get"},
+    "/api/me/likes/": {"get"},
+    "/api/videos/{video}/view/": {"post"},
+    "/api/views/": {"post"},
+    "/api/token/": {"post"},
+    "/api/token/refresh/": {"post"},
+}
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    out = io.StringIO()
+    call_command("spectacular", "--fail-on-warn", "--validate", stdout=out)
+    return yaml.safe_load(out.getvalue())
+
+
+def test_the_contract_is_all_there(schema: Any) -> None:
+    described = {path: {method for method in item if method != "parameters"} for path, item in schema["paths"].items()}
+    assert {path: described.get(path, set()) & methods for path, methods in CONTRACT.items()} == CONTRACT
+
+
+def test_every_call_says_what_it_is_and_how_it_fails(schema: Any) -> None:
+    for path, item in schema["paths"].items():
+        for method, call in item.items():
+            assert call["summary"], (path, method)
+            assert "503" in call["responses"], (path, method)
+
+
+def test_public_calls_need_no_token(schema: Any) -> None:
+    public = {
+        call["operationId"]
+        for item in schema["paths"].values()
+        for call in item.values()
+        if {} in call.get("security", [{}])
+    }
+    assert {"videos_list", "videos_retrieve", "view", "likers_list", "videos_counts", "token"} <= public
+    assert not {"like", "unlike", "views", "my_likes_list", "videos_create"} & public
+
+
+def test_a_video_is_described_as_it_is_answered(schema: Any) -> None:
+    properties = schema["components"]["schemas"]["Video"]["properties"]
+    assert list(properties) == [
+        *("id", "title", "description", "url", "duration", "owner", "created_at"),
+        *("like_count", "view_count", "liked"),
+    ]
+    assert properties["liked"]["nullable"] is True
+
+
+def test_nothing_speaks_of_our_insides(schema: Any) -> None:
+    text = str(schema)
+    assert not [word for word in ("services.", "serializer", "context") if word in text]
+
+
+def test_schema_and_page_are_served() -> None:
+    served = Client().get("/api/schema/")
+    assert (served.status_code, yaml.safe_load(served.content)["openapi"]) == (200, "3.0.3")
+    page = Client().get("/api/docs/")
+    assert page.status_code == 200
+    assert b"/api/schema/" in page.content
+
+
+def test_schema_is_served_while_the_cache_is_away(service_env: dict[str, str]) -> None:
+    read = (
+        "from django.test import Client; print(Client().get('/api/schema/', headers={'host': 'localhost'}).status_code)"
+    )
+    away = {"CACHE_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    done = run_manage("shell", "--verbosity", "0", "--command", read, env=service_env | away)
+    assert (done.stdout, done.returncode) == ("200\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("method", ["options", "post", "delete"])
+@pytest.mark.parametrize("path", ["/api/schema/", "/api/docs/"])
+def test_schema_and_page_are_for_reading_only(path: str, method: str) -> None:
+    response = Client(raise_request_exception=False).generic(method.upper(), path)
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")

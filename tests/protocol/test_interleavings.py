@@ -1,0 +1,152 @@
+"""Random orders of everybody's steps find no fault; with a rule of the protocol broken they do."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.interleaving import install_gates, worlds
+from videos import counters, ledger
+from videos.conf import conf
+from videos.ledger import sql
+
+ORDERS = int(os.environ.get("STREAMING_ORDERS", "500"))
+FIRST_SEED = int(os.environ.get("STREAMING_SEED", "0"))
+# One actor runs at a time, so an order has the same steps on every database: each takes orders of its own.
+DATABASES = ("sqlite", "mariadb", "mysql")
+PARTS = 4
+BROKEN_ORDERS = 400  # in which a broken rule must show; most show in the first ten
+
+pytestmark = [
+    pytest.mark.database,
+    pytest.mark.slow,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("one_shard"),
+    pytest.mark.no_cover,  # tracing takes as long as the orders themselves, and other tests pass everywhere here
+]
+
+
+@pytest.fixture
+def one_shard(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All on one shard, in chunks of one video, so that there are as many steps between others' as can be."""
+    settings.VIDEOS_SHARDS = 1
+    settings.VIDEOS_FLUSH_CHUNK_FIELDS = 1
+    install_gates(monkeypatch)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_order_of_steps_finds_a_fault(part: int, database_kind: str, redis_client: redis.Redis) -> None:
+    first = FIRST_SEED + (DATABASES.index(database_kind) * PARTS + part) * ORDERS
+    found = {seed: faults for seed, faults in worlds(ORDERS // PARTS, first, redis_client) if faults}
+    assert found == {}
+
+
+def rewrite(patch: pytest.MonkeyPatch, name: str, *edits: tuple[str, str]) -> None:
+    """Break a script: put other text in its place."""
+    script = copy.copy(getattr(counters, name))
+    for old, new in edits:
+        assert old.encode() in script.text, f"{name} no longer has the rule that this test breaks"
+        script.text = script.text.replace(old.encode(), new.encode())
+    script.sha = hashlib.sha1(script.text).hexdigest()  # noqa: S324
+    patch.setitem(counters._SCRIPTS, script.sha, script)
+    patch.setattr(counters, name, script)
+
+
+def mint_before_the_claim(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "_CLAIM", ("math.max(last, floor, tonumber(ARGV[2])) + 1", "tonumber(ARGV[5])"))
+
+    def claim(*, shard: int, floor: int, newest: int, at_ms: int) -> counters.Claim:
+        names = counters._shard(shard)
+        keys = [names.pending, names.claimed, names.batch]
+        last = int(counters._send([("HGET", keys[2], "last")])[0] or 0)
+        command = counters._CLAIM.command(keys, floor, newest, at_ms, conf.SHARDS, max(last, newest) + 1)
+        number, last, fields, rewound, claimed_ms = counters._send([command])[0]
+        return counters.Claim(number, last, fields, bool(rewound), claimed_ms)
+
+    patch.setattr(counters, "claim", claim)
+
+
+def confirm_without_the_number(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "_CONFIRM", ("'number') ~= number", "'number') == 'none'"))
+
+
+def read_without_the_number(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "_CLAIMED", ("'number') ~= ARGV[1]", "'number') == 'none'"))
+
+
+def forget_what_gathers_during_a_batch(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "_CONFIRM", ("settled = live[1] ~= number", "settled = true"))
+
+
+def keep_old_pending_sums(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "_LIKE", ("if live[2] == last then", "if live[2] ~= '-1' then"), ("'epoch', last,", ""))
+    rewrite(patch, "_VIEW", ("if live[4] == last then", "if live[4] ~= '-1' then"), ("'epoch', last,", ""))
+
+
+def judge_a_like_without_the_claimed_field(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "_LIKE", ("redis.call('HGET', KEYS[4], field)", "false"), ("redis.call('GET', KEYS[2])", "'0'"))
+
+
+def resync_at_any_time(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "_RESYNC", ("if last ~= ARGV[1]", "if false and last ~= ARGV[1]"))
+    rewrite(patch, "_RESYNC", ("or batch[2] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then", "then"))
+
+
+def ignore_the_watermark(patch: pytest.MonkeyPatch) -> None:
+    lock = sql.lock_videos
+
+    def forgetful(videos: Sequence[int]) -> dict[int, Any]:
+        return {video: row._replace(flushed_batch=-1) for video, row in lock(videos).items()}
+
+    patch.setattr(sql, "lock_videos", forgetful)
+    patch.setitem(sql._MYSQL, "watermark", ", v.flushed_batch = %s WHERE %s > 0")
+    patch.setitem(sql._SQLITE, "watermark", " AND %s > 0")
+
+
+def let_old_wishes_undo_new_ones(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "_newer_notes", lambda fresh: {})
+
+
+def forget_the_notes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "_note", list)
+
+
+# Scripts, and Python: the same on every database.
+SHARED_RULES = [
+    mint_before_the_claim,
+    confirm_without_the_number,
+    read_without_the_number,
+    forget_what_gathers_during_a_batch,
+    keep_old_pending_sums,
+    judge_a_like_without_the_claimed_field,
+    resync_at_any_time,
+    let_old_wishes_undo_new_ones,
+    forget_the_notes,
+]
+BROKEN_RULES = [
+    *(pytest.param(rule, marks=pytest.mark.only("sqlite")) for rule in SHARED_RULES),
+    ignore_the_watermark,  # a database's own SQL
+]
+
+
+@pytest.mark.parametrize("break_rule", BROKEN_RULES, ids=lambda rule: rule.__name__)
+def test_a_broken_rule_is_found(
+    break_rule: Callable[[pytest.MonkeyPatch], None], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_rule(monkeypatch)
+    found: Counter[str] = Counter()
+    try:
+        for _seed, faults in worlds(BROKEN_ORDERS, 50_000, redis_client):
+            found += faults
+            if found:
+                break
+    except AssertionError as error:  # the ledger's own guard noticed
+        found["guard"] += "rows changed" in str(error)
+    assert found

@@ -1,0 +1,340 @@
+"""System checks: each id, and that Django runs them."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
+from django.db import connections
+from django.db.utils import OperationalError
+
+from tests.support.servers import RedisServer, free_port, run_manage
+from videos import checks
+from videos.conf import Conf
+
+pytestmark = pytest.mark.django_db
+
+
+def ids(**arguments: Any) -> set[str]:
+    """What Django's own run of all checks finds of ours."""
+    found = run_checks(**arguments)
+    assert all(message.hint for message in found if str(message.id).startswith("videos."))
+    return {str(message.id) for message in found if str(message.id).startswith("videos.")}
+
+
+def with_counters(settings: Any, **values: Any) -> None:
+    settings.CACHES = settings.CACHES | {"counters": settings.CACHES["counters"] | values}
+
+
+def test_the_settings_as_they_are_are_fine() -> None:
+    assert ids() == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("SHARDS", value) for value in (0, -1, 4097, "16", 16.0, True, None)),
+        *(("VIEW_WINDOW_SECONDS", value) for value in (0, "half an hour")),
+        *(("VIEW_MIN_WATCHED_SECONDS", value) for value in (-1, "30", float("nan"), float("inf"))),
+        *(("VIEW_ADDRESS_LIMIT", value) for value in (-1, None)),
+        *(("TRUSTED_PROXY_HOPS", value) for value in (-1, 33, False)),
+        *(("FLUSH_INTERVAL_SECONDS", value) for value in (0, 60.0)),
+        *(("LIVE_SECONDS", value) for value in (0, 60)),
+    ],
+)
+def test_e001_a_number_that_is_none_or_out_of_its_span(settings: Any, name: str, value: Any) -> None:
+    setattr(settings, f"VIDEOS_{name}", value)
+    assert ids() == {"videos.E001"}
+
+
+def test_e001_judges_every_number() -> None:
+    others = {"EXPRESS", "COUNTERS_ALIAS", "THROTTLE_RATES", "THROTTLE_STORAGE", "FLUSH_ISOLATION_LEVEL"}
+    assert {name for name in vars(Conf) if name.isupper()} == set(checks.NUMBERS) | others
+
+
+def test_e002_an_isolation_level_that_there_is_not(settings: Any) -> None:
+    settings.VIDEOS_FLUSH_ISOLATION_LEVEL = "READ UNCOMITTED"
+    assert ids() == {"videos.E002"}
+
+
+@pytest.mark.parametrize(
+    "rates", [None, "600/minute", {"likes": "1/minute"}, {"like": "often"}, {"like": 5}, {"like": ["1/minute"]}]
+)
+def test_e003_rates_that_cannot_be_read(settings: Any, rates: Any) -> None:
+    settings.VIDEOS_THROTTLE_RATES = rates
+    assert ids() == {"videos.E003"}
+
+
+@pytest.mark.parametrize("rates", [{}, {"like": None}, {"like": "5/second", "view": "1 per 2 minutes"}])
+def test_rates_that_can_be_read_are_fine(settings: Any, rates: Any) -> None:
+    settings.VIDEOS_THROTTLE_RATES = rates
+    assert ids() == set()
+
+
+@pytest.mark.parametrize("storage", ["nowhere://", "", None, 5])
+def test_e004_a_storage_of_rates_that_there_is_not(settings: Any, storage: Any) -> None:
+    settings.VIDEOS_THROTTLE_STORAGE = storage
+    assert ids() == {"videos.E004"}
+
+
+@pytest.mark.parametrize("databases", [None, ["default"]])
+def test_e005_no_alias_for_the_counters(settings: Any, databases: list[str] | None) -> None:
+    settings.VIDEOS_COUNTERS_ALIAS = "countres"
+    assert "videos.E005" in ids(databases=databases)
+
+
+@pytest.mark.parametrize("databases", [None, ["default"]])
+@pytest.mark.parametrize("backend", ["redis.RedisCache", "locmem.LocMemCache"])
+def test_e006_an_alias_that_is_not_django_redis(settings: Any, backend: str, databases: list[str] | None) -> None:
+    with_counters(settings, BACKEND=f"django.core.cache.backends.{backend}")
+    assert "videos.E006" in ids(databases=databases)
+
+
+@pytest.mark.parametrize("databases", [None, ["default"]])
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("", "redis", "redis-host:6379", "foo://h/0", "redis://:secret@h:abc/0", "redis://h:70000/0", "redis://[h/0"),
+        *("redis://h/first", "redis://h/0?db=first", "redis://a/0,b/0", ["redis://a/0", "http://b/0"]),
+    ],
+    ids=str,
+)
+def test_e010_a_location_that_is_no_redis_address(settings: Any, location: Any, databases: list[str] | None) -> None:
+    with_counters(settings, LOCATION=location)
+    assert "videos.E010" in ids(databases=databases)
+
+
+def test_no_check_tells_a_password(settings: Any) -> None:
+    with_counters(settings, LOCATION="redis://:secret@h:abc/0")
+    assert "secret" not in str(run_checks(databases=["default"]))
+
+
+@pytest.mark.parametrize(
+    ("own", "cache"),
+    [
+        ("redis://redis:6379/0", "redis://redis:6379/0"),
+        ("redis://redis", "redis://:secret@REDIS:6379?db=0"),
+        ("redis://localhost/3", "rediss://127.0.0.1:6379/3"),
+        ("redis://a,redis://b", ["redis://c", "redis://b:6379/0"]),
+        ("unix:///run/redis?db=1", "unix:///run/redis?db=1"),
+    ],
+)
+def test_e007_a_cache_in_the_counters_database(settings: Any, own: Any, cache: Any) -> None:
+    backend = "django.core.cache.backends.redis.RedisCache"
+    with_counters(settings, LOCATION=own)
+    settings.CACHES = settings.CACHES | {"sessions": {"BACKEND": backend, "LOCATION": cache}}
+    assert ids() == {"videos.E007"}
+
+
+@pytest.mark.parametrize("cache", ["redis://redis:6379/1", "redis://redis:6380/0", "redis://other/0", "unix:///redis"])
+def test_a_cache_in_another_database_is_fine(settings: Any, cache: str) -> None:
+    with_counters(settings, LOCATION="redis://redis:6379/0")
+    own = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": cache}
+    settings.CACHES = settings.CACHES | {"sessions": own}
+    assert ids() == set()
+
+
+class Retrying:
+    def __init__(self, retries: int) -> None:
+        self.retries = retries
+
+    def get_retries(self) -> int:
+        return self.retries
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"CONNECTION_POOL_KWARGS": {"retry": Retrying(3)}},
+        {"CONNECTION_POOL_KWARGS": {"retry_on_timeout": True}},
+        {"CONNECTION_POOL_KWARGS": {"retry_on_error": [TimeoutError]}},
+        {"REDIS_CLIENT_KWARGS": {"retry": Retrying(1)}},
+    ],
+    ids=str,
+)
+def test_e008_a_client_that_repeats(settings: Any, options: Mapping[str, Any]) -> None:
+    timeouts = {"SOCKET_TIMEOUT": 0.25, "SOCKET_CONNECT_TIMEOUT": 0.25}
+    with_counters(settings, OPTIONS={**timeouts, **options})
+    assert ids() == {"videos.E008"}
+
+
+def test_e008_an_address_that_lets_the_client_repeat(settings: Any) -> None:
+    with_counters(settings, LOCATION="redis://redis/0?retry_on_timeout=1")
+    assert ids() == {"videos.E008"}
+
+
+def test_e009_a_database_that_the_ledger_does_not_know(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections.settings["default"], "ENGINE", "django.db.backends.postgresql")
+    assert ids() == {"videos.E009"}
+
+
+def test_w001_a_setting_that_nothing_reads(settings: Any) -> None:
+    settings.VIDEOS_VIEW_WINDOW = 5
+    assert ids() == {"videos.W001"}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"SOCKET_TIMEOUT": 0.25}, {"SOCKET_TIMEOUT": 60, "SOCKET_CONNECT_TIMEOUT": 0.25}], ids=str
+)
+def test_w002_a_client_that_waits_for_long(settings: Any, options: Mapping[str, Any]) -> None:
+    with_counters(settings, OPTIONS=options)
+    assert ids() == {"videos.W002"}
+
+
+# Live servers
+
+SAFE_REDIS = {
+    "maxmemory": 0, "maxmemory_policy": "noeviction", "aof_enabled": True, "appendfsync": "always", "role": "master",
+}  # fmt: skip
+
+
+def found(messages: Any) -> list[str]:
+    judged: list[CheckMessage] = list(messages)
+    assert all(message.hint for message in judged)
+    return [str(message.id) for message in judged]
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, []),
+        ({"maxmemory_policy": None, "appendfsync": None}, []),
+        ({"maxmemory_policy": "allkeys-lru", "maxmemory": 10**9}, ["videos.E011"]),
+        ({"maxmemory_policy": "volatile-ttl"}, ["videos.W011"]),
+        ({"role": "slave"}, ["videos.E012"]),
+        ({"aof_enabled": False}, ["videos.W012"]),
+        ({"appendfsync": "everysec"}, ["videos.W013"]),
+    ],
+)
+def test_a_redis_that_loses_counts_is_told(facts: Mapping[str, Any], expected: list[str]) -> None:
+    assert found(checks.judge_redis({**SAFE_REDIS, **facts})) == expected
+
+
+SAFE_MYSQL = {"log_bin": "ON", "binlog_format": "ROW", "innodb_flush_log_at_trx_commit": "1"}
+
+
+@pytest.mark.parametrize(
+    ("version", "mariadb", "variables", "expected"),
+    [
+        ((8, 4, 1), False, {}, []),
+        ((10, 11, 6), True, {}, []),
+        ((8, 0, 4), False, {}, ["videos.E021"]),
+        ((10, 5, 20), True, {}, ["videos.E021"]),
+        ((8, 4, 1), False, {"binlog_format": "STATEMENT"}, ["videos.E022"]),
+        ((10, 11, 6), True, {"binlog_format": "STATEMENT", "log_bin": "OFF"}, []),
+        ((10, 11, 6), True, {"binlog_format": "MIXED"}, []),
+        ((10, 11, 6), True, {"innodb_flush_log_at_trx_commit": "2"}, ["videos.W023"]),
+    ],
+)
+def test_a_database_that_is_unsafe_is_told(
+    version: tuple[int, ...], mariadb: bool, variables: Mapping[str, str], expected: list[str]
+) -> None:
+    judged = checks.judge_mysql(version, mariadb=mariadb, variables={**SAFE_MYSQL, **variables})
+    assert found(judged) == expected
+
+
+def test_statements_in_the_binlog_are_fine_above_read_committed(settings: Any) -> None:
+    settings.VIDEOS_FLUSH_ISOLATION_LEVEL = "repeatable read"
+    variables = {**SAFE_MYSQL, "binlog_format": "STATEMENT"}
+    assert found(checks.judge_mysql((8, 4, 1), mariadb=False, variables=variables)) == []
+
+
+def test_w024_an_sqlite_that_forgets() -> None:
+    assert [found(checks.judge_sqlite(synchronous=level)) for level in (1, 2)] == [["videos.W024"], []]
+
+
+@pytest.fixture
+def safe_redis(private_redis: RedisServer, use_redis: Callable[[RedisServer], None]) -> RedisServer:
+    use_redis(private_redis)
+    return private_redis
+
+
+@pytest.mark.once
+def test_servers_are_asked_only_when_asked_for(safe_redis: RedisServer) -> None:
+    safe_redis.client().config_set("maxmemory-policy", "allkeys-lru")
+    assert ids() == set()
+    assert ids(databases=["default"]) == {"videos.W011"}
+    assert ids(include_deployment_checks=True) == {"videos.W011"}
+
+
+@pytest.mark.once
+def test_a_real_redis_is_judged_as_it_is(safe_redis: RedisServer) -> None:
+    assert ids(databases=["default"]) == set()
+    client = safe_redis.client()
+    client.config_set("maxmemory", 10**9)
+    client.config_set("maxmemory-policy", "volatile-lru")
+    client.config_set("appendfsync", "no")
+    assert ids(databases=["default"]) == {"videos.E011", "videos.W013"}
+    client.config_set("appendonly", "no")
+    assert ids(databases=["default"]) == {"videos.E011", "videos.W012"}
+
+
+@pytest.mark.once
+def test_w010_a_redis_that_is_away_is_a_warning(settings: Any) -> None:
+    with_counters(settings, LOCATION=f"redis://127.0.0.1:{free_port()}/0")
+    assert ids(databases=["default"]) == {"videos.W010"}
+    assert ids() == set()
+
+
+def test_w020_a_database_that_is_away_is_a_warning(safe_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(alias: str) -> Any:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(checks, "_judge_database", fail)
+    assert ids(databases=["default"]) == {"videos.W020"}
+
+
+@pytest.mark.parametrize(
+    ("embedded", "password", "expected"),
+    [(False, "admin", {"videos.E025"}), (False, "another", set()), (True, "admin", set())],
+)
+def test_e025_a_superuser_whose_password_everybody_knows(
+    settings: Any, safe_redis: RedisServer, embedded: bool, password: str, expected: set[str]
+) -> None:
+    settings.EMBEDDED = embedded
+    User.objects.create_superuser("admin", password=password)
+    assert ids() == set()
+    assert ids(include_deployment_checks=True) - {"videos.W023"} == expected
+
+
+def test_accounts_of_a_database_that_is_away_are_not_judged(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OperationalError("gone")
+
+    settings.EMBEDDED = False
+    monkeypatch.setattr(User.objects, "filter", fail)
+    assert checks.check_demo_accounts() == []
+
+
+def test_errors_end_the_command(settings: Any) -> None:
+    from django.core.management.base import SystemCheckError
+
+    settings.VIDEOS_SHARDS = 0
+    with pytest.raises(SystemCheckError, match=r"videos\.E001"):
+        call_command("check", stdout=io.StringIO())
+
+
+@pytest.mark.database
+def test_a_real_database_is_judged_as_it_is(database_kind: str) -> None:
+    hurried = ["videos.W023"] if database_kind == "mariadb" else []  # the tests' own does not sync each commit
+    assert found(checks._judge_database("default")) == hurried
+
+
+@pytest.mark.once
+def test_production_settings_pass_every_check(service_env: dict[str, str], private_redis: RedisServer) -> None:
+    production = {
+        **service_env,
+        "STREAMING_EMBEDDED": "0",
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "ALLOWED_HOSTS": "videos.example",
+        "REDIS_URL": private_redis.url,
+    }
+    command = ("check", "--deploy", "--database", "default", "--fail-level", "WARNING")
+    checked = run_manage(*command, env=production)
+    assert (checked.returncode, checked.stderr) == (0, "")

@@ -1,0 +1,181 @@
+"""What readers are shown, and that the quick way there shows what the frameworks would."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import InterfaceError, OperationalError, connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from rest_framework.renderers import JSONRenderer
+
+from tests.support.load import make_videos
+from videos import serializers, services
+from videos.ledger import reads
+from videos.models import Video, VideoLike
+from videos.services import VideoRow
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+NUMBERS = st.integers(-(2**63), 2**63 - 1)
+COUNTS = st.one_of(st.none(), st.builds(services.Count, NUMBERS, NUMBERS, st.none() | st.booleans()))
+LOOSE = hypothesis_settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture
+def user() -> User:
+    return User.objects.create(username="user")
+
+
+@given(
+    video=st.builds(
+        Video,
+        id=st.integers(1, 2**63 - 1),
+        title=WORDS,
+        description=WORDS | st.sampled_from(["\u2028\u2029", "\\u2028", '"\\/', "\x00\x1f\x7f"]),
+        url=WORDS,
+        duration=st.integers(0, 2**31 - 1),
+        owner_id=st.integers(1, 2**63 - 1),
+        created_at=MOMENTS,
+        like_count=NUMBERS,
+        view_count=NUMBERS,
+    ),
+    count=COUNTS,
+    zone=st.sampled_from(["UTC", "Asia/Kathmandu", "America/St_Johns"]),
+)
+@LOOSE
+def test_a_video_is_shown_as_its_serializer_shows_it(video: Video, count: services.Count | None, zone: str) -> None:
+    counts = services.Counts({} if count is None else {video.pk: count})
+    with timezone.override(zone):
+        expected = serializers.VideoSerializer([video], many=True, context={"counts": counts}).data
+        shown = serializers.video_data([VideoRow.of(video)], counts)
+    assert [list(one.items()) for one in shown] == [list(one.items()) for one in expected]
+    assert serializers.json_body(shown) == JSONRenderer().render(expected)
+
+
+@given(counts=st.dictionaries(st.integers(1, 2**63 - 1), COUNTS.filter(bool), max_size=3))
+@LOOSE
+def test_counts_are_shown_as_their_serializer_shows_them(counts: dict[int, Any]) -> None:
+    shown = serializers.count_data(services.Counts(counts))
+    assert list(serializers.CountSerializer(shown, many=True).data) == shown
+    assert serializers.json_body(shown) == JSONRenderer().render(shown)
+
+
+@given(data=st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+))  # fmt: skip
+@LOOSE
+def test_bodies_are_written_as_the_renderer_writes_them(data: Any) -> None:
+    assert serializers.json_body({"": data}) == JSONRenderer().render({"": data})
+
+
+@given(title=WORDS, description=WORDS, created_at=MOMENTS, count=NUMBERS, duration=st.integers(0, 2**31 - 1))
+@hypothesis_settings(parent=LOOSE, max_examples=25)
+def test_rows_are_read_as_django_reads_them(  # noqa: PLR0917
+    user: User, title: str, description: str, created_at: datetime, count: int, duration: int
+) -> None:
+    video = Video.objects.create(
+        title=title, description=description, url="u", owner=user, created_at=created_at, duration=duration,
+        like_count=count, view_count=-1 - count,
+    )  # fmt: skip
+    expected = VideoRow.of(Video.objects.get(pk=video.pk))
+    assert reads.read_videos([video.pk]) == {video.pk: expected}
+    newest = reads.nearest_videos(by="created_at", falling=False, beyond=(created_at, video.pk - 1), most=1)
+    assert newest == [expected]
+    video.delete()
+
+
+@pytest.mark.parametrize("by", sorted(reads.ORDERS))
+@pytest.mark.parametrize("falling", [False, True])
+def test_rows_are_ordered_as_django_orders_them(user: User, by: str, falling: bool) -> None:
+    Video.objects.bulk_create(
+        Video(title="t", url="u", owner=user, like_count=i % 3, view_count=i // 2, created_at=FIRST + timedelta(i % 4))
+        for i in range(12)
+    )
+    sign = "-" if falling else ""
+    ordered = list(Video.objects.order_by(f"{sign}{by}", f"{sign}id"))
+    assert [row.id for row in reads.nearest_videos(by=by, falling=falling, beyond=None, most=99)] == [
+        video.pk for video in ordered
+    ]
+    for place in (0, 5, 11):
+        beyond = getattr(ordered[place], by), ordered[place].pk
+        rows = reads.nearest_videos(by=by, falling=falling, beyond=beyond, most=4)
+        assert [row.id for row in rows] == [video.pk for video in ordered[place + 1 : place + 5]]
+
+
+def test_no_other_order_gets_into_a_statement() -> None:
+    with pytest.raises(ValueError, match="not ordered by title"):
+        reads.nearest_videos(by="title", falling=True, beyond=None, most=1)
+
+
+def test_nothing_but_ids_gets_into_a_statement(user: User) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        reads.liked_among(["1) OR (1=1"], user.pk)  # type: ignore[list-item]
+
+
+def test_likes_and_counts_are_those_of_the_rows(user: User) -> None:
+    liked, other = make_videos(2)
+    VideoLike.objects.create(video_id=liked, user=user)
+    Video.objects.filter(pk=liked).update(like_count=1, view_count=7)
+    asked = [liked, other, 987654321]
+    assert reads.liked_among(asked, user.pk) == {liked}
+    assert reads.read_counts(asked, user.pk) == {liked: (1, 7, True), other: (0, 0, False)}
+    assert reads.read_counts(asked, None) == {liked: (1, 7, False), other: (0, 0, False)}
+    assert reads.read_counts([], user.pk) == {}
+
+
+def test_cold_counts_cost_one_query(user: User) -> None:
+    videos = make_videos(3)
+    VideoLike.objects.create(video_id=videos[1], user=user)
+    with CaptureQueriesContext(connection) as queries:
+        counts = services.read_counts(videos=videos, user=user.pk)
+    assert len(queries) == 1
+    assert [counts.by_video[video].liked for video in videos] == [False, True, False]
+
+
+@pytest.mark.only("mariadb", "mysql")
+def test_a_connection_that_the_server_closed_is_opened_again(user: User) -> None:
+    (video,) = make_videos(1)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CONNECTION_ID()")
+        (number,) = cursor.fetchone()
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute(f"KILL CONNECTION {int(number)}")
+    other.close()
+    assert services.read_counts(videos=[video], user=user.pk).by_video[video] == (0, 0, False)
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+@pytest.mark.parametrize(("usable", "seconds", "asked"), [(False, 0, 2), (True, 0, 1), (False, 2, 1)])
+def test_only_what_met_a_closed_connection_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], usable: bool, seconds: int, asked: int
+) -> None:
+    clock = [0.0]
+    tries: list[str] = []
+
+    def fail(statement: str, _: Any) -> Any:
+        tries.append(statement)
+        clock[0] += seconds
+        raise error("gone")
+
+    connection.ensure_connection()
+    monkeypatch.setattr(reads, "_fetch", fail)
+    monkeypatch.setattr(reads, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(connection, "is_usable", lambda: usable)
+    with pytest.raises(services.Unavailable):
+        services.read_videos(videos=[1])
+    assert len(tries) == asked

@@ -1,0 +1,239 @@
+"""What a like, an unlike and a view mean, on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.support.servers import RedisServer
+from videos import counters, services
+from videos.flush import reconcile, run_flush
+from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
+from videos.services import ViewEvent
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def owner() -> User:
+    return User.objects.create(username="owner")
+
+
+@pytest.fixture
+def user() -> User:
+    return User.objects.create(username="user")
+
+
+@pytest.fixture
+def video(owner: User) -> Video:
+    return Video.objects.create(title="one", url="https://example.com/1", owner=owner, duration=100)
+
+
+def test_like_shows_at_once_and_reaches_the_rows_with_the_flush(video: Video, user: User) -> None:
+    like = services.set_like(video=video.id, user=user.id, liked=True)
+    assert (like.liked, like.likes, like.stored) == (True, 1, False)
+    video.refresh_from_db()
+    assert video.like_count == 0
+
+    report = run_flush()
+
+    assert (report.likes_added, report.fields, report.applied) == (1, 1, 1)
+    video.refresh_from_db()
+    assert video.like_count == 1
+    assert VideoLike.objects.filter(video=video, user=user).exists()
+    assert services.get_like(video=video.id, user=user.id).liked is True
+    batch = FlushBatch.objects.get()
+    assert (batch.fields, batch.applied, batch.likes_added, batch.videos) == (1, 1, 1, 1)
+    assert batch.finished_at is not None
+
+
+def test_repeated_like_changes_nothing(video: Video, user: User) -> None:
+    for _ in range(3):
+        assert services.set_like(video=video.id, user=user.id, liked=True).likes == 1
+    run_flush()
+    assert services.set_like(video=video.id, user=user.id, liked=True).likes == 1
+    assert run_flush().fields == 0
+
+
+def test_unlike_without_like_changes_nothing(video: Video, user: User) -> None:
+    assert services.set_like(video=video.id, user=user.id, liked=False).likes == 0
+    assert run_flush().fields == 0
+
+
+def test_like_and_unlike_within_a_batch_cost_the_database_nothing(video: Video, user: User) -> None:
+    services.set_like(video=video.id, user=user.id, liked=True)
+    assert services.set_like(video=video.id, user=user.id, liked=False).likes == 0
+    assert run_flush().fields == 0
+    assert not FlushBatch.objects.exists()
+
+
+def test_view_counts_once_in_a_window(video: Video) -> None:
+    first = services.record_view(event=ViewEvent(video.id, "v1"))
+    again = services.record_view(event=ViewEvent(video.id, "v1"))
+    assert (first.counted, first.reason, first.views) == (True, "new", 1)
+    assert (again.counted, again.reason, again.views) == (False, "seen", 1)
+    run_flush()
+    video.refresh_from_db()
+    assert video.view_count == 1
+    assert VideoHour.objects.get().views == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ({"bot": True}, "bot"),
+        ({"watched": 29.9}, "short"),
+        ({"watched": 30}, "new"),
+    ],
+)
+def test_view_that_does_not_count_says_why(video: Video, event: dict[str, object], reason: str) -> None:
+    view = services.record_view(event=ViewEvent(video.id, "v1", **event))  # type: ignore[arg-type]
+    assert (view.reason, view.counted) == (reason, reason == "new")
+
+
+def test_view_of_own_video_does_not_count(video: Video, owner: User) -> None:
+    assert services.record_view(event=ViewEvent(video.id, "v1", user=owner.id)).reason == "owner"
+
+
+def test_half_of_a_short_video_is_enough(owner: User) -> None:
+    short = Video.objects.create(title="short", url="https://example.com/2", owner=owner, duration=10)
+    assert services.record_view(event=ViewEvent(short.id, "v1", watched=4.9)).reason == "short"
+    assert services.record_view(event=ViewEvent(short.id, "v1", watched=5)).reason == "new"
+
+
+def test_views_beyond_the_limit_of_an_address_do_not_count(video: Video, settings: object) -> None:
+    settings.VIDEOS_VIEW_ADDRESS_LIMIT = 2  # type: ignore[attr-defined]
+    reasons = [services.record_view(event=ViewEvent(video.id, f"v{i}", address="a")).reason for i in range(4)]
+    assert reasons == ["new", "new", "address", "address"]
+    assert services.record_view(event=ViewEvent(video.id, "v9", user=99)).reason == "new"
+
+
+def test_absent_video_is_not_found(user: User) -> None:
+    with pytest.raises(services.VideoNotFound):
+        services.set_like(video=12345, user=user.id, liked=True)
+    with pytest.raises(services.VideoNotFound):
+        services.get_like(video=12345, user=user.id)
+    with pytest.raises(services.VideoNotFound):
+        services.record_view(event=ViewEvent(12345, "v1"))
+
+
+def test_batch_of_views_counts_each_event_once(video: Video, owner: User) -> None:
+    other = Video.objects.create(title="two", url="https://example.com/2", owner=owner)
+    events = (
+        [ViewEvent(video.id, f"v{i % 50}") for i in range(100)] + [ViewEvent(other.id, "v")] + [ViewEvent(999, "v")]
+    )
+    sums = services.record_views(events=events)
+    assert (sums.counted, sums.ignored) == (51, {"absent": 1, "seen": 50})
+    run_flush()
+    assert list(Video.objects.order_by("id").values_list("view_count", flat=True)) == [50, 1]
+
+
+def test_warm_like_and_view_cost_one_round_trip_and_no_query(
+    video: Video, user: User, redis_client: redis.Redis
+) -> None:
+    services.set_like(video=video.id, user=user.id, liked=False)
+    services.record_view(event=ViewEvent(video.id, "warm"))
+    sent: list[int] = []
+    original = counters._Lease.exchange
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sent.append(1)
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, CaptureQueriesContext(connection) as queries:
+        patch.setattr(counters._Lease, "exchange", counted)
+        services.set_like(video=video.id, user=user.id, liked=True)
+        assert (len(sent), len(queries)) == (1, 0)
+        services.record_view(event=ViewEvent(video.id, "v2"))
+        assert (len(sent), len(queries)) == (2, 0)
+
+
+def test_deleted_user_leaves_counts_equal_to_rows(video: Video, user: User, owner: User) -> None:
+    services.set_like(video=video.id, user=user.id, liked=True)
+    services.set_like(video=video.id, user=owner.id, liked=True)
+    run_flush()
+    user.delete()
+    video.refresh_from_db()
+    assert video.like_count == 1
+    run_flush()
+    assert services.get_like(video=video.id, user=None).likes == 1
+    assert not StaleLive.objects.exists()
+
+
+def test_like_of_a_deleted_user_is_dropped(video: Video, user: User) -> None:
+    services.set_like(video=video.id, user=user.id, liked=True)
+    user.delete()
+    report = run_flush()
+    assert (report.dropped, report.applied) == (1, 0)
+    assert services.get_like(video=video.id, user=None).likes == 0
+    assert reconcile().differences == []
+
+
+def test_changes_of_a_deleted_video_are_dropped(video: Video, user: User, redis_client: redis.Redis) -> None:
+    services.set_like(video=video.id, user=user.id, liked=True)
+    services.record_view(event=ViewEvent(video.id, "v"))
+    pk = video.pk
+    video.delete()
+    with pytest.raises(services.VideoNotFound):
+        services.get_like(video=pk, user=user.id)
+    assert run_flush().dropped == 2
+    assert list(redis_client.scan_iter("*live*")) == []
+    assert not StaleLive.objects.exists()
+
+
+def test_edited_duration_changes_the_rule_at_once(video: Video) -> None:
+    services.record_view(event=ViewEvent(video.id, "v1"))
+    video.duration = 10
+    video.save()
+    assert services.record_view(event=ViewEvent(video.id, "v2", watched=5)).reason == "new"
+
+
+def test_saving_an_old_object_leaves_the_counts(video: Video, user: User) -> None:
+    old = Video.objects.get(pk=video.pk)
+    services.set_like(video=video.id, user=user.id, liked=True)
+    run_flush()
+    old.title = "new title"
+    old.save()
+    Video(pk=video.pk, title="by id", url="https://example.com/3", owner=video.owner).save()
+    old.save(update_fields=["title", "like_count"])
+    video.refresh_from_db()
+    assert (video.like_count, video.title) == (1, "new title")
+
+
+def test_recent_likes_know_the_last_wish(video: Video, user: User) -> None:
+    services.set_like(video=video.id, user=user.id, liked=True)
+    (like,) = services.recent_likes(user=user.id).likes
+    assert (like.video, like.liked) == (video.id, True)
+
+
+def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_again(
+    video: Video, owner: User, private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+) -> None:
+    use_redis(private_redis)
+    other = Video.objects.create(title="two", url="https://example.com/2", owner=owner)
+    events = [ViewEvent(video.id, "v"), ViewEvent(other.id, "v")]
+    services.record_views(events=[ViewEvent(video.id, "warm"), ViewEvent(other.id, "warm")])
+    allowed = f"{{videos:{counters.shard_of(video.id)}}}:*"
+    client = private_redis.client()
+    client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=[allowed], reset_keys=True)
+    with pytest.raises(services.Unavailable):
+        services.record_views(events=events)
+    assert not VideoHour.objects.exists()
+    client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=["*"], reset_keys=True)
+    sums = services.record_views(events=events)
+    assert (sums.counted, sums.ignored) == (1, {"seen": 1})
+
+
+def test_cold_video_on_a_full_server_is_counted_in_the_rows(
+    video: Video, private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+) -> None:
+    use_redis(private_redis)
+    private_redis.client().config_set("maxmemory", "1")
+    view = services.record_view(event=ViewEvent(video.id, "v"))
+    assert (view.counted, view.stored) == (True, True)

@@ -1,0 +1,106 @@
+"""Builds the function's zip as a deployer does, and opens it as Lambda does: alone, beside the runtime's Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.support.servers import ROOT
+
+LOCAL_RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+BUILD_SECONDS = 240.0  # the first one also installs Zappa
+SECRET = f"hunter2-{uuid.uuid4().hex}"  # lies about wherever a deployer may have one, when the tests' zip is built
+
+
+def copy_repository(target: Path, *, git: bool) -> Path:
+    """A copy of what git knows of this repository, as it stands now; with a git folder of its own, or as an archive."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    if git:
+        subprocess.run(["git", "init", "-q", target], check=True)
+        subprocess.run(["git", "-C", target, "add", "-A"], check=True)
+    # Who signed the database's certificate: public, and wanted in the zip.
+    (target / "deploy" / "certificates.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    return target
+
+
+def strew_secrets(repository: Path) -> dict[str, str]:
+    """Leave a secret in files that git ignores or does not know, and return an environment that has it too."""
+    (repository / "var").mkdir()
+    for ignored in ("var/env", ".env", "db.sqlite3", "notes.txt", "deploy/certificate.key"):
+        (repository / ignored).write_text(f"SECRET_KEY={SECRET}\n")
+    return dict.fromkeys(("SECRET_KEY", "DATABASE_URL", "REDIS_URL"), f"mysql://root:{SECRET}@localhost/x")
+
+
+def share_zappa(repository: Path) -> None:
+    """Let a copy use the deploy environment of this repository, so that Zappa is installed once."""
+    shared = ROOT / ".venv-deploy"
+    shared.mkdir(exist_ok=True)
+    (repository / shared.name).symlink_to(shared)
+
+
+def build(
+    repository: Path,
+    output: Path,
+    *,
+    stage: str = "production",
+    runtime: str = LOCAL_RUNTIME,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run script/package; the caller judges its exit code."""
+    return subprocess.run(
+        [sys.executable, repository / "script" / "package", stage, "--runtime", runtime, "--output", output],
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+
+
+def unpack(package: Path, target: Path) -> Path:
+    """The zip's files in a folder, as Lambda lays them out."""
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(target)
+    return target
+
+
+def bare_python() -> str:
+    """This Python without the packages that are installed for it, when it is started with `-S`."""
+    return str(getattr(sys, "_base_executable", sys.executable))
+
+
+def run_alone(
+    task: Path,
+    code: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    wrapper: Sequence[str] = (),
+    python: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code that sees the unpacked zip and the standard library, nothing else."""
+    path = {"PYTHONPATH": str(task), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [*wrapper, python or bare_python(), "-S", "-c", code, *arguments],
+        cwd=task,
+        env={**path, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
