@@ -125,7 +125,7 @@ def _look_up_live(rows: Sequence[Video], request: HttpRequest) -> None:
     """Give each row its live counts, or none where they cannot be had."""
     stored = {row.pk: (row.like_count, row.view_count) for row in rows}
     try:
-        counts = services.overlay_counts(stored=stored, user=None)
+        counts = services.overlay_counts(stored=stored, user_id=None)
     except services.Unavailable:
         counts = services.Counts({}, stored=True)
     if counts.stored and rows:
@@ -198,7 +198,7 @@ class VideoAdmin(QuickAdmin):
     @admin.action(description="Reconcile selected videos", permissions=["change"])
     def reconcile(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Recount the likes of the selected videos from their rows, and repair what differs."""
-        report = flush.reconcile(videos=queryset.values_list("pk", flat=True), repair=True)
+        report = flush.reconcile(video_ids=queryset.values_list("pk", flat=True), repair=True)
         for found in report.differences[:20]:
             self.message_user(
                 request,
@@ -266,7 +266,7 @@ class VideoLikeAdmin(QuickAdmin):
         stored = True
         try:
             for like in likes:
-                stored &= services.set_like(video=like.video_id, user=like.user_id, liked=False).stored
+                stored &= services.set_like(video_id=like.video_id, user_id=like.user_id, liked=False).stored
                 taken.append(like)
         finally:
             if taken:

@@ -91,10 +91,10 @@ class Needs(NamedTuple):
 class Event(NamedTuple):
     """A view, as the script takes it."""
 
-    video: int
+    video_id: int
     viewer: str
     hour: int  # hours since 1970
-    user: int | None = None
+    user_id: int | None = None
     watched: float | None = None  # seconds
     bot: bool = False
     address: str | None = None
@@ -132,7 +132,7 @@ class Sums(NamedTuple):
 class Confirmation:
     """What the database has committed of one video; None for one whose name could not be read."""
 
-    video: int | None
+    video_id: int | None
     counts: tuple[int, int] | None = None  # likes and views in its row; None where the video is gone
     applied: Sequence[bytes | str] = ()
     repeated: Sequence[bytes | str] = ()
@@ -150,7 +150,7 @@ class Confirmation:
 class Wished(NamedTuple):
     """A like that changed outside a batch, as the rows have it now."""
 
-    user: int
+    user_id: int
     liked: bool
     wished_ms: int
 
@@ -163,9 +163,9 @@ class Depth(NamedTuple):
     rejected: int
 
 
-def shard_of(video: int) -> int:
+def shard_of(video_id: int) -> int:
     """The shard in which a video lives."""
-    return video % conf.SHARDS
+    return video_id % conf.SHARDS
 
 
 def now_ms() -> int:
@@ -195,28 +195,28 @@ class _Shard:
         self.batch = f"{self.prefix}batch"
         self.rejected = f"{self.prefix}rejected"
 
-    def live(self, video: int) -> str:
-        return f"{self.prefix}live:{video}"
+    def live(self, video_id: int) -> str:
+        return f"{self.prefix}live:{video_id}"
 
-    def liked(self, video: int, user: int) -> str:
-        return f"{self.prefix}liked:{video}:{user}"
+    def liked(self, video_id: int, user_id: int) -> str:
+        return f"{self.prefix}liked:{video_id}:{user_id}"
 
-    def seen(self, video: int, viewer: str) -> str:
-        return f"{self.prefix}seen:{video}:{viewer}"
+    def seen(self, video_id: int, viewer: str) -> str:
+        return f"{self.prefix}seen:{video_id}:{viewer}"
 
-    def address(self, video: int, address: str) -> str:
-        return f"{self.prefix}address:{video}:{address}"
+    def address(self, video_id: int, address: str) -> str:
+        return f"{self.prefix}address:{video_id}:{address}"
 
 
 _shard = lru_cache(maxsize=4096)(_Shard)
 
 
-def _live_key(video: int) -> str:
-    return _shard(shard_of(video)).live(video)
+def _live_key(video_id: int) -> str:
+    return _shard(shard_of(video_id)).live(video_id)
 
 
-def _recent_key(user: int) -> str:
-    return f"{{user:{user}}}:recent"
+def _recent_key(user_id: int) -> str:
+    return f"{{user:{user_id}}}:recent"
 
 
 _SHARDS_KEY: Final = "videos:shards"
@@ -399,22 +399,22 @@ def _flush_call(command: tuple[Any, ...]) -> Any:
 
 
 def like(
-    *, video: int, user: int, liked: bool, at_ms: int, base: Base | None = None, state: bool | None = None
+    *, video_id: int, user_id: int, liked: bool, at_ms: int, base: Base | None = None, state: bool | None = None
 ) -> Liked | Needs:
     """Make a user like a video, or not, in one round trip; or say what is needed first: call again with it.
 
     `state`: whether the user likes it, `base`: the video's counts, both as the database has them.
     """
-    shard = _shard(shard_of(video))
-    keys = shard.live(video), shard.liked(video, user), shard.pending, shard.claimed, shard.batch
+    shard = _shard(shard_of(video_id))
+    keys = shard.live(video_id), shard.liked(video_id, user_id), shard.pending, shard.claimed, shard.batch
     wish = "1" if liked else "0"
     known = () if state is None else (int(state),)
-    script = _LIKE.command(keys, f"l:{video}:{user}", wish, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS, *known)
+    script = _LIKE.command(keys, f"l:{video_id}:{user_id}", wish, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS, *known)
     if base is None and state is None:
-        hint = _RECENT.command((_recent_key(user),), at_ms, video, 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS)
+        hint = _RECENT.command((_recent_key(user_id),), at_ms, video_id, 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS)
         code, number = _send([script, hint])[0]
     else:  # the hint is there since the first call
-        code, number = _send([script] if base is None else [_prime_command(video, base), script])[-1]
+        code, number = _send([script] if base is None else [_prime_command(video_id, base), script])[-1]
     if code < 0:
         return Needs(state=bool(number & 1), base=bool(number & 2))
     return Liked(changed=code == 1, likes=number)
@@ -427,8 +427,8 @@ def view(events: Sequence[Event], bases: Mapping[int, Base] | None = None) -> li
     """
     by_shard: dict[int, list[int]] = {}
     for i, event in enumerate(events):
-        by_shard.setdefault(shard_of(event.video), []).append(i)
-    commands = [_prime_command(video, base) for video, base in bases.items()] if bases else []
+        by_shard.setdefault(shard_of(event.video_id), []).append(i)
+    commands = [_prime_command(video_id, base) for video_id, base in bases.items()] if bases else []
     primed = len(commands)
     commands += [_view_command(shard, [events[i] for i in places]) for shard, places in by_shard.items()]
     results = [("", 0)] * len(events)
@@ -447,16 +447,16 @@ def _view_command(number: int, events: Sequence[Event]) -> tuple[Any, ...]:
         conf.VIEW_ADDRESS_LIMIT,
         conf.VIEW_MIN_WATCHED_SECONDS,
     ]
-    for video, viewer, hour, user, watched, bot, address in events:
+    for video_id, viewer, hour, user_id, watched, bot, address in events:
         keys += (
-            shard.live(video),
-            shard.seen(video, viewer),
-            shard.pending if address is None else shard.address(video, address),
+            shard.live(video_id),
+            shard.seen(video_id, viewer),
+            shard.pending if address is None else shard.address(video_id, address),
         )
         args += (
-            video,
+            video_id,
             hour,
-            "" if user is None else user,
+            "" if user_id is None else user_id,
             "" if watched is None else watched,
             "1" if bot else "0",
             "0" if address is None else "1",
@@ -464,31 +464,31 @@ def _view_command(number: int, events: Sequence[Event]) -> tuple[Any, ...]:
     return _VIEW.command(keys, *args)
 
 
-def _prime_command(video: int, base: Base) -> tuple[Any, ...]:
+def _prime_command(video_id: int, base: Base) -> tuple[Any, ...]:
     """Give Redis a video's counts, as the database has them."""
-    shard = _shard(shard_of(video))
-    return _PRIME.command((shard.live(video), shard.batch), conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, *base)
+    shard = _shard(shard_of(video_id))
+    return _PRIME.command((shard.live(video_id), shard.batch), conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, *base)
 
 
-def read(videos: Iterable[int], user: int | None) -> dict[int, Live]:
+def read(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
     """What Redis knows of these videos now, in one round trip."""
     by_shard: dict[int, list[int]] = {}
-    for video in videos:
-        by_shard.setdefault(shard_of(video), []).append(video)
+    for video_id in video_ids:
+        by_shard.setdefault(shard_of(video_id), []).append(video_id)
     if not by_shard:
         return {}
     commands = []
     for number, members in by_shard.items():
         shard = _shard(number)
         keys = [shard.pending, shard.claimed, *map(shard.live, members)]
-        if user is not None:
-            keys += [shard.liked(video, user) for video in members]
-        commands.append(_READ.command(keys, "" if user is None else user, *members))
+        if user_id is not None:
+            keys += [shard.liked(video_id, user_id) for video_id in members]
+        commands.append(_READ.command(keys, "" if user_id is None else user_id, *members))
     found = {}
     for members, reply in zip(by_shard.values(), _send(commands), strict=True):
-        for video, likes, views, state in zip(members, reply[::3], reply[1::3], reply[2::3], strict=True):
+        for video_id, likes, views, state in zip(members, reply[::3], reply[1::3], reply[2::3], strict=True):
             wish = parse_wish(state) if state is not None else None
-            found[video] = Live(
+            found[video_id] = Live(
                 likes=None if likes is None else int(likes),
                 views=None if views is None else int(views),
                 liked=None if wish is None else wish[0],
@@ -505,20 +505,20 @@ def parse_wish(value: bytes) -> tuple[bool, int] | None:
     return None
 
 
-def recent(user: int) -> dict[int, int]:
+def recent(user_id: int) -> dict[int, int]:
     """Videos whose like this user changed lately, newest first, with Unix milliseconds. A hint: it may say too much."""
-    (reply,) = _send([("ZREVRANGE", _recent_key(user), 0, -1, "WITHSCORES")])
-    return {int(video): int(float(at)) for video, at in zip(reply[::2], reply[1::2], strict=True)}
+    (reply,) = _send([("ZREVRANGE", _recent_key(user_id), 0, -1, "WITHSCORES")])
+    return {int(video_id): int(float(at)) for video_id, at in zip(reply[::2], reply[1::2], strict=True)}
 
 
-def refresh(*, video: int, owner: int, duration: int) -> None:
+def refresh(*, video_id: int, owner: int, duration: int) -> None:
     """Take over what was edited, where the video is live."""
-    _send([_REFRESH.command((_live_key(video),), owner, duration)])
+    _send([_REFRESH.command((_live_key(video_id),), owner, duration)])
 
 
-def forget(video: int) -> None:
+def forget(video_id: int) -> None:
     """Remove the live key of a video that is gone; what is pending of it is dropped by the flush."""
-    _send([("DEL", _live_key(video))])
+    _send([("DEL", _live_key(video_id))])
 
 
 # The clock corridor
@@ -629,7 +629,7 @@ def _pieces(confirmation: Confirmation) -> Iterator[Confirmation]:
     for outcome in ("applied", "repeated", "dropped", "rejected"):
         fields = getattr(confirmation, outcome)
         for i in range(0, len(fields), CONFIRM_FIELDS):
-            piece = Confirmation(confirmation.video, confirmation.counts)
+            piece = Confirmation(confirmation.video_id, confirmation.counts)
             setattr(piece, outcome, fields[i : i + CONFIRM_FIELDS])
             yield piece
 
@@ -640,11 +640,11 @@ def _confirm(shard: int, number: int, part: Sequence[Confirmation]) -> bool:
     args: list[Any] = [number, conf.LIVE_SETTLED_SECONDS]
     fields: list[bytes | str] = []
     for piece in part:
-        if piece.video is None:
+        if piece.video_id is None:
             keys.append(keys[0])
             args += ("", 0, 0)
         else:
-            keys.append(names.live(piece.video))
+            keys.append(names.live(piece.video_id))
             args += (0, 0, 0) if piece.counts is None else (1, *piece.counts)
         applied, repeated, dropped, rejected = piece.outcomes()
         args += (len(applied), len(repeated), len(dropped), len(rejected))
@@ -662,20 +662,20 @@ def close(*, shard: int, number: int, end: bool) -> Sums | None:
     return None if reply is None else Sums(*reply)
 
 
-def resync(*, video: int, last: int, base: Base | None, wishes: Sequence[Wished]) -> bool:
+def resync(*, video_id: int, last: int, base: Base | None, wishes: Sequence[Wished]) -> bool:
     """Set a video's live counts from its row, whose lock the caller holds; `base` None: the video is gone.
 
     False when a batch is claimed, or was since `last`: try again after it.
     """
-    shard = _shard(shard_of(video))
+    shard = _shard(shard_of(video_id))
     keys = [
-        *(shard.live(video), shard.pending, shard.claimed, shard.batch),
-        *(shard.liked(video, wish.user) for wish in wishes),
+        *(shard.live(video_id), shard.pending, shard.claimed, shard.batch),
+        *(shard.liked(video_id, wish.user_id) for wish in wishes),
     ]
     args: list[Any] = [last, 0 if base is None else 1, *(base or (0, 0, 0, 0))]
     args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS)
     for wish in wishes:
-        args += (f"l:{video}:{wish.user}", int(wish.liked), wish.wished_ms)
+        args += (f"l:{video_id}:{wish.user_id}", int(wish.liked), wish.wished_ms)
     return bool(_flush_call(_RESYNC.command(keys, *args)))
 
 

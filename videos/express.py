@@ -104,7 +104,7 @@ def _set_like(environ: dict[str, Any], video: int, *, liked: bool) -> Answer | N
     user = _caller(environ)
     if user is None or throttling.wait_seconds("like", user, environ):
         return None
-    like = services.set_like(video=video, user=user, liked=liked)
+    like = services.set_like(video_id=video, user_id=user, liked=liked)
     return Answer(serializers.like_body(like), like.stored)
 
 
@@ -128,7 +128,7 @@ def _post_view(environ: dict[str, Any], request: Usual, _: str) -> Answer | None
 
 
 def _get_like(environ: dict[str, Any], request: Usual, _: str) -> Answer | None:
-    like = services.get_like(video=request.video, user=_caller(environ))
+    like = services.get_like(video_id=request.video, user_id=_caller(environ))
     return Answer(serializers.like_body(like), like.stored)
 
 
@@ -137,16 +137,16 @@ def _get_counts(environ: dict[str, Any], request: Usual, _: str) -> Answer | Non
     if ids is None:
         return None
     videos = serializers.read_ids(ids[1].replace("%2C", ","))
-    counts = services.read_counts(videos=videos, user=_caller(environ))
+    counts = services.read_counts(video_ids=videos, user_id=_caller(environ))
     return Answer(serializers.json_body(serializers.count_data(counts)), counts.stored)
 
 
 def _get_video(environ: dict[str, Any], request: Usual, _: str) -> Answer | None:
     user = _caller(environ)
-    row = services.read_videos(videos=[request.video]).get(request.video)
+    row = services.read_videos(video_ids=[request.video]).get(request.video)
     if row is None:
         return None
-    counts = services.overlay_rows(rows=[row], user=user)
+    counts = services.overlay_rows(rows=[row], user_id=user)
     return Answer(serializers.json_body(serializers.video_data([row], counts)[0]), counts.stored)
 
 
@@ -162,7 +162,7 @@ def _get_videos(environ: dict[str, Any], request: Usual, site: str) -> Answer | 
     pages = VideoPagination()
     path = f"{site}{environ['PATH_INFO']}"
     rows = pages.paginate_all(Page(params, f"{path}?{query}" if query else path))
-    counts = services.overlay_rows(rows=rows, user=user)
+    counts = services.overlay_rows(rows=rows, user_id=user)
     data = pages.page_data(serializers.video_data(rows, counts))
     return Answer(serializers.json_body(data), counts.stored)
 

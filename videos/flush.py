@@ -395,15 +395,17 @@ class _ShardFlush:
             if not ledger.is_data_fault(error):
                 raise
             if len(chunk) > 1:
-                videos = sorted(chunk)
-                half = len(videos) // 2
+                video_ids = sorted(chunk)
+                half = len(video_ids) // 2
                 return all(
-                    self._move(number, {video: chunk[video] for video in part})
-                    for part in (videos[:half], videos[half:])
+                    self._move(number, {video_id: chunk[video_id] for video_id in part})
+                    for part in (video_ids[:half], video_ids[half:])
                 )
             return self._move_without_culprits(number, chunk, error, again=again)
         self.whole.count(**sums._asdict())
-        return self._confirm(number, [_confirmation(video, chunk[video], outcomes[video]) for video in chunk])
+        return self._confirm(
+            number, [_confirmation(video_id, chunk[video_id], outcomes[video_id]) for video_id in chunk]
+        )
 
     def _move_without_culprits(self, number: int, chunk: dict[int, Changes], error: Exception, *, again: bool) -> bool:
         """Reject what the database will not take of one video, then apply the rest in one transaction.
@@ -411,24 +413,24 @@ class _ShardFlush:
         In this order: once the rest has set the row's watermark, a flusher that finds the culprits takes them for
         applied.
         """
-        ((video, changes),) = chunk.items()
-        culprits = self._culprits(number, video, changes)
+        ((video_id, changes),) = chunk.items()
+        culprits = self._culprits(number, video_id, changes)
         if not len(culprits):
             if not again:
                 return self._move(number, chunk, again=True)  # the fault has passed
             culprits = changes  # it comes with the commit only
-        logger.error("Shard %s, video %s: rejected %s fields: %s", self.shard, video, len(culprits), error)
+        logger.error("Shard %s, video %s: rejected %s fields: %s", self.shard, video_id, len(culprits), error)
         bad_likes, bad_views = set(culprits.likes), set(culprits.views)
         rest = Changes(
             (like for like in changes.likes if like not in bad_likes),
             (view for view in changes.views if view not in bad_views),
         )
-        rejection = _rejection(video, _fields(video, culprits), live_stays=len(rest) > 0)
-        return self._confirm(number, [rejection]) and (not len(rest) or self._move(number, {video: rest}))
+        rejection = _rejection(video_id, _fields(video_id, culprits), live_stays=len(rest) > 0)
+        return self._confirm(number, [rejection]) and (not len(rest) or self._move(number, {video_id: rest}))
 
-    def _culprits(self, number: int, video: int, changes: Changes) -> Changes:
+    def _culprits(self, number: int, video_id: int, changes: Changes) -> Changes:
         try:
-            ledger.apply(shard=self.shard, number=number, changes={video: changes}, commit=False)
+            ledger.apply(shard=self.shard, number=number, changes={video_id: changes}, commit=False)
         except Exception as error:
             if not ledger.is_data_fault(error):
                 raise
@@ -438,7 +440,7 @@ class _ShardFlush:
             return changes
         flat: list[LikeChange | ViewChange] = [*changes.likes, *changes.views]
         half = len(flat) // 2
-        found = [self._culprits(number, video, _regroup(part)) for part in (flat[:half], flat[half:])]
+        found = [self._culprits(number, video_id, _regroup(part)) for part in (flat[:half], flat[half:])]
         if not any(map(len, found)):
             return changes  # each half alone would do, together they will not
         return Changes((*found[0].likes, *found[1].likes), (*found[0].views, *found[1].views))
@@ -458,16 +460,16 @@ class _ShardFlush:
 
     def _settle(self, last: int) -> None:
         """Set the live counts of videos whose rows changed outside a batch."""
-        for video in ledger.stale_videos(self.shard, conf.SHARDS):
+        for video_id in ledger.stale_videos(self.shard, conf.SHARDS):
             self.whole.pause_point()
 
-            def set_live(row: ledger.Row | None, wishes: Sequence[ledger.Wished], video: int = video) -> bool:
+            def set_live(row: ledger.Row | None, wishes: Sequence[ledger.Wished], video_id: int = video_id) -> bool:
                 base = None if row is None else counters.Base(*row)
                 return counters.resync(
-                    video=video, last=last, base=base, wishes=[counters.Wished(*wish) for wish in wishes]
+                    video_id=video_id, last=last, base=base, wishes=[counters.Wished(*wish) for wish in wishes]
                 )
 
-            if not ledger.settle(video, set_live):
+            if not ledger.settle(video_id, set_live):
                 return  # a batch was claimed since: its flusher settles
             self.whole.count(settled=1)
 
@@ -485,10 +487,10 @@ def _sort_in(part: Iterable[tuple[bytes, bytes]], changes: dict[int, Changes], m
         if parsed is None:
             malformed.append(name)
             continue
-        video, change = parsed
-        known = changes.get(video)
+        video_id, change = parsed
+        known = changes.get(video_id)
         if known is None:
-            known = changes[video] = Changes()
+            known = changes[video_id] = Changes()
         known.add(change)
 
 
@@ -496,15 +498,20 @@ def _parse(name: bytes, value: bytes) -> tuple[int, LikeChange | ViewChange] | N
     match = _FIELD.fullmatch(name)
     if match is None:
         return None
-    liked_video, user, viewed_video, hour = match.groups()
+    liked_video, user_id, viewed_video, hour = match.groups()
     if liked_video is not None:
         wish = counters.parse_wish(value)
-        if wish is not None and wish[1] <= MAX_MS and (video := int(liked_video)) <= MAX_ID and int(user) <= MAX_ID:
-            return video, LikeChange(int(user), *wish)
-    elif _NUMBER.fullmatch(value) and (video := int(viewed_video)) <= MAX_ID:
+        if (
+            wish is not None
+            and wish[1] <= MAX_MS
+            and (video_id := int(liked_video)) <= MAX_ID
+            and int(user_id) <= MAX_ID
+        ):
+            return video_id, LikeChange(int(user_id), *wish)
+    elif _NUMBER.fullmatch(value) and (video_id := int(viewed_video)) <= MAX_ID:
         views = ViewChange(int(hour), int(value))
         if views.hour <= MAX_HOUR and views.views <= MAX_VIEWS:
-            return video, views
+            return video_id, views
     return None
 
 
@@ -512,13 +519,13 @@ def _chunks(changes: dict[int, Changes], most: int) -> Iterator[dict[int, Change
     """Videos in the order of their ids, about `most` fields at a time; a video's fields stay together."""
     chunk: dict[int, Changes] = {}
     size = 0
-    for video in sorted(changes):
-        change = changes[video]
+    for video_id in sorted(changes):
+        change = changes[video_id]
         fields = len(change)
         if chunk and size + fields > most:
             yield chunk
             chunk, size = {}, 0
-        chunk[video] = change
+        chunk[video_id] = change
         size += fields
     if chunk:
         yield chunk
@@ -531,21 +538,21 @@ def _regroup(part: Iterable[LikeChange | ViewChange]) -> Changes:
     return changes
 
 
-def _fields(video: int, changes: Changes) -> list[str]:
-    views = [f"v:{video}:{view.hour}" for view in changes.views]
-    return views + [f"l:{video}:{like.user}" for like in changes.likes] if changes.likes else views
+def _fields(video_id: int, changes: Changes) -> list[str]:
+    views = [f"v:{video_id}:{view.hour}" for view in changes.views]
+    return views + [f"l:{video_id}:{like.user_id}" for like in changes.likes] if changes.likes else views
 
 
-def _confirmation(video: int, changes: Changes, outcome: ledger.Outcome) -> Confirmation:
+def _confirmation(video_id: int, changes: Changes, outcome: ledger.Outcome) -> Confirmation:
     if outcome.counts is None:
-        return Confirmation(video, None, dropped=_fields(video, changes))
+        return Confirmation(video_id, None, dropped=_fields(video_id, changes))
     if outcome.repeated:
-        return Confirmation(video, outcome.counts, repeated=_fields(video, changes))
+        return Confirmation(video_id, outcome.counts, repeated=_fields(video_id, changes))
     if outcome.dropped:
-        gone = Changes([like for like in changes.likes if like.user in outcome.dropped])
-        kept = Changes([like for like in changes.likes if like.user not in outcome.dropped], changes.views)
-        return Confirmation(video, outcome.counts, applied=_fields(video, kept), dropped=_fields(video, gone))
-    return Confirmation(video, outcome.counts, applied=_fields(video, changes))
+        gone = Changes([like for like in changes.likes if like.user_id in outcome.dropped])
+        kept = Changes([like for like in changes.likes if like.user_id not in outcome.dropped], changes.views)
+        return Confirmation(video_id, outcome.counts, applied=_fields(video_id, kept), dropped=_fields(video_id, gone))
+    return Confirmation(video_id, outcome.counts, applied=_fields(video_id, changes))
 
 
 def _rejections(malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> list[Confirmation]:
@@ -554,21 +561,24 @@ def _rejections(malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> l
     for name in malformed:
         logger.error("Rejected the pending field %r: it is malformed", name[:100])
         match = _VIDEO.match(name)
-        video = int(match[1]) if match and int(match[1]) <= MAX_ID else None
-        by_video.setdefault(video, []).append(name)
-    return [_rejection(video, names, live_stays=video is None or video in changes) for video, names in by_video.items()]
+        video_id = int(match[1]) if match and int(match[1]) <= MAX_ID else None
+        by_video.setdefault(video_id, []).append(name)
+    return [
+        _rejection(video_id, names, live_stays=video_id is None or video_id in changes)
+        for video_id, names in by_video.items()
+    ]
 
 
-def _rejection(video: int | None, names: Sequence[bytes | str], *, live_stays: bool) -> Confirmation:
+def _rejection(video_id: int | None, names: Sequence[bytes | str], *, live_stays: bool) -> Confirmation:
     """Set fields aside, and the live count to the row's, unless other fields of the video are still to come."""
-    if video is None or live_stays:
+    if video_id is None or live_stays:
         return Confirmation(None, rejected=names)
-    return Confirmation(video, ledger.counts_of(video), rejected=names)
+    return Confirmation(video_id, ledger.counts_of(video_id), rejected=names)
 
 
 def reconcile(
     *,
-    videos: Iterable[int] | None = None,
+    video_ids: Iterable[int] | None = None,
     repair: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReconcileReport:
@@ -579,7 +589,9 @@ def reconcile(
     """
     report = ReconcileReport()
     total = (
-        len(chosen) if (chosen := None if videos is None else sorted(set(videos))) is not None else ledger.video_total()
+        len(chosen)
+        if (chosen := None if video_ids is None else sorted(set(video_ids))) is not None
+        else ledger.video_total()
     )
     done = 0
     for part in _video_parts(chosen):
@@ -588,7 +600,7 @@ def reconcile(
         for difference in ledger.recount(known, repair=repair):
             report.differences.append(
                 {
-                    "video": difference.video,
+                    "video": difference.video_id,
                     "column": "like_count",
                     "stored": difference.stored,
                     "counted": difference.counted,

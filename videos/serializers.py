@@ -297,12 +297,12 @@ def json_body(data: Any) -> bytes:
 
 def like_body(like: services.Like) -> bytes:
     """What a like, an unlike and the question for it are answered with."""
-    return _encode({"id": like.video, "liked": like.liked, "like_count": like.likes}).encode()
+    return _encode({"id": like.video_id, "liked": like.liked, "like_count": like.likes}).encode()
 
 
 def view_body(view: services.View) -> bytes:
     """What became of a view."""
-    answer = {"id": view.video, "counted": view.counted, "reason": view.reason, "view_count": view.views}
+    answer = {"id": view.video_id, "counted": view.counted, "reason": view.reason, "view_count": view.views}
     return _encode(answer).encode()
 
 

@@ -40,7 +40,7 @@ class Unavailable(Exception):
 class Like:
     """What a user wished of a video, and the video's number of likes. `stored`: from the rows, Redis being away."""
 
-    video: int
+    video_id: int
     liked: bool | None  # None for an anonymous reader
     likes: int
     stored: bool = False
@@ -50,9 +50,9 @@ class Like:
 class ViewEvent:
     """Somebody watched a video."""
 
-    video: int
+    video_id: int
     viewer: str  # stable for one viewer, at most 64 characters; never an address in clear
-    user: int | None = None  # the viewer's user id where signed in
+    user_id: int | None = None  # the viewer's user id where signed in
     watched: float | None = None  # seconds; None where the player does not tell
     at_ms: int | None = None  # Unix milliseconds; None is now
     address: str | None = None  # a keyed hash of the client's address; None is exempt from the cap per address
@@ -63,7 +63,7 @@ class ViewEvent:
 class View:
     """What became of a view. `reason`: new, seen, bot, short, owner or address; only `new` counts."""
 
-    video: int
+    video_id: int
     counted: bool
     reason: str
     views: int
@@ -99,7 +99,7 @@ class Counts:
 class RecentLike:
     """A like or unlike that may not be in the rows yet."""
 
-    video: int
+    video_id: int
     liked: bool
     at_ms: int
 
@@ -112,31 +112,31 @@ class RecentLikes:
     stored: bool = False
 
 
-def set_like(*, video: int, user: int, liked: bool) -> Like:
+def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
     """Make `user` like `video`, or not; repeats change nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
     at_ms = counters.now_ms()
     try:
-        done = counters.like(video=video, user=user, liked=liked, at_ms=at_ms)
+        done = counters.like(video_id=video_id, user_id=user_id, liked=liked, at_ms=at_ms)
         for _ in range(TRIES):
             if isinstance(done, counters.Liked):
-                return Like(video, liked, done.likes)
-            row, state = _read_row(video, user)
+                return Like(video_id, liked, done.likes)
+            row, state = _read_row(video_id, user_id)
             base = counters.Base(*row) if done.base else None
-            done = counters.like(video=video, user=user, liked=liked, at_ms=at_ms, base=base, state=state)
+            done = counters.like(video_id=video_id, user_id=user_id, liked=liked, at_ms=at_ms, base=base, state=state)
     except counters.CountersUnavailable:
         # A wish is a state, so it is safe to write it though Redis may have taken it too.
-        outcome = _write_direct(video, Changes([LikeChange(user, liked, at_ms)]))
-        return Like(video, liked, outcome[0], stored=True)
+        outcome = _write_direct(video_id, Changes([LikeChange(user_id, liked, at_ms)]))
+        return Like(video_id, liked, outcome[0], stored=True)
     raise Unavailable
 
 
-def get_like(*, video: int, user: int | None) -> Like:
+def get_like(*, video_id: int, user_id: int | None) -> Like:
     """Whether `user` likes `video`, own last write included. Raises VideoNotFound, Unavailable."""
-    counts = read_counts(videos=[video], user=user)
-    count = counts.by_video.get(video)
+    counts = read_counts(video_ids=[video_id], user_id=user_id)
+    count = counts.by_video.get(video_id)
     if count is None:
         raise VideoNotFound
-    return Like(video, count.liked, count.likes, counts.stored)
+    return Like(video_id, count.liked, count.likes, counts.stored)
 
 
 def record_view(*, event: ViewEvent) -> View:
@@ -146,18 +146,18 @@ def record_view(*, event: ViewEvent) -> View:
         ((reason, views),) = counters.view(taken)
         for _ in range(TRIES):
             if reason:
-                return View(event.video, reason == "new", reason, views)
-            row, _ = _read_row(event.video)
-            ((reason, views),) = counters.view(taken, {event.video: counters.Base(*row)})
+                return View(event.video_id, reason == "new", reason, views)
+            row, _ = _read_row(event.video_id)
+            ((reason, views),) = counters.view(taken, {event.video_id: counters.Base(*row)})
     except counters.CountersUnavailable as error:
         if error.uncertain:
             raise Unavailable from error  # it may be counted: the client's repeat will tell, as `seen`
-        row, _ = _read_row(event.video)
+        row, _ = _read_row(event.video_id)
         reason = _judge_direct(event, row)
         if reason != "new":
-            return View(event.video, False, reason, row.views, stored=True)
-        counts = _write_direct(event.video, Changes(views=[ViewChange(taken[0].hour, 1)]))
-        return View(event.video, True, reason, counts[1], stored=True)
+            return View(event.video_id, False, reason, row.views, stored=True)
+        counts = _write_direct(event.video_id, Changes(views=[ViewChange(taken[0].hour, 1)]))
+        return View(event.video_id, True, reason, counts[1], stored=True)
     raise Unavailable
 
 
@@ -177,12 +177,12 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
             if not left:
                 break
             with _database():
-                rows = ledger.read_rows({event.video for event in left})
-            reasons["absent"] += sum(event.video not in rows for event in left)
-            left = [event for event in left if event.video in rows]
+                rows = ledger.read_rows({event.video_id for event in left})
+            reasons["absent"] += sum(event.video_id not in rows for event in left)
+            left = [event for event in left if event.video_id in rows]
             if not left:
                 break
-            bases = {video: counters.Base(*row) for video, row in rows.items()}
+            bases = {video_id: counters.Base(*row) for video_id, row in rows.items()}
         else:
             raise Unavailable
     except counters.CountersUnavailable as error:
@@ -194,30 +194,30 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
     return ViewSums(counted, {reason: number for reason, number in sorted(reasons.items()) if number})
 
 
-def read_counts(*, videos: Iterable[int], user: int | None) -> Counts:
+def read_counts(*, video_ids: Iterable[int], user_id: int | None) -> Counts:
     """The numbers of these videos now: at most one query. Raises Unavailable when what is needed is away."""
-    chosen = list(dict.fromkeys(videos))
-    found, stored = _read_live(chosen, user)
-    absent = [video for video in chosen if found.get(video, _UNKNOWN).likes is None]
+    chosen = list(dict.fromkeys(video_ids))
+    found, stored = _read_live(chosen, user_id)
+    absent = [video_id for video_id in chosen if found.get(video_id, _UNKNOWN).likes is None]
     if not absent:
-        return _counts(chosen, {}, found, user=user, stored=stored)
+        return _counts(chosen, {}, found, user_id=user_id, stored=stored)
     with _database():
-        read = reads.read_counts({*absent, *_unknown(chosen, found, user)}, user)
-    there = [video for video in chosen if video in read or video not in absent]
-    rows = {video: (likes, views) for video, (likes, views, _) in read.items()}
-    liked = {video for video, (*_, state) in read.items() if state}
-    return _counts(there, rows, found, user=user, stored=stored, liked=liked)
+        read = reads.read_counts({*absent, *_unknown(chosen, found, user_id)}, user_id)
+    there = [video_id for video_id in chosen if video_id in read or video_id not in absent]
+    rows = {video_id: (likes, views) for video_id, (likes, views, _) in read.items()}
+    liked = {video_id for video_id, (*_, state) in read.items() if state}
+    return _counts(there, rows, found, user_id=user_id, stored=stored, liked=liked)
 
 
-def overlay_rows(*, rows: Iterable[VideoRow], user: int | None) -> Counts:
+def overlay_rows(*, rows: Iterable[VideoRow], user_id: int | None) -> Counts:
     """The numbers now of videos whose rows the caller has just read: at most one query. Raises Unavailable."""
-    return overlay_counts(stored={row.id: (row.like_count, row.view_count) for row in rows}, user=user)
+    return overlay_counts(stored={row.id: (row.like_count, row.view_count) for row in rows}, user_id=user_id)
 
 
-def overlay_counts(*, stored: Mapping[int, tuple[int, int]], user: int | None) -> Counts:
+def overlay_counts(*, stored: Mapping[int, tuple[int, int]], user_id: int | None) -> Counts:
     """The same for rows that were read as `{id: (likes, views)}`."""
-    found, from_rows = _read_live(list(stored), user)
-    return _counts(list(stored), stored, found, user=user, stored=from_rows)
+    found, from_rows = _read_live(list(stored), user_id)
+    return _counts(list(stored), stored, found, user_id=user_id, stored=from_rows)
 
 
 def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
@@ -226,46 +226,46 @@ def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, mo
         return reads.nearest_videos(by=by, falling=falling, beyond=beyond, most=most)
 
 
-def read_videos(*, videos: Iterable[int]) -> dict[int, VideoRow]:
+def read_videos(*, video_ids: Iterable[int]) -> dict[int, VideoRow]:
     """Rows by video; absent ones are left out. Raises Unavailable."""
     with _database():
-        return reads.read_videos(videos)
+        return reads.read_videos(video_ids)
 
 
-def recent_likes(*, user: int) -> RecentLikes:
+def recent_likes(*, user_id: int) -> RecentLikes:
     """The user's likes and unlikes of the last two flush intervals, newest first."""
     try:
-        hints = counters.recent(user)
-        found = counters.read(hints, user)
+        hints = counters.recent(user_id)
+        found = counters.read(hints, user_id)
     except counters.CountersUnavailable:
         return RecentLikes(stored=True)
     recent = [
-        RecentLike(video, live.liked, live.wished_ms or hints[video])
-        for video, live in found.items()
+        RecentLike(video_id, live.liked, live.wished_ms or hints[video_id])
+        for video_id, live in found.items()
         if live.liked is not None
     ]
-    return RecentLikes(sorted(recent, key=lambda like: (like.at_ms, like.video), reverse=True))
+    return RecentLikes(sorted(recent, key=lambda like: (like.at_ms, like.video_id), reverse=True))
 
 
-def forget_user(*, user: int) -> None:
+def forget_user(*, user_id: int) -> None:
     """Take the likes of a user who is being deleted out of all counts. Call it inside the deleting transaction."""
-    ledger.forget_user(user, at_ms=counters.now_ms())
+    ledger.forget_user(user_id, at_ms=counters.now_ms())
 
 
-def forget_video(*, video: int) -> None:
+def forget_video(*, video_id: int) -> None:
     """Remove what Redis shows of a video that is being deleted. Call it inside the deleting transaction."""
-    ledger.forget_video(video)
-    transaction.on_commit(lambda: _soon(lambda: counters.forget(video)))
+    ledger.forget_video(video_id)
+    transaction.on_commit(lambda: _soon(lambda: counters.forget(video_id)))
 
 
-def refresh_video(*, video: int) -> None:
+def refresh_video(*, video_id: int) -> None:
     """Take an edited owner or duration into the rules of views. Call it inside the editing transaction."""
-    ledger.note_stale(video)
+    ledger.note_stale(video_id)
 
     def refresh() -> None:
-        read = ledger.read_row(video)
+        read = ledger.read_row(video_id)
         if read is not None:
-            counters.refresh(video=video, owner=read[0].owner, duration=read[0].duration)
+            counters.refresh(video_id=video_id, owner=read[0].owner, duration=read[0].duration)
 
     transaction.on_commit(lambda: _soon(refresh))
 
@@ -291,17 +291,17 @@ def _database() -> Iterator[None]:
         raise Unavailable from error
 
 
-def _read_row(video: int, user: int | None = None) -> tuple[ledger.Row, bool]:
+def _read_row(video_id: int, user_id: int | None = None) -> tuple[ledger.Row, bool]:
     with _database():
-        found = ledger.read_row(video, user)
+        found = ledger.read_row(video_id, user_id)
     if found is None:
         raise VideoNotFound
     return found
 
 
-def _write_direct(video: int, changes: Changes) -> tuple[int, int]:
+def _write_direct(video_id: int, changes: Changes) -> tuple[int, int]:
     with _database():
-        outcome = ledger.write_direct({video: changes})[video]
+        outcome = ledger.write_direct({video_id: changes})[video_id]
     if outcome.counts is None:
         raise VideoNotFound
     if outcome.dropped:
@@ -312,14 +312,14 @@ def _write_direct(video: int, changes: Changes) -> tuple[int, int]:
 def _event(event: ViewEvent) -> counters.Event:
     at_ms = counters.now_ms() if event.at_ms is None else event.at_ms
     hour = at_ms // HOUR_MS
-    return counters.Event(event.video, event.viewer, hour, event.user, event.watched, event.bot, event.address)
+    return counters.Event(event.video_id, event.viewer, hour, event.user_id, event.watched, event.bot, event.address)
 
 
 def _judge_direct(event: ViewEvent, row: ledger.Row) -> str:
     """The rules of views but those that need Redis: seen, and the limit per address."""
     if event.bot:
         return "bot"
-    if event.user is not None and event.user == row.owner:
+    if event.user_id is not None and event.user_id == row.owner:
         return "owner"
     enough = conf.VIEW_MIN_WATCHED_SECONDS
     if row.duration:
@@ -329,59 +329,61 @@ def _judge_direct(event: ViewEvent, row: ledger.Row) -> str:
 
 def _record_views_direct(events: Sequence[ViewEvent]) -> ViewSums:
     with _database():
-        rows = ledger.read_rows({event.video for event in events})
+        rows = ledger.read_rows({event.video_id for event in events})
         reasons: Counter[str] = Counter()
         views: Counter[tuple[int, int]] = Counter()
         for event in events:
-            row = rows.get(event.video)
+            row = rows.get(event.video_id)
             reason = "absent" if row is None else _judge_direct(event, row)
             reasons[reason] += 1
             if reason == "new":
-                views[event.video, _event(event).hour] += 1
+                views[event.video_id, _event(event).hour] += 1
         changes: dict[int, Changes] = {}
-        for (video, hour), number in views.items():
-            changes.setdefault(video, Changes()).add(ViewChange(hour, number))
+        for (video_id, hour), number in views.items():
+            changes.setdefault(video_id, Changes()).add(ViewChange(hour, number))
         if changes:
             ledger.write_direct(changes)
     counted = reasons.pop("new", 0)
     return ViewSums(counted, dict(sorted(reasons.items())), stored=True)
 
 
-def _read_live(videos: Sequence[int], user: int | None) -> tuple[dict[int, counters.Live], bool]:
+def _read_live(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, counters.Live], bool]:
     try:
-        return counters.read(videos, user), False
+        return counters.read(video_ids, user_id), False
     except counters.CountersUnavailable:
         return {}, True
 
 
-def _unknown(videos: Iterable[int], found: Mapping[int, counters.Live], user: int | None) -> list[int]:
+def _unknown(video_ids: Iterable[int], found: Mapping[int, counters.Live], user_id: int | None) -> list[int]:
     """Those of which Redis does not know whether the user likes them."""
-    return [] if user is None else [video for video in videos if found.get(video, _UNKNOWN).liked is None]
+    return (
+        [] if user_id is None else [video_id for video_id in video_ids if found.get(video_id, _UNKNOWN).liked is None]
+    )
 
 
 def _counts(
-    videos: Sequence[int],
+    video_ids: Sequence[int],
     rows: Mapping[int, tuple[int, int]],
     found: Mapping[int, counters.Live],
     *,
-    user: int | None,
+    user_id: int | None,
     stored: bool,
     liked: Collection[int] | None = None,  # None: the rows of likes are not read yet
 ) -> Counts:
     if liked is None:
         liked = ()
-        unknown = _unknown(videos, found, user)
-        if unknown and user is not None:
+        unknown = _unknown(video_ids, found, user_id)
+        if unknown and user_id is not None:
             with _database():
-                liked = reads.liked_among(unknown, user)
+                liked = reads.liked_among(unknown, user_id)
     by_video = {}
-    for video in videos:
-        likes, views, state, _ = found.get(video, _UNKNOWN)
+    for video_id in video_ids:
+        likes, views, state, _ = found.get(video_id, _UNKNOWN)
         if likes is None or views is None:
-            likes, views = rows.get(video, (0, 0))
-        if user is None:
+            likes, views = rows.get(video_id, (0, 0))
+        if user_id is None:
             state = None
         elif state is None:
-            state = video in liked
-        by_video[video] = Count(likes, views, state)
+            state = video_id in liked
+        by_video[video_id] = Count(likes, views, state)
     return Counts(by_video, stored)

@@ -263,7 +263,7 @@ class VideoView(ApiView, generics.GenericAPIView[Video]):
 
     def render(self, rows: Sequence[VideoRow]) -> tuple[list[dict[str, Any]], services.Counts]:
         """Videos as they go out, and where their numbers came from: one read for all of them."""
-        counts = services.overlay_rows(rows=rows, user=_user_id(self.request))
+        counts = services.overlay_rows(rows=rows, user_id=_user_id(self.request))
         return serializers.video_data(rows, counts), counts
 
     def answer(self, video: Video, *, status: int = 200) -> Response:
@@ -386,7 +386,7 @@ class CountsView(ApiView):
     def get(self, request: Request) -> HttpResponse:
         """In the order of the ids asked for."""
         ids = serializers.read_ids(request.query_params.get("ids"))
-        counts = services.read_counts(videos=ids, user=_user_id(request))
+        counts = services.read_counts(video_ids=ids, user_id=_user_id(request))
         return _mark(Response(serializers.count_data(counts)), counts)
 
 
@@ -403,12 +403,12 @@ class LikeView(ApiView):
     @extend_schema(operation_id="like_retrieve", summary="Do I like it?", responses=_LIKE_RESPONSES)
     def get(self, request: Request, video: int) -> HttpResponse:
         """Whether the caller likes it, the last wish included."""
-        return self._answer(services.get_like(video=video, user=_user_id(request)))
+        return self._answer(services.get_like(video_id=video, user_id=_user_id(request)))
 
     @extend_schema(operation_id="like", summary="Like", request=None, responses=_LIKED_RESPONSES)
     def put(self, request: Request, video: int) -> HttpResponse:
         """Like it. Repeats change nothing."""
-        return self._answer(services.set_like(video=video, user=_signed_in(request), liked=True))
+        return self._answer(services.set_like(video_id=video, user_id=_signed_in(request), liked=True))
 
     @extend_schema(operation_id="like_post", summary="Like", request=None, responses=_LIKED_RESPONSES)
     def post(self, request: Request, video: int) -> HttpResponse:
@@ -418,7 +418,7 @@ class LikeView(ApiView):
     @extend_schema(operation_id="unlike", summary="Unlike", responses=_LIKED_RESPONSES)
     def delete(self, request: Request, video: int) -> HttpResponse:
         """Like it no more. Repeats change nothing."""
-        return self._answer(services.set_like(video=video, user=_signed_in(request), liked=False))
+        return self._answer(services.set_like(video_id=video, user_id=_signed_in(request), liked=False))
 
     def _answer(self, like: services.Like) -> HttpResponse:
         return _answer(serializers.like_body(like), stored=like.stored)
@@ -450,7 +450,7 @@ class ViewView(ApiView):
             sent=sent,
         )
         event = services.ViewEvent(
-            video=video, viewer=viewer.name, user=user, watched=watched, address=viewer.address, bot=viewer.bot
+            video_id=video, viewer=viewer.name, user_id=user, watched=watched, address=viewer.address, bot=viewer.bot
         )
         view = services.record_view(event=event)
         return _answer(serializers.view_body(view), stored=view.stored)
@@ -507,7 +507,7 @@ class LikersView(ApiView, generics.GenericAPIView[VideoLike]):
             raise services.VideoNotFound
         likes = VideoLike.objects.filter(video=video)
         recent = _recent(_user_id(request))
-        own = [like for like in recent.likes if like.video == video]
+        own = [like for like in recent.likes if like.video_id == video]
         if own and not own[0].liked:
             likes = likes.exclude(user=_signed_in(request))
             own = []
@@ -544,13 +544,13 @@ class MyLikesView(VideoView):
         user = _signed_in(request)
         recent = _recent(user)
         likes = VideoLike.objects.filter(user=user).exclude(
-            video__in=[like.video for like in recent.likes if not like.liked]
+            video__in=[like.video_id for like in recent.likes if not like.liked]
         )
-        added = {like.video: _moment(like.at_ms) for like in recent.likes if like.liked}
+        added = {like.video_id: _moment(like.at_ms) for like in recent.likes if like.liked}
         for known in VideoLike.objects.filter(user=user, video__in=list(added)).values_list("video_id", flat=True):
             del added[known]
         page = cast(KeysetPagination, self.paginator).paginate_merged(likes, added, request, tie="video_id")
-        rows = services.read_videos(videos=[video for _, video in page])
+        rows = services.read_videos(video_ids=[video for _, video in page])
         data, counts = self.render([rows[video] for _, video in page if video in rows])
         times = {video: at for at, video in page}
         # What Redis knows to be unliked, though the hint of it has gone, is left out too.
@@ -559,7 +559,7 @@ class MyLikesView(VideoView):
 
 
 def _recent(user: int | None) -> services.RecentLikes:
-    return services.RecentLikes() if user is None else services.recent_likes(user=user)
+    return services.RecentLikes() if user is None else services.recent_likes(user_id=user)
 
 
 def _moment(ms: int) -> datetime:

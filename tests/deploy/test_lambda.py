@@ -88,7 +88,7 @@ def gather(videos: list[int], users: list[int], *, likes: bool = True) -> None:
     for video in videos:
         for user in users:
             if likes:
-                services.set_like(video=video, user=user, liked=True)
+                services.set_like(video_id=video, user_id=user, liked=True)
             services.record_view(event=services.ViewEvent(video, viewer=f"viewer-{user}"))
 
 

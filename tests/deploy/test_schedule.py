@@ -58,7 +58,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def like(videos: list[int], users: list[int]) -> None:
     for video in videos:
         for user in users:
-            services.set_like(video=video, user=user, liked=True)
+            services.set_like(video_id=video, user_id=user, liked=True)
 
 
 @pytest.mark.parametrize("function", [schedule.flush, schedule.reconcile])

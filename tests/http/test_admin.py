@@ -60,7 +60,7 @@ def shown(client: Client, query: str = "") -> list[tuple[str, Any, int, Any, int
 
 
 def test_live_and_stored_counts_stand_side_by_side(client: Client, video: Video, owner: User) -> None:
-    services.set_like(video=video.id, user=owner.id, liked=True)
+    services.set_like(video_id=video.id, user_id=owner.id, liked=True)
     services.record_view(event=ViewEvent(video.id, "a"))
     assert shown(client) == [("one", 1, 0, 1, 0)]
     run_flush()
@@ -119,7 +119,7 @@ def test_videos_are_found_by_title_and_id(client: Client, owner: User, video: Vi
 def test_editing_writes_no_counts(client: Client, video: Video, owner: User) -> None:
     page = client.get(url_of("videos_video", "change", video.pk))
     assert not {"like_count", "view_count", "flushed_batch"} & set(page.context["adminform"].form.fields)
-    services.set_like(video=video.id, user=owner.id, liked=True)
+    services.set_like(video_id=video.id, user_id=owner.id, liked=True)
     run_flush()
     body = {"title": "new", "url": "https://example.com/2", "duration": 9, "owner": owner.pk, "like_count": 70}
     assert client.post(url_of("videos_video", "change", video.pk), body).status_code == 302
@@ -151,7 +151,7 @@ def act(client: Client, model: str, action: str, *selected: Any, **more: Any) ->
 
 
 def test_reconciling_says_what_it_found_and_repairs_it(client: Client, video: Video, owner: User) -> None:
-    services.set_like(video=video.id, user=owner.id, liked=True)
+    services.set_like(video_id=video.id, user_id=owner.id, liked=True)
     run_flush()
     assert "Recounted 1 videos: no difference." in act(client, "videos_video", "reconcile", video)
     Video.objects.filter(pk=video.pk).update(like_count=40)
@@ -162,7 +162,7 @@ def test_reconciling_says_what_it_found_and_repairs_it(client: Client, video: Vi
 
 
 def test_deleting_a_video_keeps_nothing_of_it(client: Client, video: Video, owner: User) -> None:
-    services.set_like(video=video.id, user=owner.id, liked=True)
+    services.set_like(video_id=video.id, user_id=owner.id, liked=True)
     run_flush()
     services.record_view(event=ViewEvent(video.id, "a"))
     page = client.get(url_of("videos_video", "delete", video.pk)).content.decode()
@@ -175,9 +175,9 @@ def test_deleting_a_video_keeps_nothing_of_it(client: Client, video: Video, owne
 def test_deleting_a_user_takes_the_likes_out_of_the_counts(client: Client, video: Video) -> None:
     fans = [User.objects.create(username=f"fan{i}") for i in range(3)]
     for fan in fans:
-        services.set_like(video=video.id, user=fan.id, liked=True)
+        services.set_like(video_id=video.id, user_id=fan.id, liked=True)
     run_flush()
-    services.set_like(video=video.id, user=fans[0].id, liked=False)
+    services.set_like(video_id=video.id, user_id=fans[0].id, liked=False)
     page = client.get(url_of("auth_user", "delete", fans[0].pk)).content.decode()
     assert "Video likes: 1" in page
     assert client.post(url_of("auth_user", "delete", fans[0].pk), {"post": "yes"}).status_code == 302
@@ -200,11 +200,11 @@ def test_deleting_names_what_it_needs_a_permission_for(video: Video, owner: User
 
 
 def test_a_like_is_taken_back_as_its_user_would(client: Client, video: Video, owner: User) -> None:
-    services.set_like(video=video.id, user=owner.id, liked=True)
+    services.set_like(video_id=video.id, user_id=owner.id, liked=True)
     run_flush()
     like = VideoLike.objects.get()
     assert client.post(url_of("videos_videolike", "delete", like.pk), {"post": "yes"}).status_code == 302
-    assert services.get_like(video=video.id, user=owner.id).likes == 0
+    assert services.get_like(video_id=video.id, user_id=owner.id).likes == 0
     run_flush()
     video.refresh_from_db()
     assert (VideoLike.objects.count(), video.like_count) == (0, 0)
@@ -213,7 +213,7 @@ def test_a_like_is_taken_back_as_its_user_would(client: Client, video: Video, ow
 def test_selected_likes_are_taken_back_as_their_users_would(client: Client, video: Video, owner: User) -> None:
     fan = User.objects.create(username="fan")
     for user in (owner, fan):
-        services.set_like(video=video.id, user=user.id, liked=True)
+        services.set_like(video_id=video.id, user_id=user.id, liked=True)
     run_flush()
     act(client, "videos_videolike", "delete_selected", *VideoLike.objects.all(), post="yes")
     run_flush()
@@ -223,7 +223,7 @@ def test_selected_likes_are_taken_back_as_their_users_would(client: Client, vide
 @pytest.mark.usefixtures("redis_away")
 def test_without_redis_likes_are_taken_back_in_the_rows(client: Client, video: Video, owner: User) -> None:
     for user in (owner, User.objects.create(username="fan")):
-        services.set_like(video=video.id, user=user.id, liked=True)
+        services.set_like(video_id=video.id, user_id=user.id, liked=True)
     first, second = VideoLike.objects.all()
     page = client.post(url_of("videos_videolike", "delete", first.pk), {"post": "yes"}, follow=True)
     assert "the rows are gone already" in page.content.decode()
@@ -254,7 +254,7 @@ def test_likes_are_found_by_video_and_user(client: Client, owner: User, video: V
     other = Video.objects.create(title="two", url="u", owner=owner)
     fan = User.objects.create(username="fan")
     for liked, user in ((video, owner), (video, fan), (other, fan)):
-        services.set_like(video=liked.id, user=user.id, liked=True)
+        services.set_like(video_id=liked.id, user_id=user.id, liked=True)
     run_flush()
 
     def found(term: Any) -> set[tuple[int, int]]:

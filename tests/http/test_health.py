@@ -115,7 +115,7 @@ def test_metrics_tell_of_a_late_flush() -> None:
 
 def test_metrics_tell_what_the_last_hour_moved(video: Video) -> None:
     services.record_view(event=ViewEvent(video.id, "a"))
-    services.set_like(video=video.id, user=video.owner_id, liked=True)
+    services.set_like(video_id=video.id, user_id=video.owner_id, liked=True)
     run_flush()
     long_ago = datetime.now(UTC) - timedelta(hours=2)
     FlushBatch.objects.create(shard=1, number=99, claimed_at=long_ago, finished_at=long_ago, views=1000)

@@ -50,12 +50,12 @@ def test_hundred_users_like_and_unlike_one_video() -> None:
 
     def act(number: int) -> None:
         for i in range(11):
-            services.set_like(video=video, user=users[number], liked=i % 2 == 0)
+            services.set_like(video_id=video, user_id=users[number], liked=i % 2 == 0)
 
     in_threads(act)
     assert VideoLike.objects.count() == THREADS
     assert Video.objects.get().like_count == THREADS
-    assert services.get_like(video=video, user=None).likes == THREADS
+    assert services.get_like(video_id=video, user_id=None).likes == THREADS
 
 
 def test_one_user_likes_and_unlikes_from_a_hundred_places() -> None:
@@ -63,13 +63,13 @@ def test_one_user_likes_and_unlikes_from_a_hundred_places() -> None:
 
     def act(number: int) -> None:
         for i in range(10):
-            services.set_like(video=video, user=user, liked=i % 2 == number % 2)
+            services.set_like(video_id=video, user_id=user, liked=i % 2 == number % 2)
 
     in_threads(act)
     rows = VideoLike.objects.count()
     assert rows in {0, 1}
     assert Video.objects.get().like_count == rows
-    like = services.get_like(video=video, user=user)
+    like = services.get_like(video_id=video, user_id=user)
     assert (like.likes, like.liked) == (rows, bool(rows))
 
 

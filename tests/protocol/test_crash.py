@@ -184,14 +184,14 @@ def test_emptied_redis_is_reported_as_rewound_and_likes_stay_exact(redis_client:
     from videos import services
 
     for user in users:
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
     run_flush()
     redis_client.flushdb()
-    services.set_like(video=video, user=users[0], liked=False)
+    services.set_like(video_id=video, user_id=users[0], liked=False)
     report = run_flush()
     assert report.rewound == 1
     assert FlushBatch.objects.filter(rewound=True).count() == 1
-    assert services.get_like(video=video, user=users[1]).likes == 2
+    assert services.get_like(video_id=video, user_id=users[1]).likes == 2
     assert reconcile().differences == []
     numbers = list(FlushBatch.objects.order_by("id").values_list("number", flat=True))
     assert numbers == sorted(set(numbers))

@@ -67,7 +67,7 @@ class CountersMachine(RuleBasedStateMachine):
     def like(self, video: int, user: int, liked: bool, redis_is_away: bool) -> None:
         pair = self.videos[video].pk, self.users[user].pk
         with away(redis_is_away):
-            like = services.set_like(video=pair[0], user=pair[1], liked=liked)
+            like = services.set_like(video_id=pair[0], user_id=pair[1], liked=liked)
         assert like.liked is liked
         (self.wishes.add if liked else self.wishes.discard)(pair)
 

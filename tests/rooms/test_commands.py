@@ -42,7 +42,7 @@ def terminal() -> Iterator[Callable[[], str]]:
 def said(command: str, *arguments: str, verbosity: int = 1) -> str:
     """What a command prints, something being there for it to do."""
     (video,), (user,) = make_videos(1), make_users(1)
-    services.set_like(video=video, user=user, liked=True)
+    services.set_like(video_id=video, user_id=user, liked=True)
     out = io.StringIO()
     call_command(command, *arguments, stdout=out, verbosity=verbosity)
     return out.getvalue()

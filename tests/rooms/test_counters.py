@@ -30,13 +30,13 @@ def prime(video: int, user: int = 0, base: Base = BASE) -> None:
 
 def test_script_names_what_it_needs_and_goes_on_with_it() -> None:
     prime(3)  # the server may not know this script yet: then a like behind it in the same trip asks once more
-    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=True)
-    assert counters.like(video=1, user=2, liked=True, at_ms=1, base=BASE, state=False) == (True, 6)
+    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=True)
+    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1, base=BASE, state=False) == (True, 6)
 
 
 def test_what_redis_knows_is_newer_than_what_was_read() -> None:
     prime(1, 2)
-    counters.like(video=1, user=2, liked=True, at_ms=1)
+    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
     prime(1, 2)
     live = counters.read([1], 2)[1]
     assert (live.likes, live.liked) == (6, True)
@@ -44,16 +44,16 @@ def test_what_redis_knows_is_newer_than_what_was_read() -> None:
 
 def test_state_that_was_read_counts_only_where_redis_knows_none() -> None:
     prime(1)
-    assert counters.like(video=1, user=2, liked=True, at_ms=1, state=True) == (False, 5)
-    assert counters.like(video=1, user=2, liked=False, at_ms=2) == (True, 4)
-    assert counters.like(video=1, user=2, liked=False, at_ms=3, state=True) == (False, 4)
-    assert counters.like(video=1, user=3, liked=True, at_ms=4, state=False) == (True, 5)
-    assert counters.like(video=1, user=3, liked=True, at_ms=5, state=False) == (False, 5)
+    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1, state=True) == (False, 5)
+    assert counters.like(video_id=1, user_id=2, liked=False, at_ms=2) == (True, 4)
+    assert counters.like(video_id=1, user_id=2, liked=False, at_ms=3, state=True) == (False, 4)
+    assert counters.like(video_id=1, user_id=3, liked=True, at_ms=4, state=False) == (True, 5)
+    assert counters.like(video_id=1, user_id=3, liked=True, at_ms=5, state=False) == (False, 5)
 
 
 def test_only_the_pending_claimed_and_batch_keys_stay_for_ever(redis_client: redis.Redis) -> None:
     prime(1, 2)
-    counters.like(video=1, user=2, liked=True, at_ms=1)
+    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
     counters.view([Event(1, "v", 480_000, address="a")])
     counters.claim(shard=1, floor=0, newest=0, at_ms=1)
     counters.view([Event(1, "w", 480_000, address="a")])
@@ -63,7 +63,7 @@ def test_only_the_pending_claimed_and_batch_keys_stay_for_ever(redis_client: red
 
 def test_live_count_may_go_an_hour_after_nothing_is_pending(redis_client: redis.Redis) -> None:
     prime(1, 2)
-    counters.like(video=1, user=2, liked=True, at_ms=1)
+    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
     assert int(redis_client.ttl("{videos:1}:live:1")) > 3600
     claim = counters.claim(shard=1, floor=0, newest=0, at_ms=1)
     done = Confirmation(1, (6, 7), applied=[b"l:1:2"])
@@ -73,9 +73,9 @@ def test_live_count_may_go_an_hour_after_nothing_is_pending(redis_client: redis.
 
 def test_batch_numbers_grow_and_one_batch_is_open_at_a_time() -> None:
     prime(1, 2)
-    counters.like(video=1, user=2, liked=True, at_ms=1)
+    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
     first = counters.claim(shard=1, floor=4, newest=4, at_ms=9)
-    counters.like(video=1, user=2, liked=False, at_ms=2)
+    counters.like(video_id=1, user_id=2, liked=False, at_ms=2)
     assert counters.claim(shard=1, floor=4, newest=4, at_ms=10) == first
     assert (first.number, first.fields, first.rewound, first.claimed_ms) == (5, 1, True, 9)
     assert counters.close(shard=1, number=5, end=True) is None
@@ -91,7 +91,7 @@ def test_confirm_accounts_once_for_each_field_that_is_there(redis_client: redis.
     prime(1, 2)
     prime(17, 2)
     for video in (1, 17):
-        counters.like(video=video, user=2, liked=True, at_ms=1)
+        counters.like(video_id=video, user_id=2, liked=True, at_ms=1)
         counters.view([Event(video, "v", 480_000)])
     redis_client.hset("{videos:1}:pending", "nonsense", "7")
     number = counters.claim(shard=1, floor=0, newest=0, at_ms=1).number
@@ -113,7 +113,7 @@ def test_confirm_accounts_once_for_each_field_that_is_there(redis_client: redis.
 
 def test_reads_and_confirms_of_another_batch_are_refused() -> None:
     prime(1, 2)
-    counters.like(video=1, user=2, liked=True, at_ms=1)
+    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
     counters.claim(shard=1, floor=0, newest=0, at_ms=1)
     assert list(counters.claimed(shard=1, number=2)) == [None]
     assert counters.confirm(shard=1, number=2, confirmations=[Confirmation(1, (9, 9), applied=[b"l:1:2"])]) is False
@@ -140,7 +140,7 @@ def test_view_beside_a_malformed_sum_counts(redis_client: redis.Redis) -> None:
 def test_ids_beyond_what_lua_counts_exactly_stay_exact(redis_client: redis.Redis) -> None:
     video, user = 2**63 - 1, 2**53 + 1
     prime(video, user, Base(2**52, 0, 1, 0))
-    assert counters.like(video=video, user=user, liked=True, at_ms=1) == (True, 2**52 + 1)
+    assert counters.like(video_id=video, user_id=user, liked=True, at_ms=1) == (True, 2**52 + 1)
     assert list(redis_client.hgetall(f"{{videos:{video % 16}}}:pending")) == [f"l:{video}:{user}"]
 
 
@@ -269,35 +269,35 @@ def test_server_facts_are_told(private_redis: RedisServer, use_redis: Callable[[
 
 def test_first_likes_of_a_video_without_likes_need_nothing_more(redis_client: redis.Redis) -> None:
     prime(1, base=Base(0, 7, 1, 100))
-    assert counters.like(video=1, user=2, liked=True, at_ms=1) == (True, 1)
-    assert counters.like(video=1, user=3, liked=False, at_ms=1) == Needs(state=True, base=False)
+    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == (True, 1)
+    assert counters.like(video_id=1, user_id=3, liked=False, at_ms=1) == Needs(state=True, base=False)
     until = int(str(redis_client.hget("{videos:1}:live:1", "unliked_until")))
     assert 0 < int(redis_client.ttl("{videos:1}:liked:1:2")) - (until - time.time()) < 120
     redis_client.hset("{videos:1}:live:1", "unliked_until", int(time.time()) - 1)
-    assert counters.like(video=1, user=4, liked=True, at_ms=1) == Needs(state=True, base=False)
+    assert counters.like(video_id=1, user_id=4, liked=True, at_ms=1) == Needs(state=True, base=False)
 
 
 def test_likes_of_a_video_that_has_some_ask_who_it_was() -> None:
     prime(1, base=Base(1, 7, 1, 100))
-    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=False)
 
 
 def test_likes_after_a_loss_of_batches_ask_who_it_was() -> None:
     prime(1, base=Base(0, 7, 1, 100))
     assert counters.claim(shard=1, floor=5, newest=5, at_ms=1).number == 0  # nothing is pending, yet it notices
-    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=False)
     counters.view([Event(1, "v", 480_000)])
     assert counters.claim(shard=1, floor=5, newest=5, at_ms=1).number == 6
-    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=False)
     prime(17, base=Base(0, 7, 1, 100))
-    assert counters.like(video=17, user=2, liked=True, at_ms=1) == (True, 1)
+    assert counters.like(video_id=17, user_id=2, liked=True, at_ms=1) == (True, 1)
 
 
 def test_likes_after_rows_changed_outside_a_batch_ask_who_it_was() -> None:
     base = Base(0, 7, 1, 100)
     prime(1, base=base)
-    assert counters.resync(video=1, last=0, base=base, wishes=[])
-    assert counters.like(video=1, user=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+    assert counters.resync(video_id=1, last=0, base=base, wishes=[])
+    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=False)
 
 
 def test_live_count_of_which_nothing_is_pending_may_go_an_hour_after_it_was_read(redis_client: redis.Redis) -> None:

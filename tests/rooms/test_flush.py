@@ -67,7 +67,7 @@ def pending_key(video: int) -> str:
 )
 def test_malformed_field_is_set_aside_and_holds_nothing_up(field: str, value: str, redis_client: redis.Redis) -> None:
     (video,), (user, other) = make_videos(1), make_users(2)
-    services.set_like(video=video, user=other, liked=True)
+    services.set_like(video_id=video, user_id=other, liked=True)
     name = field.format(video=video, user=user)
     redis_client.hset(pending_key(video), name, value)
 
@@ -90,7 +90,7 @@ def test_field_that_the_database_refuses_stands_alone(redis_client: redis.Redis)
     full = videos[3]
     Video.objects.filter(pk=full).update(view_count=MAX_BIGINT - 10)
     for video in videos:
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
         redis_client.hset(pending_key(video), f"v:{video}:{HOUR}", "5")
     redis_client.hset(pending_key(full), f"v:{full}:{HOUR + 1}", "1000")
 
@@ -110,7 +110,7 @@ def test_fault_that_passes_costs_no_field_and_one_that_stays_is_no_loop(
 ) -> None:
     (video,), users = make_videos(1), make_users(3)
     for user in users:
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
     apply, left = ledger.apply, faults
 
     def fail_at_first(*, commit: bool = True, **kwargs: Any) -> Any:
@@ -129,7 +129,7 @@ def test_fault_that_passes_costs_no_field_and_one_that_stays_is_no_loop(
 def test_fields_that_fail_together_alone_are_rejected_together(redis_client: redis.Redis) -> None:
     (video,), (user,) = make_videos(1), make_users(1)
     Video.objects.filter(pk=video).update(view_count=MAX_BIGINT - 10)
-    services.set_like(video=video, user=user, liked=True)
+    services.set_like(video_id=video, user_id=user, liked=True)
     redis_client.hset(pending_key(video), mapping={f"v:{video}:{HOUR}": "8", f"v:{video}:{HOUR + 1}": "8"})
     report = run_flush()
     assert (report.failures, report.likes_added, report.rejected) == ({}, 1, 2)
@@ -140,7 +140,7 @@ def test_vanished_users_and_videos_are_dropped_and_the_rest_applied(redis_client
     videos, users = make_videos(3), make_users(3)
     for video in videos:
         for user in users:
-            services.set_like(video=video, user=user, liked=True)
+            services.set_like(video_id=video, user_id=user, liked=True)
     redis_client.hset(pending_key(videos[1]), f"l:{videos[1]}:{users[0]}", "0:1700000000000")  # of no row
     with connection.cursor() as cursor:  # behind Django's back, so that nothing has prepared for it
         cursor.execute("DELETE FROM auth_user WHERE id = %s", [users[0]])
@@ -150,7 +150,7 @@ def test_vanished_users_and_videos_are_dropped_and_the_rest_applied(redis_client
     assert (report.applied, report.dropped) == (4, 5)
     check_batches()
     assert [video.like_count for video in Video.objects.all()] == [2, 2]
-    assert services.get_like(video=videos[1], user=None).likes == 2
+    assert services.get_like(video_id=videos[1], user_id=None).likes == 2
 
 
 @pytest.mark.parametrize("vanish", [False, True])
@@ -158,7 +158,7 @@ def test_users_are_looked_for_only_after_a_foreign_key_failed(vanish: bool, sett
     settings.VIDEOS_FLUSH_THREADS = 1  # this one, whose connection is looked at
     (video,), users = make_videos(1), make_users(3)
     for user in users:
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
     if vanish:
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM auth_user WHERE id = %s", [users[0]])
@@ -180,7 +180,7 @@ def test_flush_takes_more_fields_of_one_video_than_a_script_unpacks(redis_client
 
     assert (report.likes_added, report.views, report.videos) == (17_000, 1, 1)
     assert Video.objects.get().like_count == VideoLike.objects.count() == 17_000
-    assert services.get_like(video=video, user=users[0]).likes == 17_000
+    assert services.get_like(video_id=video, user_id=users[0]).likes == 17_000
     check_batches()
 
 
@@ -190,7 +190,7 @@ def test_flush_out_of_time_stops_between_chunks_and_the_next_goes_on(settings: A
     settings.VIDEOS_FLUSH_THREADS = threads
     videos, (user,) = make_videos(40), make_users(1)
     for video in videos:
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
     runs = 0
     total = 0
     while not (report := run_flush(max_seconds=0.000_001)).complete:
@@ -222,7 +222,7 @@ def likes_on_every_shard(settings: Any, number: int = 96) -> None:
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = 2
     (user,) = make_users(1)
     for video in make_videos(number):
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
 
 
 @pytest.mark.parametrize("case", [(3, 0.0, 3), (1, 0.0, 1), (3, 0.000_001, 1)])
@@ -391,12 +391,12 @@ def test_flush_relieves_a_full_redis(private_redis: RedisServer, use_redis: Call
     use_redis(private_redis)
     videos, (user, other) = make_videos(3), make_users(2)
     for video in videos:
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
         services.record_view(event=services.ViewEvent(video, "v"))
     private_redis.client().hset(pending_key(videos[0]), "nonsense", "1")
     private_redis.client().hset(pending_key(videos[1]), f"v:{videos[1]}:x", "1")
     private_redis.client().config_set("maxmemory", "1")
-    assert services.set_like(video=videos[0], user=other, liked=True).stored
+    assert services.set_like(video_id=videos[0], user_id=other, liked=True).stored
 
     report = run_flush()
 
@@ -405,7 +405,7 @@ def test_flush_relieves_a_full_redis(private_redis: RedisServer, use_redis: Call
     check_batches()
     assert run_flush().fields == 0
     private_redis.client().config_set("maxmemory", "0")
-    assert services.get_like(video=videos[0], user=other) == services.Like(videos[0], True, 2)
+    assert services.get_like(video_id=videos[0], user_id=other) == services.Like(videos[0], True, 2)
 
 
 def test_run_in_which_every_shard_fails_slowly_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +420,7 @@ def test_run_in_which_every_shard_fails_slowly_ends_in_time(monkeypatch: pytest.
 def test_one_shard_that_fails_does_not_stop_the_others(redis_client: redis.Redis) -> None:
     videos, (user,) = make_videos(8), make_users(1)
     for video in videos:
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
     broken = counters.shard_of(videos[0])
     redis_client.set(f"{{videos:{broken}}}:claimed", "not a hash")
     report = run_flush()
@@ -432,7 +432,7 @@ def test_one_shard_that_fails_does_not_stop_the_others(redis_client: redis.Redis
 def test_old_batches_go_but_the_newest_of_each_shard(settings: Any) -> None:
     (video,), (user,) = make_videos(1), make_users(1)
     for i in range(4):
-        services.set_like(video=video, user=user, liked=i % 2 == 0)
+        services.set_like(video_id=video, user_id=user, liked=i % 2 == 0)
         run_flush()
     ledger.prune(now=datetime.now(UTC) + timedelta(days=99))
     assert [batch.number for batch in FlushBatch.objects.all()] == [4]
@@ -459,7 +459,7 @@ def test_old_hours_roll_up_into_days() -> None:
 
 def test_reconcile_reports_first_and_repairs_when_told() -> None:
     videos, (user,) = make_videos(3), make_users(1)
-    services.set_like(video=videos[0], user=user, liked=True)
+    services.set_like(video_id=videos[0], user_id=user, liked=True)
     run_flush()
     Video.objects.filter(pk=videos[0]).update(like_count=7)
     VideoLike.objects.bulk_create([VideoLike(video_id=videos[1], user_id=user)])
@@ -470,7 +470,7 @@ def test_reconcile_reports_first_and_repairs_when_told() -> None:
     call_command("reconcile_counters", "--repair", stdout=StringIO())
     assert reconcile().differences == []
     run_flush()
-    assert [services.get_like(video=video, user=None).likes for video in videos] == [1, 1, 0]
+    assert [services.get_like(video_id=video, user_id=None).likes for video in videos] == [1, 1, 0]
     assert not StaleLive.objects.exists()
 
 
@@ -484,11 +484,11 @@ def test_reconcile_beside_writers_finds_nothing() -> None:
 
 def test_command_prints_what_it_moved_and_speaks_json() -> None:
     (video,), (user,) = make_videos(1), make_users(1)
-    services.set_like(video=video, user=user, liked=True)
+    services.set_like(video_id=video, user_id=user, liked=True)
     output = StringIO()
     call_command("flush_counters", stdout=output)
     assert "1 likes added, 0 removed, 0 views" in output.getvalue()
-    services.set_like(video=video, user=user, liked=False)
+    services.set_like(video_id=video, user_id=user, liked=False)
     output = StringIO()
     call_command("flush_counters", "--json", stdout=output)
     report = json.loads(output.getvalue())
@@ -549,7 +549,7 @@ def test_loop_flushes_each_line_and_asks_for_a_fresh_connection(monkeypatch: pyt
 
 def test_status_is_late_after_three_intervals_of_something_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     (video,), (user,) = make_videos(1), make_users(1)
-    services.set_like(video=video, user=user, liked=True)
+    services.set_like(video_id=video, user_id=user, liked=True)
     assert flush_status().late is False
     now = counters.now_ms()
     monkeypatch.setattr(counters, "now_ms", lambda: now + 181_000)
@@ -574,12 +574,12 @@ def test_status_is_late_when_one_shard_is_stuck_while_the_others_go_on(
         return act(*args, **kwargs)
 
     monkeypatch.setattr(ledger, step, fail)
-    services.set_like(video=stuck, user=user, liked=True)
+    services.set_like(video_id=stuck, user_id=user, liked=True)
     late = []
     for minute, video in enumerate(videos):
         at_ms = now + minute * 61_000
         monkeypatch.setattr(counters, "now_ms", lambda at_ms=at_ms: at_ms)
-        services.set_like(video=video, user=user, liked=True)
+        services.set_like(video_id=video, user_id=user, liked=True)
         assert set(run_flush().failures) == {broken}
         finished = FlushBatch.objects.exclude(finished_at=None)
         finished.update(finished_at=datetime.fromtimestamp(at_ms / 1000, UTC))
@@ -593,28 +593,28 @@ def test_status_is_not_late_over_a_batch_that_redis_has_lost() -> None:
     (video,), (user,) = make_videos(1), make_users(1)
     ledger.open_batch(shard=counters.shard_of(video), number=7, claimed_ms=1, fields=1, rewound=False)
     run_flush()
-    services.set_like(video=video, user=user, liked=True)
+    services.set_like(video_id=video, user_id=user, liked=True)
     assert flush_status().late is False
 
 
 def test_likes_written_while_redis_is_away_show_after_the_next_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     (video,), users = make_videos(1), make_users(3)
-    services.set_like(video=video, user=users[0], liked=True)
+    services.set_like(video_id=video, user_id=users[0], liked=True)
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise counters.CountersUnavailable
 
     with monkeypatch.context() as patch:
         patch.setattr(counters, "_send", refuse)
-        assert services.set_like(video=video, user=users[1], liked=True).stored
-        assert services.set_like(video=video, user=users[0], liked=False).stored
+        assert services.set_like(video_id=video, user_id=users[1], liked=True).stored
+        assert services.set_like(video_id=video, user_id=users[0], liked=False).stored
         view = services.record_view(event=services.ViewEvent(video, "v"))
         assert (view.counted, view.views, view.stored) == (True, 1, True)
-        assert services.read_counts(videos=[video], user=users[1]).by_video[video].liked is True
+        assert services.read_counts(video_ids=[video], user_id=users[1]).by_video[video].liked is True
     run_flush()
-    assert services.get_like(video=video, user=users[0]).liked is False
-    assert services.get_like(video=video, user=users[1]) == services.Like(video, True, 1)
-    assert services.read_counts(videos=[video], user=None).by_video[video].views == 1
+    assert services.get_like(video_id=video, user_id=users[0]).liked is False
+    assert services.get_like(video_id=video, user_id=users[1]) == services.Like(video, True, 1)
+    assert services.read_counts(video_ids=[video], user_id=None).by_video[video].views == 1
     assert set(VideoLike.objects.values_list("user_id", flat=True)) == {users[1]}
     assert not StaleLive.objects.exists()
 
@@ -624,11 +624,11 @@ def test_unlike_reaches_the_rows_though_redis_was_set_back_to_before_the_like(re
     services.record_view(event=services.ViewEvent(video, "v"))
     live = f"{{videos:{counters.shard_of(video)}}}:live:{video}"
     saved: dict[Any, Any] = dict(redis_client.hgetall(live))
-    services.set_like(video=video, user=user, liked=True)
+    services.set_like(video_id=video, user_id=user, liked=True)
     run_flush()
     redis_client.flushdb()
     redis_client.hset(live, mapping=saved)
-    services.set_like(video=video, user=user, liked=False)
+    services.set_like(video_id=video, user_id=user, liked=False)
     run_flush()
     assert not VideoLike.objects.exists()
 
@@ -645,7 +645,7 @@ def test_views_of_a_video_while_redis_is_away_leave_one_note(redis_away: None) -
 @pytest.mark.only("sqlite")
 def test_notes_beyond_the_parameters_of_a_statement_are_settled() -> None:
     (video,), users = make_videos(1), make_users(2)
-    services.set_like(video=video, user=users[0], liked=True)
+    services.set_like(video_id=video, user_id=users[0], liked=True)
     run_flush()
     notes = 251_000  # SQLite takes 250,000 parameters
     StaleLive.objects.bulk_create(
@@ -653,14 +653,14 @@ def test_notes_beyond_the_parameters_of_a_statement_are_settled() -> None:
     )
     assert run_flush().failures == {}
     assert not StaleLive.objects.exists()
-    assert services.get_like(video=video, user=users[0]) == services.Like(video, True, 1)
+    assert services.get_like(video_id=video, user_id=users[0]) == services.Like(video, True, 1)
 
 
 @pytest.mark.only("mariadb", "mysql")
 @pytest.mark.parametrize("rolled_back", [True, False])
 def test_like_of_a_user_whose_deletion_is_not_committed_waits_for_its_end(rolled_back: bool) -> None:
     (video,), (user,) = make_videos(1), make_users(1)
-    services.set_like(video=video, user=user, liked=True)
+    services.set_like(video_id=video, user_id=user, liked=True)
     deleted = threading.Event()
 
     def delete() -> None:
@@ -687,7 +687,7 @@ def test_another_number_of_shards_loses_nothing(drained: bool, settings: Any) ->
         if not drained:
             run_flush()  # it has run under each setting, but not since the last changes
         for video in videos:
-            services.set_like(video=video, user=user, liked=True)
+            services.set_like(video_id=video, user_id=user, liked=True)
             services.record_view(event=services.ViewEvent(video, f"v{user}"))
         if drained:
             run_flush()

@@ -141,7 +141,7 @@ def test_cold_counts_cost_one_query(user: User) -> None:
     videos = make_videos(3)
     VideoLike.objects.create(video_id=videos[1], user=user)
     with CaptureQueriesContext(connection) as queries:
-        counts = services.read_counts(videos=videos, user=user.pk)
+        counts = services.read_counts(video_ids=videos, user_id=user.pk)
     assert len(queries) == 1
     assert [counts.by_video[video].liked for video in videos] == [False, True, False]
 
@@ -156,7 +156,7 @@ def test_a_connection_that_the_server_closed_is_opened_again(user: User) -> None
     with other.cursor() as cursor:
         cursor.execute(f"KILL CONNECTION {int(number)}")
     other.close()
-    assert services.read_counts(videos=[video], user=user.pk).by_video[video] == (0, 0, False)
+    assert services.read_counts(video_ids=[video], user_id=user.pk).by_video[video] == (0, 0, False)
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
@@ -177,5 +177,5 @@ def test_only_what_met_a_closed_connection_is_asked_again(
     monkeypatch.setattr(reads, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(connection, "is_usable", lambda: usable)
     with pytest.raises(services.Unavailable):
-        services.read_videos(videos=[1])
+        services.read_videos(video_ids=[1])
     assert len(tries) == asked

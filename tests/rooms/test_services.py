@@ -36,7 +36,7 @@ def video(owner: User) -> Video:
 
 
 def test_like_shows_at_once_and_reaches_the_rows_with_the_flush(video: Video, user: User) -> None:
-    like = services.set_like(video=video.id, user=user.id, liked=True)
+    like = services.set_like(video_id=video.id, user_id=user.id, liked=True)
     assert (like.liked, like.likes, like.stored) == (True, 1, False)
     video.refresh_from_db()
     assert video.like_count == 0
@@ -47,7 +47,7 @@ def test_like_shows_at_once_and_reaches_the_rows_with_the_flush(video: Video, us
     video.refresh_from_db()
     assert video.like_count == 1
     assert VideoLike.objects.filter(video=video, user=user).exists()
-    assert services.get_like(video=video.id, user=user.id).liked is True
+    assert services.get_like(video_id=video.id, user_id=user.id).liked is True
     batch = FlushBatch.objects.get()
     assert (batch.fields, batch.applied, batch.likes_added, batch.videos) == (1, 1, 1, 1)
     assert batch.finished_at is not None
@@ -55,20 +55,20 @@ def test_like_shows_at_once_and_reaches_the_rows_with_the_flush(video: Video, us
 
 def test_repeated_like_changes_nothing(video: Video, user: User) -> None:
     for _ in range(3):
-        assert services.set_like(video=video.id, user=user.id, liked=True).likes == 1
+        assert services.set_like(video_id=video.id, user_id=user.id, liked=True).likes == 1
     run_flush()
-    assert services.set_like(video=video.id, user=user.id, liked=True).likes == 1
+    assert services.set_like(video_id=video.id, user_id=user.id, liked=True).likes == 1
     assert run_flush().fields == 0
 
 
 def test_unlike_without_like_changes_nothing(video: Video, user: User) -> None:
-    assert services.set_like(video=video.id, user=user.id, liked=False).likes == 0
+    assert services.set_like(video_id=video.id, user_id=user.id, liked=False).likes == 0
     assert run_flush().fields == 0
 
 
 def test_like_and_unlike_within_a_batch_cost_the_database_nothing(video: Video, user: User) -> None:
-    services.set_like(video=video.id, user=user.id, liked=True)
-    assert services.set_like(video=video.id, user=user.id, liked=False).likes == 0
+    services.set_like(video_id=video.id, user_id=user.id, liked=True)
+    assert services.set_like(video_id=video.id, user_id=user.id, liked=False).likes == 0
     assert run_flush().fields == 0
     assert not FlushBatch.objects.exists()
 
@@ -98,7 +98,7 @@ def test_view_that_does_not_count_says_why(video: Video, event: dict[str, object
 
 
 def test_view_of_own_video_does_not_count(video: Video, owner: User) -> None:
-    assert services.record_view(event=ViewEvent(video.id, "v1", user=owner.id)).reason == "owner"
+    assert services.record_view(event=ViewEvent(video.id, "v1", user_id=owner.id)).reason == "owner"
 
 
 def test_half_of_a_short_video_is_enough(owner: User) -> None:
@@ -111,14 +111,14 @@ def test_views_beyond_the_limit_of_an_address_do_not_count(video: Video, setting
     settings.VIDEOS_VIEW_ADDRESS_LIMIT = 2  # type: ignore[attr-defined]
     reasons = [services.record_view(event=ViewEvent(video.id, f"v{i}", address="a")).reason for i in range(4)]
     assert reasons == ["new", "new", "address", "address"]
-    assert services.record_view(event=ViewEvent(video.id, "v9", user=99)).reason == "new"
+    assert services.record_view(event=ViewEvent(video.id, "v9", user_id=99)).reason == "new"
 
 
 def test_absent_video_is_not_found(user: User) -> None:
     with pytest.raises(services.VideoNotFound):
-        services.set_like(video=12345, user=user.id, liked=True)
+        services.set_like(video_id=12345, user_id=user.id, liked=True)
     with pytest.raises(services.VideoNotFound):
-        services.get_like(video=12345, user=user.id)
+        services.get_like(video_id=12345, user_id=user.id)
     with pytest.raises(services.VideoNotFound):
         services.record_view(event=ViewEvent(12345, "v1"))
 
@@ -137,7 +137,7 @@ def test_batch_of_views_counts_each_event_once(video: Video, owner: User) -> Non
 def test_warm_like_and_view_cost_one_round_trip_and_no_query(
     video: Video, user: User, redis_client: redis.Redis
 ) -> None:
-    services.set_like(video=video.id, user=user.id, liked=False)
+    services.set_like(video_id=video.id, user_id=user.id, liked=False)
     services.record_view(event=ViewEvent(video.id, "warm"))
     sent: list[int] = []
     original = counters._Lease.exchange
@@ -148,40 +148,40 @@ def test_warm_like_and_view_cost_one_round_trip_and_no_query(
 
     with pytest.MonkeyPatch.context() as patch, CaptureQueriesContext(connection) as queries:
         patch.setattr(counters._Lease, "exchange", counted)
-        services.set_like(video=video.id, user=user.id, liked=True)
+        services.set_like(video_id=video.id, user_id=user.id, liked=True)
         assert (len(sent), len(queries)) == (1, 0)
         services.record_view(event=ViewEvent(video.id, "v2"))
         assert (len(sent), len(queries)) == (2, 0)
 
 
 def test_deleted_user_leaves_counts_equal_to_rows(video: Video, user: User, owner: User) -> None:
-    services.set_like(video=video.id, user=user.id, liked=True)
-    services.set_like(video=video.id, user=owner.id, liked=True)
+    services.set_like(video_id=video.id, user_id=user.id, liked=True)
+    services.set_like(video_id=video.id, user_id=owner.id, liked=True)
     run_flush()
     user.delete()
     video.refresh_from_db()
     assert video.like_count == 1
     run_flush()
-    assert services.get_like(video=video.id, user=None).likes == 1
+    assert services.get_like(video_id=video.id, user_id=None).likes == 1
     assert not StaleLive.objects.exists()
 
 
 def test_like_of_a_deleted_user_is_dropped(video: Video, user: User) -> None:
-    services.set_like(video=video.id, user=user.id, liked=True)
+    services.set_like(video_id=video.id, user_id=user.id, liked=True)
     user.delete()
     report = run_flush()
     assert (report.dropped, report.applied) == (1, 0)
-    assert services.get_like(video=video.id, user=None).likes == 0
+    assert services.get_like(video_id=video.id, user_id=None).likes == 0
     assert reconcile().differences == []
 
 
 def test_changes_of_a_deleted_video_are_dropped(video: Video, user: User, redis_client: redis.Redis) -> None:
-    services.set_like(video=video.id, user=user.id, liked=True)
+    services.set_like(video_id=video.id, user_id=user.id, liked=True)
     services.record_view(event=ViewEvent(video.id, "v"))
     pk = video.pk
     video.delete()
     with pytest.raises(services.VideoNotFound):
-        services.get_like(video=pk, user=user.id)
+        services.get_like(video_id=pk, user_id=user.id)
     assert run_flush().dropped == 2
     assert list(redis_client.scan_iter("*live*")) == []
     assert not StaleLive.objects.exists()
@@ -196,7 +196,7 @@ def test_edited_duration_changes_the_rule_at_once(video: Video) -> None:
 
 def test_saving_an_old_object_leaves_the_counts(video: Video, user: User) -> None:
     old = Video.objects.get(pk=video.pk)
-    services.set_like(video=video.id, user=user.id, liked=True)
+    services.set_like(video_id=video.id, user_id=user.id, liked=True)
     run_flush()
     old.title = "new title"
     old.save()
@@ -207,9 +207,9 @@ def test_saving_an_old_object_leaves_the_counts(video: Video, user: User) -> Non
 
 
 def test_recent_likes_know_the_last_wish(video: Video, user: User) -> None:
-    services.set_like(video=video.id, user=user.id, liked=True)
-    (like,) = services.recent_likes(user=user.id).likes
-    assert (like.video, like.liked) == (video.id, True)
+    services.set_like(video_id=video.id, user_id=user.id, liked=True)
+    (like,) = services.recent_likes(user_id=user.id).likes
+    assert (like.video_id, like.liked) == (video.id, True)
 
 
 def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_again(

@@ -225,7 +225,7 @@ class World:
             wish = self.random.random() < 0.6
             self.busy[video] += 1
             self.busy_users.add(user)
-            services.set_like(video=video, user=user, liked=wish)
+            services.set_like(video_id=video, user_id=user, liked=wish)
             self.wish[video, user] = wish
             self.busy[video] -= 1
             self.busy_users.discard(user)
@@ -250,7 +250,7 @@ class World:
                 self.viewed[video] += 1
             else:
                 self.busy_users.add(user)
-                services.set_like(video=video, user=user, liked=wish)
+                services.set_like(video_id=video, user_id=user, liked=wish)
                 self.wish[video, user] = wish
                 self.busy_users.discard(user)
             actor.gate("begin")
@@ -260,7 +260,7 @@ class World:
             video = self.random.choice(list(self.videos))
             watch = (video, [self.truth(video)])
             self.watched.append(watch)
-            count = services.read_counts(videos=[video], user=None).by_video[video]
+            count = services.read_counts(video_ids=[video], user_id=None).by_video[video]
             self.watched = [other for other in self.watched if other is not watch]
             if not self.away:  # what is written without Redis shows with the next flush
                 self.faults["reader likes"] += count.likes not in {likes for likes, _ in watch[1]}

@@ -83,7 +83,7 @@ class Load:
     def _like(self, video: int, user: int, *, liked: bool) -> None:
         while not self._stop.is_set():
             with suppress(services.Unavailable):
-                like = services.set_like(video=video, user=user, liked=liked)
+                like = services.set_like(video_id=video, user_id=user, liked=liked)
                 assert like.liked is liked
                 self.wishes[video, user] = liked
                 self.acknowledged += 1

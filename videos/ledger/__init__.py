@@ -39,7 +39,7 @@ T = TypeVar("T")
 class LikeChange(NamedTuple):
     """What a user last wished of a video."""
 
-    user: int
+    user_id: int
     liked: bool
     at_ms: int  # Unix milliseconds
 
@@ -61,13 +61,13 @@ class Changes:
 
     def __init__(self, likes: Iterable[LikeChange] = (), views: Iterable[ViewChange] = ()) -> None:
         # Made for each video of a flush, mostly empty.
-        self._likes = {like.user: like for like in likes} if likes else {}
+        self._likes = {like.user_id: like for like in likes} if likes else {}
         self._views = {view.hour: view for view in views} if views else {}
 
     def add(self, change: LikeChange | ViewChange) -> None:
         """Take one more change in."""
         if isinstance(change, LikeChange):
-            self._likes[change.user] = change
+            self._likes[change.user_id] = change
         else:
             self._views[change.hour] = change
 
@@ -106,7 +106,7 @@ class Row(NamedTuple):
 class Wished(NamedTuple):
     """A like that changed outside a batch, as the rows have it now."""
 
-    user: int
+    user_id: int
     liked: bool
     wished_ms: int
 
@@ -114,7 +114,7 @@ class Wished(NamedTuple):
 class Difference(NamedTuple):
     """A count that does not equal the rows it counts."""
 
-    video: int
+    video_id: int
     stored: int
     counted: int
 
@@ -122,23 +122,23 @@ class Difference(NamedTuple):
 # What requests read
 
 
-def read_row(video: int, user: int | None = None) -> tuple[Row, bool] | None:
+def read_row(video_id: int, user_id: int | None = None) -> tuple[Row, bool] | None:
     """A video's row, and whether the user likes it, in one query; None: no such video."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT v.like_count, v.view_count, v.owner_id, v.duration, EXISTS(SELECT 1 FROM videos_videolike l "
             "WHERE l.video_id = v.id AND l.user_id = %s) FROM videos_video v WHERE v.id = %s",
-            [user or 0, video],
+            [user_id or 0, video_id],
         )
         row = cursor.fetchone()
     return None if row is None else (Row(*row[:4]), bool(row[4]))
 
 
-def read_rows(videos: Iterable[int]) -> dict[int, Row]:
+def read_rows(video_ids: Iterable[int]) -> dict[int, Row]:
     """Rows by video; absent ones are left out."""
     return {
         row[0]: Row(*row[1:])
-        for part in parts(videos)
+        for part in parts(video_ids)
         for row in Video.objects.filter(id__in=part).values_list(
             "id", "like_count", "view_count", "owner_id", "duration"
         )
@@ -159,9 +159,9 @@ def _newest_batches() -> dict[int, int]:
     return dict(FlushBatch.objects.order_by().values_list("shard").annotate(Max("number")))
 
 
-def counts_of(video: int) -> tuple[int, int] | None:
+def counts_of(video_id: int) -> tuple[int, int] | None:
     """Likes and views in a video's row; None: it is gone."""
-    return Video.objects.filter(id=video).values_list("like_count", "view_count").first()
+    return Video.objects.filter(id=video_id).values_list("like_count", "view_count").first()
 
 
 def has_one_writer() -> bool:
@@ -270,63 +270,65 @@ def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
         with transaction.atomic(durable=True):
             outcomes, _ = _take_in(changes, None, look_for_users=True)
             # One note a video does for all of its views: it cannot be settled while the video's row is locked here.
-            viewed = [video for video, change in changes.items() if change.views]
+            viewed = [video_id for video_id, change in changes.items() if change.views]
             noted = {
-                video
+                video_id
                 for part in parts(viewed)
-                for video in StaleLive.objects.filter(video_id__in=part).values_list("video_id", flat=True).distinct()
+                for video_id in StaleLive.objects.filter(video_id__in=part)
+                .values_list("video_id", flat=True)
+                .distinct()
             }
             _note(
-                StaleLive(video_id=video)
-                for video in viewed
-                if outcomes[video].counts is not None and video not in noted
+                StaleLive(video_id=video_id)
+                for video_id in viewed
+                if outcomes[video_id].counts is not None and video_id not in noted
             )
             _note(
-                StaleLive(video_id=video, user=like.user, written_ms=like.at_ms)
-                for video, change in changes.items()
+                StaleLive(video_id=video_id, user=like.user_id, written_ms=like.at_ms)
+                for video_id, change in changes.items()
                 for like in change.likes
-                if outcomes[video].counts is not None and like.user not in outcomes[video].dropped
+                if outcomes[video_id].counts is not None and like.user_id not in outcomes[video_id].dropped
             )
         return outcomes
 
     return _again(write)
 
 
-def forget_user(user: int, *, at_ms: int) -> None:
+def forget_user(user_id: int, *, at_ms: int) -> None:
     """Take a user's likes out of rows and counts; in the transaction in which the user is deleted."""
     with transaction.atomic():
-        liked = VideoLike.objects.filter(user_id=user).order_by("video_id").values_list("video_id", flat=True)
+        liked = VideoLike.objects.filter(user_id=user_id).order_by("video_id").values_list("video_id", flat=True)
         sql.lock_videos(list(liked))
         # From here on no flusher can add a like of this user: its foreign key waits for this lock, then fails.
-        list(get_user_model()._default_manager.select_for_update().filter(pk=user).values_list("pk"))
-        videos = list(liked.all())
-        VideoLike.objects.filter(user_id=user).delete()
+        list(get_user_model()._default_manager.select_for_update().filter(pk=user_id).values_list("pk"))
+        video_ids = list(liked.all())
+        VideoLike.objects.filter(user_id=user_id).delete()
         hour = at_ms // (HOUR_SECONDS * 1000)
-        for part in parts(videos):
+        for part in parts(video_ids):
             Video.objects.filter(id__in=part).update(like_count=F("like_count") - 1)
-            sql.add_hours({(video, hour): (-1, 0) for video in part})
-        _note(StaleLive(video_id=video, user=user, written_ms=at_ms) for video in videos)
+            sql.add_hours({(video_id, hour): (-1, 0) for video_id in part})
+        _note(StaleLive(video_id=video_id, user=user_id, written_ms=at_ms) for video_id in video_ids)
 
 
-def forget_video(video: int) -> None:
+def forget_video(video_id: int) -> None:
     """Lock and note a video that is about to be deleted, in the transaction in which it is."""
     with transaction.atomic():
-        sql.lock_videos([video])  # before its like rows, as the flush takes them
-        _note([StaleLive(video_id=video)])
+        sql.lock_videos([video_id])  # before its like rows, as the flush takes them
+        _note([StaleLive(video_id=video_id)])
 
 
-def note_stale(video: int) -> None:
+def note_stale(video_id: int) -> None:
     """Note that a video's owner or duration was edited."""
-    _note([StaleLive(video_id=video)])
+    _note([StaleLive(video_id=video_id)])
 
 
 def stale_videos(shard: int, shards: int) -> list[int]:
     """Videos of a shard that have notes."""
-    videos = StaleLive.objects.order_by("video_id").values_list("video_id", flat=True).distinct()
-    return [video for video in videos if video % shards == shard]
+    video_ids = StaleLive.objects.order_by("video_id").values_list("video_id", flat=True).distinct()
+    return [video_id for video_id in video_ids if video_id % shards == shard]
 
 
-def settle(video: int, set_live: Callable[[Row | None, Sequence[Wished]], bool]) -> bool:
+def settle(video_id: int, set_live: Callable[[Row | None, Sequence[Wished]], bool]) -> bool:
     """Hold the video's row lock, hand its row (None: it is gone) and the noted likes to `set_live`, delete the notes.
 
     The notes stay when `set_live` returns False.
@@ -335,14 +337,14 @@ def settle(video: int, set_live: Callable[[Row | None, Sequence[Wished]], bool])
     def settle_once() -> bool:
         with transaction.atomic(durable=True):
             columns = ("like_count", "view_count", "owner_id", "duration")
-            row = Video.objects.select_for_update().filter(id=video).values_list(*columns).first()
-            notes = list(StaleLive.objects.filter(video_id=video).values_list("id", "user", "written_ms"))
+            row = Video.objects.select_for_update().filter(id=video_id).values_list(*columns).first()
+            notes = list(StaleLive.objects.filter(video_id=video_id).values_list("id", "user", "written_ms"))
             newest: dict[int, int] = {}
-            for _, user, written_ms in notes:
-                if user is not None:
-                    newest[user] = max(written_ms, newest.get(user, 0))
-            liked = {user for _, user in sql.existing_likes((video, user) for user in newest)}
-            wishes = [Wished(user, user in liked, at) for user, at in newest.items()]
+            for _, user_id, written_ms in notes:
+                if user_id is not None:
+                    newest[user_id] = max(written_ms, newest.get(user_id, 0))
+            liked = {user_id for _, user_id in sql.existing_likes((video_id, user_id) for user_id in newest)}
+            wishes = [Wished(user_id, user_id in liked, at) for user_id, at in newest.items()]
             done = set_live(None if row is None else Row(*row), wishes)
             if done:
                 for part in parts(note[0] for note in notes):
@@ -352,12 +354,12 @@ def settle(video: int, set_live: Callable[[Row | None, Sequence[Wished]], bool])
     return _again(settle_once)
 
 
-def recount(videos: Sequence[int], *, repair: bool) -> list[Difference]:
+def recount(video_ids: Sequence[int], *, repair: bool) -> list[Difference]:
     """Compare `like_count` with the like rows of these videos under their locks; `repair` sets it."""
 
     def recount_once() -> list[Difference]:
         with transaction.atomic(durable=True):
-            stored = {row.id: row.like_count for row in sql.lock_videos(videos).values()}
+            stored = {row.id: row.like_count for row in sql.lock_videos(video_ids).values()}
             counted = dict(
                 VideoLike.objects.filter(video_id__in=list(stored))
                 .values_list("video_id")
@@ -365,14 +367,14 @@ def recount(videos: Sequence[int], *, repair: bool) -> list[Difference]:
                 .order_by()
             )
             found = [
-                Difference(video, likes, counted.get(video, 0))
-                for video, likes in stored.items()
-                if likes != counted.get(video, 0)
+                Difference(video_id, likes, counted.get(video_id, 0))
+                for video_id, likes in stored.items()
+                if likes != counted.get(video_id, 0)
             ]
             if repair:
                 for difference in found:
-                    Video.objects.filter(id=difference.video).update(like_count=difference.counted)
-                _note(StaleLive(video_id=difference.video) for difference in found)
+                    Video.objects.filter(id=difference.video_id).update(like_count=difference.counted)
+                _note(StaleLive(video_id=difference.video_id) for difference in found)
         return found
 
     return _again(recount_once)
@@ -440,8 +442,8 @@ def _roll_up_hours(now: datetime) -> None:
         sql.lock_videos(set(chosen.values()))
         days: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
         rows = VideoHour.objects.filter(id__in=chosen)
-        for video, hour, likes, views in rows.values_list("video_id", "hour", "likes", "views"):
-            day = video, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24
+        for video_id, hour, likes, views in rows.values_list("video_id", "hour", "likes", "views"):
+            day = video_id, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24
             days[day][0] += likes
             days[day][1] += views
         rows.delete()
@@ -461,28 +463,28 @@ def _take_in(
     rows = sql.lock_videos(list(changes))
     outcomes: dict[int, Outcome] = {}
     fresh: dict[int, Changes] = {}
-    for video, change in changes.items():
-        row = rows.get(video)
+    for video_id, change in changes.items():
+        row = rows.get(video_id)
         if row is None:
-            outcomes[video] = Outcome(None)
+            outcomes[video_id] = Outcome(None)
         elif number is not None and row.flushed_batch >= number:
-            outcomes[video] = Outcome((row.like_count, row.view_count), repeated=True)
+            outcomes[video_id] = Outcome((row.like_count, row.view_count), repeated=True)
         else:
-            fresh[video] = change
+            fresh[video_id] = change
     if not fresh:
         return outcomes, Sums()
 
     superseded = _newer_notes(fresh) if number is not None else {}
     found = _compare_likes(fresh, superseded, look_for_users=look_for_users)
     gains, hours = _gains(fresh, found)
-    for video, (likes, views) in gains.items():
-        counts = rows[video].like_count + likes, rows[video].view_count + views
+    for video_id, (likes, views) in gains.items():
+        counts = rows[video_id].like_count + likes, rows[video_id].view_count + views
         if max(counts) > BIGINT_MAX:  # SQLite would make it a float in silence
-            raise OverflowError(f"The counts of video {video} would be {counts}")
-        outcomes[video] = Outcome(counts)
-    for video, users in found.dropped.items():
-        outcomes[video].dropped = frozenset(users)
-    sql.insert_likes((video, like.user, like.at_ms) for video, like in found.added)
+            raise OverflowError(f"The counts of video {video_id} would be {counts}")
+        outcomes[video_id] = Outcome(counts)
+    for video_id, users in found.dropped.items():
+        outcomes[video_id].dropped = frozenset(users)
+    sql.insert_likes((video_id, like.user_id, like.at_ms) for video_id, like in found.added)
     sql.delete_likes(found.removed_ids)
     sql.add_counts(gains, number)
     sql.add_hours(hours)
@@ -493,16 +495,16 @@ def _gains(
     fresh: Mapping[int, Changes], found: _Difference
 ) -> tuple[dict[int, list[int]], dict[tuple[int, int], list[int]]]:
     """What counts and hours gain, as [likes, views], by video and by (video, hours since 1970)."""
-    gains = {video: [0, 0] for video in fresh}
+    gains = {video_id: [0, 0] for video_id in fresh}
     hours: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
     for step, changed in ((1, found.added), (-1, found.removed)):
-        for video, like in changed:
-            gains[video][0] += step
-            hours[video, like.at_ms // (HOUR_SECONDS * 1000)][0] += step
-    for video, change in fresh.items():
+        for video_id, like in changed:
+            gains[video_id][0] += step
+            hours[video_id, like.at_ms // (HOUR_SECONDS * 1000)][0] += step
+    for video_id, change in fresh.items():
         for view in change.views:
-            gains[video][1] += view.views
-            hours[video, view.hour][1] += view.views
+            gains[video_id][1] += view.views
+            hours[video_id, view.hour][1] += view.views
     return gains, hours
 
 
@@ -513,9 +515,9 @@ def _newer_notes(fresh: Mapping[int, Changes]) -> dict[tuple[int, int], int]:
         return notes
     for part in parts(fresh):
         found = StaleLive.objects.filter(video_id__in=part, user__isnull=False)
-        for video, user, written_ms in found.values_list("video_id", "user", "written_ms"):
-            if user is not None:
-                notes[video, user] = max(written_ms, notes.get((video, user), 0))
+        for video_id, user_id, written_ms in found.values_list("video_id", "user", "written_ms"):
+            if user_id is not None:
+                notes[video_id, user_id] = max(written_ms, notes.get((video_id, user_id), 0))
     return notes
 
 
@@ -534,26 +536,26 @@ class _Difference(NamedTuple):
 def _compare_likes(
     fresh: Mapping[int, Changes], superseded: Mapping[tuple[int, int], int], *, look_for_users: bool
 ) -> _Difference:
-    wished = {(video, like.user): like for video, change in fresh.items() for like in change.likes}
+    wished = {(video_id, like.user_id): like for video_id, change in fresh.items() for like in change.likes}
     existing = sql.existing_likes(wished)
     # A wish that changes no row has no foreign key that would ask.
     asked = {
-        user
-        for (video, user), like in wished.items()
-        if (video, user) not in existing and (look_for_users or not like.liked)
+        user_id
+        for (video_id, user_id), like in wished.items()
+        if (video_id, user_id) not in existing and (look_for_users or not like.liked)
     }
     gone = asked - sql.existing_users(asked)
     found = _Difference([], [], [], defaultdict(set))
-    for (video, user), like in wished.items():
-        row = existing.get((video, user))
-        if row is None and user in gone:
-            found.dropped[video].add(user)
-        elif superseded.get((video, user), -1) >= like.at_ms:
+    for (video_id, user_id), like in wished.items():
+        row = existing.get((video_id, user_id))
+        if row is None and user_id in gone:
+            found.dropped[video_id].add(user_id)
+        elif superseded.get((video_id, user_id), -1) >= like.at_ms:
             continue
         elif like.liked and row is None:
-            found.added.append((video, like))
+            found.added.append((video_id, like))
         elif not like.liked and row is not None:
-            found.removed.append((video, like))
+            found.removed.append((video_id, like))
             found.removed_ids.append(row)
     found.added.sort(key=lambda pair: (pair[1].at_ms, pair[0]))  # so that ids of like rows follow time
     return found

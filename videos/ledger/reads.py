@@ -67,10 +67,12 @@ def _nearest(by: str, falling: bool, *, begins: bool) -> str:
     return f"FROM videos_video {where}{order}"
 
 
-def read_videos(videos: Iterable[int]) -> dict[int, VideoRow]:
+def read_videos(video_ids: Iterable[int]) -> dict[int, VideoRow]:
     """Rows by video; absent ones are left out."""
     return {
-        row.id: row for part in parts(videos) for row in _videos(f"FROM videos_video WHERE id IN ({_listed(part)})", [])
+        row.id: row
+        for part in parts(video_ids)
+        for row in _videos(f"FROM videos_video WHERE id IN ({_listed(part)})", [])
     }
 
 
@@ -82,24 +84,28 @@ def _videos(source: str, parameters: Sequence[Any]) -> list[VideoRow]:
     ]
 
 
-def read_counts(videos: Collection[int], user: int | None) -> dict[int, tuple[int, int, bool]]:
+def read_counts(video_ids: Collection[int], user_id: int | None) -> dict[int, tuple[int, int, bool]]:
     """Likes and views in the rows, and whether the user likes them; absent ones are left out."""
     liked, given = "0", []
-    if user is not None:
+    if user_id is not None:
         liked = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
-        given = [user]
+        given = [user_id]
     select = f"SELECT v.id, v.like_count, v.view_count, {liked} FROM videos_video v"  # noqa: S608  it stands above
     return {
-        video: (likes, views, bool(state))
-        for part in parts(videos)
-        for video, likes, views, state in _ask(f"{select} WHERE v.id IN ({_listed(part)})", given)
+        video_id: (likes, views, bool(state))
+        for part in parts(video_ids)
+        for video_id, likes, views, state in _ask(f"{select} WHERE v.id IN ({_listed(part)})", given)
     }
 
 
-def liked_among(videos: Collection[int], user: int) -> set[int]:
+def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:
     """Which of the videos the user likes, as the rows have it."""
     select = "SELECT video_id FROM videos_videolike WHERE user_id = %s"
-    return {video for part in parts(videos) for (video,) in _ask(f"{select} AND video_id IN ({_listed(part)})", [user])}
+    return {
+        video_id
+        for part in parts(video_ids)
+        for (video_id,) in _ask(f"{select} AND video_id IN ({_listed(part)})", [user_id])
+    }
 
 
 def _listed(ids: Iterable[int]) -> str:

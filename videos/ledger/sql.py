@@ -96,12 +96,14 @@ class Locked(NamedTuple):
     flushed_batch: int
 
 
-def lock_videos(videos: Iterable[int]) -> dict[int, Locked]:
+def lock_videos(video_ids: Iterable[int]) -> dict[int, Locked]:
     """Lock rows of videos in the order of their ids, until the transaction ends; absent ones are left out."""
     lock = "FOR UPDATE" if connection.features.has_select_for_update else ""
     found = {}
-    for part in parts(sorted(videos)):
-        ids = ",".join(str(int(video)) for video in part)  # as they are: parameters would each be quoted by the driver
+    for part in parts(sorted(video_ids)):
+        ids = ",".join(
+            str(int(video_id)) for video_id in part
+        )  # as they are: parameters would each be quoted by the driver
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT id, like_count, view_count, flushed_batch FROM videos_video "  # noqa: S608
@@ -114,7 +116,9 @@ def lock_videos(videos: Iterable[int]) -> dict[int, Locked]:
 
 def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
     """Ids of the like rows of these (video, user)."""
-    return {(video, user): pk for part in parts(pairs) for pk, video, user in _select("existing_likes", part)}
+    return {
+        (video_id, user_id): pk for part in parts(pairs) for pk, video_id, user_id in _select("existing_likes", part)
+    }
 
 
 def existing_users(users: Iterable[int]) -> set[int]:
@@ -135,7 +139,7 @@ def existing_users(users: Iterable[int]) -> set[int]:
 def insert_likes(rows: Iterable[tuple[int, int, int]]) -> None:
     """Add like rows of (video, user, Unix milliseconds)."""
     for part in parts(rows):
-        _write("insert_likes", [(video, user, _moment_text(at_ms)) for video, user, at_ms in part])
+        _write("insert_likes", [(video_id, user_id, _moment_text(at_ms)) for video_id, user_id, at_ms in part])
 
 
 def delete_likes(ids: Iterable[int]) -> None:
@@ -152,7 +156,7 @@ def add_counts(gains: Mapping[int, Sequence[int]], number: int | None) -> None:
         watermark="" if number is None else texts["watermark"],
         watermark_set="" if number is None else ", flushed_batch = %s",
     )
-    for part in parts(sorted((video, likes, views) for video, (likes, views) in gains.items())):
+    for part in parts(sorted((video_id, likes, views) for video_id, (likes, views) in gains.items())):
         rows = json.dumps(part)
         marks = [] if number is None else [number]
         with connection.cursor() as cursor:
@@ -163,9 +167,9 @@ def add_counts(gains: Mapping[int, Sequence[int]], number: int | None) -> None:
 
 def add_hours(gains: Mapping[tuple[int, int], Sequence[int]]) -> None:
     """Add (net likes, views) to the hours, by (video, hours since 1970)."""
-    rows = sorted((video, hour, *gain) for (video, hour), gain in gains.items() if any(gain))
+    rows = sorted((video_id, hour, *gain) for (video_id, hour), gain in gains.items() if any(gain))
     for part in parts(rows):
-        _write("add_hours", [(video, _second_text(hour * HOUR_SECONDS), *gain) for video, hour, *gain in part])
+        _write("add_hours", [(video_id, _second_text(hour * HOUR_SECONDS), *gain) for video_id, hour, *gain in part])
 
 
 def add_sums(shard: int, number: int, sums: Sums) -> None:

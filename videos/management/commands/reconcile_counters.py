@@ -26,7 +26,7 @@ class Command(BaseCommand):
         """Recount and report."""
         bar = Progress("reconcile", shown=options["verbosity"] > 0)
         report = reconcile(
-            videos=options["videos"] or None,
+            video_ids=options["videos"] or None,
             repair=options["repair"],
             progress=lambda done, total: bar.update(done, total, "videos"),
         )
