@@ -123,9 +123,9 @@ class VideoChangeList(ChangeList):
 
 def _look_up_live(rows: Sequence[Video], request: HttpRequest) -> None:
     """Give each row its live counts, or none where they cannot be had."""
-    stored = {row.pk: (row.like_count, row.view_count) for row in rows}
+    stored = {row.pk: row.totals for row in rows}
     try:
-        counts = services.overlay_counts(stored=stored, user_id=None)
+        counts = services.overlay_totals(stored=stored, user_id=None)
     except services.Unavailable:
         counts = services.Counts({}, stored=True)
     if counts.stored and rows:
@@ -178,7 +178,7 @@ class VideoAdmin(QuickAdmin):
     @admin.display(description="live likes")
     def live_likes(self, video: Any) -> int | None:
         """Likes now."""
-        return video.live.likes if getattr(video, "live", None) else None
+        return video.live.totals.likes if getattr(video, "live", None) else None
 
     @admin.display(description="stored likes", ordering="like_count")
     def stored_likes(self, video: Any) -> int:
@@ -188,7 +188,7 @@ class VideoAdmin(QuickAdmin):
     @admin.display(description="live views")
     def live_views(self, video: Any) -> int | None:
         """Views now."""
-        return video.live.views if getattr(video, "live", None) else None
+        return video.live.totals.views if getattr(video, "live", None) else None
 
     @admin.display(description="stored views", ordering="view_count")
     def stored_views(self, video: Any) -> int:

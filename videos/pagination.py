@@ -193,4 +193,4 @@ class VideoPagination(KeysetPagination):
         falling = ordering.startswith("-") != (cursor is not None and cursor.back)
         beyond = None if cursor is None else cursor.position
         rows = services.nearest_videos(by=field, falling=falling, beyond=beyond, most=size + 1)
-        return self._end(rows, lambda row: Position(getattr(row, field), row.id), cursor, size)
+        return self._end(rows, lambda row: Position(row.value_of(field), row.id), cursor, size)

@@ -16,6 +16,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
 
 from videos import services
+from videos.changes import COLUMNS
 from videos.conf import conf
 from videos.models import Video
 from videos.services import VideoRow
@@ -98,12 +99,12 @@ class VideoSerializer(serializers.ModelSerializer[Video]):
     def get_like_count(self, video: Video) -> int:
         """Likes now; of a video that was deleted meanwhile, the row's."""
         count = self._count(video)
-        return video.like_count if count is None else count.likes
+        return (video.totals if count is None else count.totals).likes
 
     def get_view_count(self, video: Video) -> int:
         """Views now."""
         count = self._count(video)
-        return video.view_count if count is None else count.views
+        return (video.totals if count is None else count.totals).views
 
     @extend_schema_field({"type": "boolean", "nullable": True})
     def get_liked(self, video: Video) -> bool | None:
@@ -111,7 +112,7 @@ class VideoSerializer(serializers.ModelSerializer[Video]):
         count = self._count(video)
         return count.liked if count else None
 
-    def _count(self, video: Video) -> services.Count | None:
+    def _count(self, video: Video) -> services.VideoCounts | None:
         counts: services.Counts = self.context["counts"]
         return counts.by_video.get(video.pk)
 
@@ -256,8 +257,8 @@ def video_data(rows: Iterable[VideoRow], counts: services.Counts) -> list[dict[s
     zone, by_video = timezone.get_current_timezone(), counts.by_video
     in_utc = str(zone) == "UTC"  # as rows are: nothing to convert
     data = []
-    for video, title, description, url, duration, owner, created_at, *stored in rows:
-        likes, views, liked = by_video.get(video) or (*stored, None)  # deleted meanwhile: the row's
+    for video, title, description, url, duration, owner, created_at, stored in rows:
+        totals, liked = by_video.get(video) or (stored, None)  # deleted meanwhile: the row's
         data.append({
             "id": video,
             "title": title,
@@ -270,8 +271,7 @@ def video_data(rows: Iterable[VideoRow], counts: services.Counts) -> list[dict[s
                 if in_utc and created_at.tzinfo is UTC
                 else _time(created_at, zone)
             ),
-            "like_count": likes,
-            "view_count": views,
+            **dict(zip(COLUMNS, totals, strict=True)),
             "liked": liked,
         })  # fmt: skip
     return data
@@ -285,8 +285,8 @@ def _time(at: datetime, zone: tzinfo) -> str:
 def count_data(counts: services.Counts) -> list[dict[str, Any]]:
     """Numbers of videos, as CountSerializer describes them."""
     return [
-        {"id": video, "like_count": count.likes, "view_count": count.views, "liked": count.liked}
-        for video, count in counts.by_video.items()
+        {"id": video_id, **dict(zip(COLUMNS, count.totals, strict=True)), "liked": count.liked}
+        for video_id, count in counts.by_video.items()
     ]
 
 

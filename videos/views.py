@@ -298,7 +298,11 @@ class VideosView(VideoView):
         """A page of videos."""
         words = self._words(request.query_params.get("search", ""))
         pages = cast(VideoPagination, self.paginator)
-        rows = pages.paginate_queryset(self._found(words), request) if words else pages.paginate_all(request)
+        rows = (
+            [VideoRow.of(video) for video in pages.paginate_queryset(self._found(words), request)]
+            if words
+            else pages.paginate_all(request)
+        )
         data, counts = self.render(rows)
         return _mark(pages.get_paginated_response(data), counts)
 
@@ -324,7 +328,7 @@ class VideosView(VideoView):
         videos = self.get_queryset()
         for word in words:
             videos = videos.filter(Q(title__icontains=word) | Q(description__icontains=word))
-        return videos.values_list(*VideoRow._fields, named=True)
+        return videos
 
 
 @extend_schema_view(

@@ -15,7 +15,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from videos import admin, counters, services
+from videos import admin, services
+from videos.counters.connection import Lease
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
 from videos.services import ViewEvent
@@ -80,13 +81,13 @@ def test_a_page_of_videos_costs_what_one_video_does(
     client: Client, owner: User, video: Video, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trips: list[int] = []
-    exchange = counters._Lease.exchange
+    exchange = Lease.ask
 
     def spy(self: Any, commands: Any, timeout: Any) -> Any:
         trips.append(1)
         return exchange(self, commands, timeout)
 
-    monkeypatch.setattr(counters._Lease, "exchange", spy)
+    monkeypatch.setattr(Lease, "ask", spy)
 
     def cost() -> tuple[int, int]:
         trips.clear()

@@ -528,7 +528,9 @@ def test_service_that_refuses_is_asked_once(
     monkeypatch.setattr(services, "set_like", refuse)
     got = ask("PUT", like_path(video), **bearer(user))
     assert next(asked) == 1
-    assert got.status == {services.VideoNotFound: 404, services.Unavailable: 503, services.UserNotFound: 401}[error]
+    statuses: dict[type[Exception], int]
+    statuses = {services.VideoNotFound: 404, services.Unavailable: 503, services.UserNotFound: 401}
+    assert got.status == statuses[error]
 
 
 def test_fault_of_ours_is_a_500_of_django_and_happens_once(
@@ -540,7 +542,7 @@ def test_fault_of_ours_is_a_500_of_django_and_happens_once(
         next(asked)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(counters, "like", fail)
+    monkeypatch.setattr(counters, "set_mark", fail)
     got = ask("PUT", like_path(video), **bearer(user))
     assert (got.status, got.body) == (500, {"detail": "Internal server error."})
     assert next(asked) == 1

@@ -18,8 +18,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
-from videos import counters, ledger, serializers, services
+from videos import serializers, services
+from videos.counters.connection import Lease
 from videos.flush import run_flush
+from videos.ledger import reads
 from videos.models import Video, VideoHour, VideoLike
 from videos.tokens import RefreshToken
 
@@ -68,14 +70,14 @@ def call() -> Call:
 def round_trips(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The number of commands in each round trip to Redis."""
     seen: list[int] = []
-    exchange = counters._Lease.exchange
+    exchange = Lease.ask
 
     def spy(self: Any, commands: Any, timeout: Any) -> Any:
         seen.append(len(commands))
         return exchange(self, commands, timeout)
 
     with monkeypatch.context() as patch:
-        patch.setattr(counters._Lease, "exchange", spy)
+        patch.setattr(Lease, "ask", spy)
         yield seen
 
 
@@ -690,7 +692,8 @@ def test_an_outage_is_answered_with_when_to_come_back(
     def fail(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(ledger, "read_row", fail)
+    for name in ("read_facts", "read_facts_and_state"):
+        monkeypatch.setattr(reads, name, fail)
     for method, path in (("PUT", "like"), ("POST", "view")):
         response = call(method, f"/api/videos/{video.id}/{path}/", user=user)
         assert (response.status_code, response.headers["Retry-After"]) == (503, "7")

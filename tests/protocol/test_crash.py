@@ -19,14 +19,14 @@ from videos.models import FlushBatch
 
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
-CALLS = ("newest_batch", "claim", "make_durable", "open_batch", "apply", "confirm", "close", "finish_batch", "beat")
+ONCE = ("newest_batch", "claim", "make_durable", "open_batch", "sums", "finish_batch", "end", "note_finished_run")
 STATEMENTS = ("insert_likes", "delete_likes", "add_counts", "add_hours")
 STEPS = [
     f"{moment} {call}{occurrence}"
-    for call in (*CALLS, *STATEMENTS)
+    for call in (*ONCE, "apply", "confirm", *STATEMENTS)
     for moment in ("before", "after")
     for occurrence in ("", " 2")
-    if not (occurrence and call in {"newest_batch", "claim", "make_durable", "open_batch", "finish_batch", "beat"})
+    if not (occurrence and call in ONCE)
 ]
 
 

@@ -13,9 +13,11 @@ import pytest
 import redis
 
 from tests.support.interleaving import install_gates, worlds
-from videos import counters, ledger
 from videos.conf import conf
-from videos.ledger import sql
+from videos.counters import Batch, Claim, scripts
+from videos.counters.connection import flush_call
+from videos.counters.keys import keys_of
+from videos.ledger import batches, notes, sql
 
 ORDERS = int(os.environ.get("STREAMING_ORDERS", "500"))
 FIRST_SEED = int(os.environ.get("STREAMING_SEED", "0"))
@@ -50,53 +52,53 @@ def test_no_order_of_steps_finds_a_fault(part: int, database_kind: str, redis_cl
 
 def rewrite(patch: pytest.MonkeyPatch, name: str, *edits: tuple[str, str]) -> None:
     """Break a script: put other text in its place."""
-    script = copy.copy(getattr(counters, name))
+    script = copy.copy(getattr(scripts, name))
     for old, new in edits:
         assert old.encode() in script.text, f"{name} no longer has the rule that this test breaks"
         script.text = script.text.replace(old.encode(), new.encode())
     script.sha = hashlib.sha1(script.text).hexdigest()  # noqa: S324
-    patch.setitem(counters._SCRIPTS, script.sha, script)
-    patch.setattr(counters, name, script)
+    patch.setitem(scripts.TEXT_OF, script.sha, script.text)
+    patch.setattr(scripts, name, script)
 
 
 def mint_before_the_claim(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "_CLAIM", ("math.max(last, floor, tonumber(ARGV[2])) + 1", "tonumber(ARGV[5])"))
+    rewrite(patch, "CLAIM", ("math.max(last, floor, tonumber(ARGV[2])) + 1", "tonumber(ARGV[5])"))
 
-    def claim(*, shard: int, floor: int, newest: int, at_ms: int) -> counters.Claim:
-        names = counters._shard(shard)
+    def claim(cls: type[Batch], *, shard: int, floor: int, newest: int, at_ms: int) -> Claim:
+        names = keys_of(shard)
         keys = [names.pending, names.claimed, names.batch]
-        last = int(counters._send([("HGET", keys[2], "last")])[0] or 0)
-        command = counters._CLAIM.command(keys, floor, newest, at_ms, conf.SHARDS, max(last, newest) + 1)
-        number, last, fields, rewound, claimed_ms = counters._send([command])[0]
-        return counters.Claim(number, last, fields, bool(rewound), claimed_ms)
+        last = int(flush_call("HGET", names.batch, "last") or 0)
+        command = scripts.CLAIM.command(keys, floor, newest, at_ms, conf.SHARDS, max(last, newest) + 1)
+        number, last, fields, rewound, claimed_ms = flush_call(*command)
+        return Claim(cls(shard, number, fields, bool(rewound), claimed_ms) if number else None, last)
 
-    patch.setattr(counters, "claim", claim)
+    patch.setattr(Batch, "claim", classmethod(claim))
 
 
 def confirm_without_the_number(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "_CONFIRM", ("'number') ~= number", "'number') == 'none'"))
+    rewrite(patch, "CONFIRM", ("'number') ~= number", "'number') == 'none'"))
 
 
 def read_without_the_number(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "_CLAIMED", ("'number') ~= ARGV[1]", "'number') == 'none'"))
+    rewrite(patch, "CLAIMED", ("'number') ~= ARGV[1]", "'number') == 'none'"))
 
 
 def forget_what_gathers_during_a_batch(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "_CONFIRM", ("settled = live[1] ~= number", "settled = true"))
+    rewrite(patch, "CONFIRM", ("settled = live[1] ~= number", "settled = true"))
 
 
 def keep_old_pending_sums(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "_LIKE", ("if live[2] == last then", "if live[2] ~= '-1' then"), ("'epoch', last,", ""))
-    rewrite(patch, "_VIEW", ("if live[4] == last then", "if live[4] ~= '-1' then"), ("'epoch', last,", ""))
+    for name in ("LIKE", "VIEW"):
+        rewrite(patch, name, ("if epoch == last then", "if epoch ~= '-1' then"), ("'epoch', last,", ""))
 
 
 def judge_a_like_without_the_claimed_field(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "_LIKE", ("redis.call('HGET', KEYS[4], field)", "false"), ("redis.call('GET', KEYS[2])", "'0'"))
+    rewrite(patch, "LIKE", ("redis.call('HGET', KEYS[4], field)", "''"), ("redis.call('GET', KEYS[2])", "'0:0'"))
 
 
 def resync_at_any_time(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "_RESYNC", ("if last ~= ARGV[1]", "if false and last ~= ARGV[1]"))
-    rewrite(patch, "_RESYNC", ("or batch[2] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then", "then"))
+    rewrite(patch, "RESYNC", ("if last ~= ARGV[1]", "if false and last ~= ARGV[1]"))
+    rewrite(patch, "RESYNC", ("or batch[2] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then", "then"))
 
 
 def ignore_the_watermark(patch: pytest.MonkeyPatch) -> None:
@@ -106,16 +108,16 @@ def ignore_the_watermark(patch: pytest.MonkeyPatch) -> None:
         return {video: row._replace(flushed_batch=-1) for video, row in lock(videos).items()}
 
     patch.setattr(sql, "lock_videos", forgetful)
-    patch.setitem(sql._MYSQL, "watermark", ", v.flushed_batch = %s WHERE %s > 0")
-    patch.setitem(sql._SQLITE, "watermark", " AND %s > 0")
+    patch.setitem(sql.MYSQL, "watermark", ", v.flushed_batch = %s WHERE %s > 0")
+    patch.setitem(sql.SQLITE, "watermark", " AND %s > 0")
 
 
 def let_old_wishes_undo_new_ones(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "_newer_notes", lambda fresh: {})
+    patch.setattr(batches, "newer_notes", lambda fresh: {})
 
 
 def forget_the_notes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "_note", list)
+    patch.setattr(notes, "leave_notes", list)
 
 
 # Scripts, and Python: the same on every database.

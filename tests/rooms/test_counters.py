@@ -15,75 +15,96 @@ from django_redis.pool import ConnectionFactory
 
 from tests.support.servers import RedisServer
 from videos import counters
-from videos.counters import Base, Confirmation, CountersUnavailable, Event, Needs
+from videos.changes import Totals, VideoFacts
+from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent
+from videos.counters.connection import flush_call
+from videos.counters.keys import keys_of
 
-BASE = Base(5, 7, 1, 100)
+FACTS = VideoFacts(Totals(5, 7), 1, 100)
+UNMARKED = VideoFacts(Totals(0, 7), 1, 100)
 
 
-def prime(video: int, user: int = 0, base: Base = BASE) -> None:
+def prime(video_id: int, user_id: int = 0, facts: VideoFacts = FACTS) -> None:
     """Make a video live, and let Redis know that the user does not like it."""
-    commands = [counters._prime_command(video, base)]
-    if user:
-        commands.append(("SET", counters._shard(counters.shard_of(video)).liked(video, user), "0:0", "EX", 60))
-    counters._send(commands)
+    counters.set_mark(video_id=video_id, user_id=99, value=0, at_ms=0, facts=facts, state=0)
+    if user_id:
+        flush_call("SET", keys_of(counters.shard_of(video_id)).liked(video_id, user_id), "0:0", "EX", 60)
+
+
+def like(video_id: int, user_id: int, value: int, at_ms: int = 1, **known: Any) -> tuple[bool, int] | Missing:
+    """Whether the wish changed something, and the likes now."""
+    done = counters.set_mark(video_id=video_id, user_id=user_id, value=value, at_ms=at_ms, **known)
+    return done if isinstance(done, Missing) else (done.changed, done.totals.likes)
+
+
+def claim(shard: int = 1, floor: int = 0, at_ms: int = 1) -> Claim:
+    """Claim what is pending; this shard's batches are the database's newest."""
+    return Batch.claim(shard=shard, floor=floor, newest=floor, at_ms=at_ms)
+
+
+def claimed(shard: int = 1) -> Batch:
+    """The batch that was claimed."""
+    batch = claim(shard).batch
+    assert batch is not None
+    return batch
 
 
 def test_script_names_what_it_needs_and_goes_on_with_it() -> None:
     prime(3)  # the server may not know this script yet: then a like behind it in the same trip asks once more
-    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=True)
-    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1, base=BASE, state=False) == (True, 6)
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=True)
+    assert like(1, 2, 1, 1, facts=FACTS, state=0) == (True, 6)
 
 
 def test_what_redis_knows_is_newer_than_what_was_read() -> None:
     prime(1, 2)
-    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
+    like(1, 2, 1, 1)
     prime(1, 2)
-    live = counters.read([1], 2)[1]
-    assert (live.likes, live.liked) == (6, True)
+    live = counters.lookup([1], 2)[1]
+    assert (live.totals, live.state) == ((6, 7), (1, 1))
 
 
 def test_state_that_was_read_counts_only_where_redis_knows_none() -> None:
     prime(1)
-    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1, state=True) == (False, 5)
-    assert counters.like(video_id=1, user_id=2, liked=False, at_ms=2) == (True, 4)
-    assert counters.like(video_id=1, user_id=2, liked=False, at_ms=3, state=True) == (False, 4)
-    assert counters.like(video_id=1, user_id=3, liked=True, at_ms=4, state=False) == (True, 5)
-    assert counters.like(video_id=1, user_id=3, liked=True, at_ms=5, state=False) == (False, 5)
+    assert like(1, 2, 1, 1, state=1) == (False, 5)
+    assert like(1, 2, 0, 2) == (True, 4)
+    assert like(1, 2, 0, 3, state=1) == (False, 4)
+    assert like(1, 3, 1, 4, state=0) == (True, 5)
+    assert like(1, 3, 1, 5, state=0) == (False, 5)
 
 
 def test_only_the_pending_claimed_and_batch_keys_stay_for_ever(redis_client: redis.Redis) -> None:
     prime(1, 2)
-    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
-    counters.view([Event(1, "v", 480_000, address="a")])
-    counters.claim(shard=1, floor=0, newest=0, at_ms=1)
-    counters.view([Event(1, "w", 480_000, address="a")])
+    like(1, 2, 1, 1)
+    counters.view([ViewEvent(1, "v", 480_000, address="a")])
+    claim()
+    counters.view([ViewEvent(1, "w", 480_000, address="a")])
     staying = {key for key in redis_client.scan_iter() if redis_client.ttl(key) == -1}
     assert staying == {"{videos:1}:pending", "{videos:1}:claimed", "{videos:1}:batch"}
 
 
 def test_live_count_may_go_an_hour_after_nothing_is_pending(redis_client: redis.Redis) -> None:
     prime(1, 2)
-    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
+    like(1, 2, 1, 1)
     assert int(redis_client.ttl("{videos:1}:live:1")) > 3600
-    claim = counters.claim(shard=1, floor=0, newest=0, at_ms=1)
-    done = Confirmation(1, (6, 7), applied=[b"l:1:2"])
-    assert counters.confirm(shard=1, number=claim.number, confirmations=[done])
+    assert claimed().confirm([Confirmation(1, Totals(6, 7), applied=[b"l:1:2"])])
     assert 0 < int(redis_client.ttl("{videos:1}:live:1")) <= 3600
 
 
 def test_batch_numbers_grow_and_one_batch_is_open_at_a_time() -> None:
     prime(1, 2)
-    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
-    first = counters.claim(shard=1, floor=4, newest=4, at_ms=9)
-    counters.like(video_id=1, user_id=2, liked=False, at_ms=2)
-    assert counters.claim(shard=1, floor=4, newest=4, at_ms=10) == first
-    assert (first.number, first.fields, first.rewound, first.claimed_ms) == (5, 1, True, 9)
-    assert counters.close(shard=1, number=5, end=True) is None
-    counters.confirm(shard=1, number=5, confirmations=[Confirmation(1, (6, 7), applied=[b"l:1:2"])])
-    assert counters.close(shard=1, number=5, end=False) == (1, 0, 0, 0)
-    assert counters.claim(shard=1, floor=5, newest=5, at_ms=11).number == 5
-    assert counters.close(shard=1, number=5, end=True) == (1, 0, 0, 0)
-    assert counters.claim(shard=1, floor=5, newest=5, at_ms=12).number == 6
+    like(1, 2, 1, 1)
+    first = claim(floor=4, at_ms=9)
+    like(1, 2, 0, 2)
+    assert claim(floor=4, at_ms=10) == first
+    batch = first.batch
+    assert batch == (1, 5, 1, True, 9)
+    assert batch.sums() is None
+    batch.confirm([Confirmation(1, Totals(6, 7), applied=[b"l:1:2"])])
+    assert batch.sums() == (1, 0, 0, 0)
+    assert claim(floor=5, at_ms=11).batch == first.batch
+    batch.end()
+    assert batch.sums() is None
+    assert claim(floor=5, at_ms=12).last == 6
 
 
 def test_confirm_accounts_once_for_each_field_that_is_there(redis_client: redis.Redis) -> None:
@@ -91,81 +112,81 @@ def test_confirm_accounts_once_for_each_field_that_is_there(redis_client: redis.
     prime(1, 2)
     prime(17, 2)
     for video in (1, 17):
-        counters.like(video_id=video, user_id=2, liked=True, at_ms=1)
-        counters.view([Event(video, "v", 480_000)])
+        like(video, 2, 1, 1)
+        counters.view([ViewEvent(video, "v", 480_000)])
     redis_client.hset("{videos:1}:pending", "nonsense", "7")
-    number = counters.claim(shard=1, floor=0, newest=0, at_ms=1).number
-    counters.view([Event(1, "w", 480_000)])
+    batch = claimed()
+    counters.view([ViewEvent(1, "w", 480_000)])
     done = [
-        Confirmation(1, (60, 70), applied=["l:1:2"], repeated=[b"v:1:480000", b"v:1:480000"], dropped=["l:1:2"]),
-        Confirmation(17, (1, 1), applied=["l:17:9"]),
+        Confirmation(1, Totals(60, 70), applied=["l:1:2"], repeated=[b"v:1:480000", b"v:1:480000"], dropped=["l:1:2"]),
+        Confirmation(17, Totals(1, 1), applied=["l:17:9"]),
         Confirmation(None, rejected=[b"nonsense", b"nonsense", b"gone"]),
     ]
-    assert counters.confirm(shard=1, number=number, confirmations=done)
-    live = counters.read([1, 17], None)
-    assert (live[1].likes, live[1].views, live[17].likes, live[17].views) == (60, 71, 6, 8)
-    assert redis_client.hgetall("{videos:1}:rejected") == {f"{number}:nonsense": "7"}
+    assert batch.confirm(done)
+    live = counters.lookup([1, 17], None)
+    assert (live[1].totals, live[17].totals) == ((60, 71), (6, 8))
+    assert redis_client.hgetall("{videos:1}:rejected") == {f"{batch.number}:nonsense": "7"}
     rest = Confirmation(17, None, dropped=["l:17:2", "v:17:480000"])
-    assert counters.confirm(shard=1, number=number, confirmations=[rest])
-    assert counters.close(shard=1, number=number, end=False) == (1, 1, 2, 1)
-    assert counters.read([17], None)[17].likes is None
+    assert batch.confirm([rest])
+    assert batch.sums() == (1, 1, 2, 1)
+    assert counters.lookup([17], None)[17].totals is None
 
 
 def test_reads_and_confirms_of_another_batch_are_refused() -> None:
     prime(1, 2)
-    counters.like(video_id=1, user_id=2, liked=True, at_ms=1)
-    counters.claim(shard=1, floor=0, newest=0, at_ms=1)
-    assert list(counters.claimed(shard=1, number=2)) == [None]
-    assert counters.confirm(shard=1, number=2, confirmations=[Confirmation(1, (9, 9), applied=[b"l:1:2"])]) is False
+    like(1, 2, 1, 1)
+    other = claimed()._replace(number=2)
+    assert list(other.scan()) == [None]
+    assert other.confirm([Confirmation(1, Totals(9, 9), applied=[b"l:1:2"])]) is False
     assert counters.depths()[1].claimed == 1
 
 
 def test_view_over_the_limit_of_its_address_leaves_no_seen_behind(settings: Any) -> None:
     settings.VIDEOS_VIEW_ADDRESS_LIMIT = 1
     prime(1)
-    events = [Event(1, viewer, 480_000, address="a") for viewer in ("v", "w")]
+    events = [ViewEvent(1, viewer, 480_000, address="a") for viewer in ("v", "w")]
     assert [reason for reason, _ in counters.view(events)] == ["new", "address"]
     settings.VIDEOS_VIEW_ADDRESS_LIMIT = 2
     assert counters.view([events[1]]) == [("address", 8)]  # the window counts attempts beyond the limit too
-    assert counters.view([Event(1, "w", 480_000)]) == [("new", 9)]
+    assert counters.view([ViewEvent(1, "w", 480_000)]) == [("new", 9)]
 
 
 def test_view_beside_a_malformed_sum_counts(redis_client: redis.Redis) -> None:
     prime(1)
     redis_client.hset("{videos:1}:pending", "v:1:480000", "junk")
-    assert counters.view([Event(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
     assert redis_client.hgetall("{videos:1}:pending") == {"v:1:480000": "1", "v:1:480000?": "junk"}
 
 
 def test_ids_beyond_what_lua_counts_exactly_stay_exact(redis_client: redis.Redis) -> None:
     video, user = 2**63 - 1, 2**53 + 1
-    prime(video, user, Base(2**52, 0, 1, 0))
-    assert counters.like(video_id=video, user_id=user, liked=True, at_ms=1) == (True, 2**52 + 1)
+    prime(video, user, VideoFacts(Totals(2**52, 0), 1, 0))
+    assert like(video, user, 1, 1) == (True, 2**52 + 1)
     assert list(redis_client.hgetall(f"{{videos:{video % 16}}}:pending")) == [f"l:{video}:{user}"]
 
 
 def test_scripts_that_the_server_forgot_are_loaded_again(redis_client: redis.Redis) -> None:
     prime(1)
     redis_client.script_flush()
-    assert counters.view([Event(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
 
 
 def test_server_that_refuses_is_left_alone_for_a_while(settings: Any, use_redis: Any, tmp_path: Path) -> None:
     use_redis(RedisServer(tmp_path / "never-started"))
     with pytest.raises(CountersUnavailable) as first:
-        counters.view([Event(1, "v", 480_000)])
+        counters.view([ViewEvent(1, "v", 480_000)])
     assert first.value.uncertain is False
     begin = time.monotonic()
     for _ in range(100):
         with pytest.raises(CountersUnavailable):
-            counters.view([Event(1, "v", 480_000)])
+            counters.view([ViewEvent(1, "v", 480_000)])
     assert time.monotonic() - begin < 0.2
 
 
 def test_answer_that_does_not_come_in_time_is_uncertain(redis_silent: None) -> None:
     begin = time.monotonic()
     with pytest.raises(CountersUnavailable) as raised:
-        counters.view([Event(1, "v", 480_000)])
+        counters.view([ViewEvent(1, "v", 480_000)])
     assert raised.value.uncertain is True
     assert time.monotonic() - begin < 2
 
@@ -177,7 +198,7 @@ def test_restarted_server_costs_an_idle_connection_nothing(
     prime(1)
     private_redis.kill()
     private_redis.restart()
-    assert counters.view([Event(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
 
 
 def test_full_server_is_unavailable_and_has_done_nothing(
@@ -187,47 +208,45 @@ def test_full_server_is_unavailable_and_has_done_nothing(
     prime(1)
     private_redis.client().config_set("maxmemory", "1")
     with pytest.raises(CountersUnavailable) as raised:
-        counters.view([Event(1, "v", 480_000)])
+        counters.view([ViewEvent(1, "v", 480_000)])
     assert raised.value.uncertain is False
     private_redis.client().config_set("maxmemory", "0")
-    assert counters.view([Event(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
 
 
-def test_threads_that_come_first_at_once_share_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ConnectionFactory, "_pools", {})
+def test_threads_that_come_first_at_once_share_a_pool(
+    private_redis: RedisServer, use_redis: Callable[[RedisServer], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_redis(private_redis)
+    pools: list[Any] = []
     make = ConnectionFactory.get_connection_pool
 
     def make_slowly(self: ConnectionFactory, params: dict[str, Any]) -> Any:
         time.sleep(0.05)
-        return make(self, params)
+        pools.append(make(self, params))
+        return pools[-1]
 
     monkeypatch.setattr(ConnectionFactory, "get_connection_pool", make_slowly)
-    pools: list[Any] = []
+    run_in_threads(4)
+    assert len(pools) == 1
 
-    def first() -> None:
-        counters.depths()
-        pools.append(counters._wire.lease.pool if counters._wire.lease else None)
 
-    threads = [threading.Thread(target=first) for _ in range(4)]
+def test_threads_that_end_close_their_connections(
+    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+) -> None:
+    use_redis(private_redis)
+    for _ in range(10):
+        run_in_threads(3)
+    assert int(private_redis.client().info("clients")["connected_clients"]) <= 3
+
+
+def run_in_threads(number: int) -> None:
+    """Use Redis in threads that end."""
+    threads = [threading.Thread(target=counters.depths) for _ in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(pools) == 4
-    assert len(set(map(id, pools))) == 1
-    pools[0].disconnect()
-
-
-def test_threads_that_end_give_their_connections_back() -> None:
-    before = counters._connect()
-    pool = counters._wire.lease.pool  # type: ignore[union-attr]
-    known = len(pool._in_use_connections) + len(pool._available_connections)
-    for _ in range(30):
-        thread = threading.Thread(target=counters.depths)
-        thread.start()
-        thread.join()
-    assert before is counters._connect()
-    assert len(pool._in_use_connections) + len(pool._available_connections) <= known + 2
 
 
 def test_claim_is_not_used_before_it_is_durable_on_replicas(
@@ -244,19 +263,20 @@ def test_claim_is_not_used_before_it_is_durable_on_replicas(
     limit = time.monotonic() + 20
     while private_redis.client().info("replication")["connected_slaves"] != 1 and time.monotonic() < limit:
         time.sleep(0.05)
-    counters.beat(1)
+    batch = Batch(1, 1, 1, False, 1)
+    counters.note_finished_run(1)
     limit = time.monotonic() + 20
     while True:
         try:
-            counters.make_durable()
+            batch.make_durable()
             break
         except CountersUnavailable:
             assert time.monotonic() < limit
     assert replica.process is not None
     replica.process.send(signal.SIGSTOP)
-    counters.beat(2)
+    counters.note_finished_run(2)
     with pytest.raises(CountersUnavailable, match="not durable"):
-        counters.make_durable()
+        batch.make_durable()
     replica.process.send(signal.SIGCONT)
 
 
@@ -268,36 +288,35 @@ def test_server_facts_are_told(private_redis: RedisServer, use_redis: Callable[[
 
 
 def test_first_likes_of_a_video_without_likes_need_nothing_more(redis_client: redis.Redis) -> None:
-    prime(1, base=Base(0, 7, 1, 100))
-    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == (True, 1)
-    assert counters.like(video_id=1, user_id=3, liked=False, at_ms=1) == Needs(state=True, base=False)
-    until = int(str(redis_client.hget("{videos:1}:live:1", "unliked_until")))
+    prime(1, facts=UNMARKED)
+    assert like(1, 2, 1, 1) == (True, 1)
+    assert like(1, 3, 0, 1) == Missing(state=True, facts=False)
+    until = int(str(redis_client.hget("{videos:1}:live:1", "unmarked_until")))
     assert 0 < int(redis_client.ttl("{videos:1}:liked:1:2")) - (until - time.time()) < 120
-    redis_client.hset("{videos:1}:live:1", "unliked_until", int(time.time()) - 1)
-    assert counters.like(video_id=1, user_id=4, liked=True, at_ms=1) == Needs(state=True, base=False)
+    redis_client.hset("{videos:1}:live:1", "unmarked_until", int(time.time()) - 1)
+    assert like(1, 4, 1, 1) == Missing(state=True, facts=False)
 
 
 def test_likes_of_a_video_that_has_some_ask_who_it_was() -> None:
-    prime(1, base=Base(1, 7, 1, 100))
-    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+    prime(1)
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
 
 
 def test_likes_after_a_loss_of_batches_ask_who_it_was() -> None:
-    prime(1, base=Base(0, 7, 1, 100))
-    assert counters.claim(shard=1, floor=5, newest=5, at_ms=1).number == 0  # nothing is pending, yet it notices
-    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=False)
-    counters.view([Event(1, "v", 480_000)])
-    assert counters.claim(shard=1, floor=5, newest=5, at_ms=1).number == 6
-    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=False)
-    prime(17, base=Base(0, 7, 1, 100))
-    assert counters.like(video_id=17, user_id=2, liked=True, at_ms=1) == (True, 1)
+    prime(1, facts=UNMARKED)
+    assert claim(floor=5).batch is None  # nothing is pending, yet it notices
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
+    counters.view([ViewEvent(1, "v", 480_000)])
+    assert claim(floor=5).last == 6
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
+    prime(17, facts=UNMARKED)
+    assert like(17, 2, 1, 1) == (True, 1)
 
 
 def test_likes_after_rows_changed_outside_a_batch_ask_who_it_was() -> None:
-    base = Base(0, 7, 1, 100)
-    prime(1, base=base)
-    assert counters.resync(video_id=1, last=0, base=base, wishes=[])
-    assert counters.like(video_id=1, user_id=2, liked=True, at_ms=1) == Needs(state=True, base=False)
+    prime(1, facts=UNMARKED)
+    assert counters.resync(video_id=1, last=0, facts=UNMARKED, marks=[])
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
 
 
 def test_live_count_of_which_nothing_is_pending_may_go_an_hour_after_it_was_read(redis_client: redis.Redis) -> None:

@@ -18,6 +18,7 @@ from rest_framework.renderers import JSONRenderer
 
 from tests.support.load import make_videos
 from videos import serializers, services
+from videos.changes import Totals
 from videos.ledger import reads
 from videos.models import Video, VideoLike
 from videos.services import VideoRow
@@ -28,7 +29,9 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
-COUNTS = st.one_of(st.none(), st.builds(services.Count, NUMBERS, NUMBERS, st.none() | st.booleans()))
+COUNTS = st.one_of(
+    st.none(), st.builds(services.VideoCounts, st.builds(Totals, NUMBERS, NUMBERS), st.none() | st.booleans())
+)
 LOOSE = hypothesis_settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -56,7 +59,9 @@ def user() -> User:
     zone=st.sampled_from(["UTC", "Asia/Kathmandu", "America/St_Johns"]),
 )
 @LOOSE
-def test_a_video_is_shown_as_its_serializer_shows_it(video: Video, count: services.Count | None, zone: str) -> None:
+def test_a_video_is_shown_as_its_serializer_shows_it(
+    video: Video, count: services.VideoCounts | None, zone: str
+) -> None:
     counts = services.Counts({} if count is None else {video.pk: count})
     with timezone.override(zone):
         expected = serializers.VideoSerializer([video], many=True, context={"counts": counts}).data
@@ -132,8 +137,8 @@ def test_likes_and_counts_are_those_of_the_rows(user: User) -> None:
     Video.objects.filter(pk=liked).update(like_count=1, view_count=7)
     asked = [liked, other, 987654321]
     assert reads.liked_among(asked, user.pk) == {liked}
-    assert reads.read_counts(asked, user.pk) == {liked: (1, 7, True), other: (0, 0, False)}
-    assert reads.read_counts(asked, None) == {liked: (1, 7, False), other: (0, 0, False)}
+    assert reads.read_counts(asked, user.pk) == {liked: ((1, 7), True), other: ((0, 0), False)}
+    assert reads.read_counts(asked, None) == {liked: ((1, 7), False), other: ((0, 0), False)}
     assert reads.read_counts([], user.pk) == {}
 
 
@@ -156,7 +161,7 @@ def test_a_connection_that_the_server_closed_is_opened_again(user: User) -> None
     with other.cursor() as cursor:
         cursor.execute(f"KILL CONNECTION {int(number)}")
     other.close()
-    assert services.read_counts(video_ids=[video], user_id=user.pk).by_video[video] == (0, 0, False)
+    assert services.read_counts(video_ids=[video], user_id=user.pk).by_video[video] == ((0, 0), False)
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])

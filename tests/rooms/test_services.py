@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.support.servers import RedisServer
 from videos import counters, services
+from videos.counters.connection import Lease
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 from videos.services import ViewEvent
@@ -43,7 +44,7 @@ def test_like_shows_at_once_and_reaches_the_rows_with_the_flush(video: Video, us
 
     report = run_flush()
 
-    assert (report.likes_added, report.fields, report.applied) == (1, 1, 1)
+    assert (report.sums["likes_added"], report.fields, report.applied) == (1, 1, 1)
     video.refresh_from_db()
     assert video.like_count == 1
     assert VideoLike.objects.filter(video=video, user=user).exists()
@@ -140,14 +141,14 @@ def test_warm_like_and_view_cost_one_round_trip_and_no_query(
     services.set_like(video_id=video.id, user_id=user.id, liked=False)
     services.record_view(event=ViewEvent(video.id, "warm"))
     sent: list[int] = []
-    original = counters._Lease.exchange
+    original = Lease.ask
 
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
         sent.append(1)
         return original(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch, CaptureQueriesContext(connection) as queries:
-        patch.setattr(counters._Lease, "exchange", counted)
+        patch.setattr(Lease, "ask", counted)
         services.set_like(video_id=video.id, user_id=user.id, liked=True)
         assert (len(sent), len(queries)) == (1, 0)
         services.record_view(event=ViewEvent(video.id, "v2"))

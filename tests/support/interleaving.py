@@ -22,11 +22,15 @@ from django.db import connection, connections
 
 from videos import counters, flush, ledger, services
 from videos.conf import conf
+from videos.counters import connection as wire
+from videos.counters import scripts
+from videos.flush import workers
 from videos.ledger import reads
 from videos.models import StaleLive, Video, VideoLike
 
 VIDEOS, USERS = 2, 3
-LEDGER_READS = ("read_row", "read_rows", "newest_batch", "stale_videos", "counts_of")
+LEDGER_READS = ("newest_batch", "stale_videos")
+READS = ("read_counts", "read_facts", "read_facts_and_state")
 LEDGER_WRITES = ("open_batch", "finish_batch", "apply", "write_direct", "settle")
 GATE_SECONDS = 30.0  # a test that hangs says where
 
@@ -111,34 +115,35 @@ def gated(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def install_gates(patch: pytest.MonkeyPatch) -> None:
     """Put a gate before every script call and every transaction, and a clock that never stands."""
-    send = counters._send
+    exchange = wire.exchange
 
-    def gated_send(commands: Sequence[tuple[Any, ...]], **kwargs: Any) -> Any:
+    def gated_exchange(commands: Sequence[tuple[Any, ...]], **kwargs: Any) -> Any:
         actor = getattr(Actor.current, "actor", None)
         if actor is not None:
             if actor.without_redis:
                 raise counters.CountersUnavailable
             actor.gate("redis")
-            if len(commands) > 1 and commands[0][1] == counters._PRIME.sha:
+            if len(commands) > 1 and commands[0][1] == scripts.PRIME.sha:
                 # Between the commands of a pipeline a server may take others'.
-                primed = send(commands[:1], **kwargs)
+                primed = exchange(commands[:1], **kwargs)
                 actor.gate("redis")
-                return primed + send(commands[1:], **kwargs)
-        return send(commands, **kwargs)
+                return primed + exchange(commands[1:], **kwargs)
+        return exchange(commands, **kwargs)
 
-    patch.setattr(counters, "_send", gated_send)
+    patch.setattr(wire, "exchange", gated_exchange)
     for name in LEDGER_READS:
         patch.setattr(ledger, name, gated("read", getattr(ledger, name)))
-    patch.setattr(reads, "read_counts", gated("read", reads.read_counts))
+    for name in READS:
+        patch.setattr(reads, name, gated("read", getattr(reads, name)))
     for name in LEDGER_WRITES:
         patch.setattr(ledger, name, gated("write", getattr(ledger, name)))
     ticks = itertools.count(counters.now_ms())
     patch.setattr(counters, "now_ms", lambda: next(ticks))
     patch.setattr(type(conf), "FLUSH_THREADS", 1)  # a helping thread would pass the gates unseen
     # Durability, another number of shards and housekeeping are not what is interleaved here.
-    patch.setattr(counters, "make_durable", lambda: None)
+    patch.setattr(counters.Batch, "make_durable", lambda batch: None)
     patch.setattr(counters, "left_open", lambda shards: {})
-    patch.setattr(flush, "_finish_run", lambda: None)
+    patch.setattr(workers, "keep_house", lambda: None)
 
 
 class World:
@@ -263,8 +268,8 @@ class World:
             count = services.read_counts(video_ids=[video], user_id=None).by_video[video]
             self.watched = [other for other in self.watched if other is not watch]
             if not self.away:  # what is written without Redis shows with the next flush
-                self.faults["reader likes"] += count.likes not in {likes for likes, _ in watch[1]}
-                self.faults["reader views"] += count.views not in {views for _, views in watch[1]}
+                self.faults["reader likes"] += count.totals.likes not in {likes for likes, _ in watch[1]}
+                self.faults["reader views"] += count.totals.views not in {views for _, views in watch[1]}
             actor.gate("begin")
 
     def _flush(self, actor: Actor) -> None:
@@ -283,11 +288,11 @@ class World:
                 self.client.delete(live)
             for user in self.users if not self.away else ():
                 if self.random.random() < 0.3:
-                    self.client.hdel(live, "unliked_until")  # it ends before the first of these keys may go
+                    self.client.hdel(live, "unmarked_until")  # it ends before the first of these keys may go
                     self.client.delete(live.replace(":live:", ":liked:") + f":{user}")
 
     def _judge(self) -> None:
-        live = counters.read(self.videos, None)
+        live = counters.lookup(self.videos, None)
         for video in self.videos:
             likes, views = self.truth(video)
             row = Video.objects.get(pk=video)
@@ -297,8 +302,8 @@ class World:
             self.faults["count against rows"] += row.like_count != len(liking)
             wished = {user for (on, user), wish in self.wish.items() if on == video and wish}
             self.faults["last wish"] += liking != wished
-            if live[video].likes is not None:
-                self.faults["live"] += (live[video].likes, live[video].views) != (likes, views)
+            if live[video].totals is not None:
+                self.faults["live"] += live[video].totals != (likes, views)
         self.faults["left over"] += sum(depth.pending + depth.claimed for depth in counters.depths())
         self.faults["notes"] += StaleLive.objects.count()
         self.faults = +self.faults

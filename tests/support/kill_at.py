@@ -53,12 +53,14 @@ def main() -> None:
     from django.conf import settings
 
     from videos import counters, ledger
+    from videos.flush.pace import Pace
     from videos.ledger import sql
-    from videos.pace import Pace
 
     settings.VIDEOS_SHARDS = int(os.environ.get("KILL_AT_SHARDS", "1"))
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = int(os.environ.get("KILL_AT_CHUNK_FIELDS", "1000"))
-    for name in ("claim", "make_durable", "confirm", "close", "resync", "beat"):
+    for name in ("claim", "make_durable", "confirm", "sums", "end"):
+        stepping(counters.Batch, name)
+    for name in ("resync", "note_finished_run"):
         stepping(counters, name)
     for name in ("newest_batch", "open_batch", "apply", "finish_batch", "settle"):
         stepping(ledger, name)

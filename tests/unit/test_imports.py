@@ -24,17 +24,17 @@ ROWS = (
     },
     {"videos.viewers", "videos.tokens"},
     {"videos.services", "videos.flush"},
-    {"videos.counters", "videos.ledger", "videos.pace"},
-    {"videos.models"},
-    {"videos.conf"},
+    {"videos.counters", "videos.ledger"},
+    {"videos.models", "videos.fields"},
+    {"videos.conf", "videos.changes"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 WALLS = {
     "videos.counters": {"videos.models"},
-    "videos.views": {"videos.counters", "videos.ledger", "videos.pace"},
+    "videos.views": {"videos.counters", "videos.ledger"},
 }
 VENDORS = {"redis": "videos.counters", "django_redis": "videos.counters"}
-NOT_ROOMS = {"videos", "streaming", "videos.migrations", "videos.lua"}
+NOT_ROOMS = {"videos", "streaming", "videos.migrations"}
 
 
 def room_of(module: str) -> str:

@@ -14,7 +14,7 @@ from videos.conf import Conf
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-COUNTERS = (ROOT / "videos" / "counters.py").read_text()
+KEYS = (ROOT / "videos" / "counters" / "keys.py").read_text()
 SHOWN_ELSEWHERE = {"THROTTLE_RATES"}  # a mapping, too long for a table
 pytestmark = pytest.mark.once
 
@@ -44,7 +44,7 @@ def test_architecture_names_every_room(room: str) -> None:
     assert any(re.search(rf"\b{room.rpartition('.')[2]}\b", cell) for cell in cells)
 
 
-@pytest.mark.parametrize("key", sorted(set(re.findall(r'"(videos:\w+)"', COUNTERS))))
+@pytest.mark.parametrize("key", sorted(set(re.findall(r'"(videos:\w+)"', KEYS))))
 def test_architecture_names_every_key_that_is_no_shards(key: str) -> None:
     assert f"| `{key}` |" in ARCHITECTURE
 

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 from django.db import InterfaceError, OperationalError, connection
 
-from videos.ledger.sql import parts
+from videos.changes import COLUMNS, LIKE, NOTHING, Totals, VideoFacts
+from videos.ledger.sql import listed, parts
 from videos.models import Video
 
 
@@ -28,8 +29,11 @@ class VideoRow(NamedTuple):
     duration: int  # seconds; 0 where it is not known
     owner_id: int
     created_at: datetime
-    like_count: int
-    view_count: int
+    totals: Totals
+
+    def value_of(self, order: str) -> Any:
+        """What one of ORDERS orders it by."""
+        return self.created_at if order == "created_at" else self.totals[COLUMNS.index(order)]
 
     @classmethod
     def of(cls, video: Video) -> VideoRow:
@@ -37,13 +41,16 @@ class VideoRow(NamedTuple):
         return cls(*[getattr(video, name) for name in cls._fields])
 
 
+FACTS: Final = ("id", "title", "description", "url", "duration", "owner_id", "created_at")
+ORDERS: Final = ("created_at", *COLUMNS)
 # mysqlclient makes times of text in Python, a microsecond each; `fromisoformat` takes a tenth of that.
-_COLUMNS: Final = {
-    "sqlite": ", ".join(VideoRow._fields),
-    "mysql": ", ".join(VideoRow._fields).replace("created_at", "CAST(created_at AS CHAR)"),
+_SELECTED: Final = {
+    "sqlite": ", ".join((*FACTS, *COLUMNS)),
+    "mysql": ", ".join((*FACTS, *COLUMNS)).replace("created_at", "CAST(created_at AS CHAR)"),
 }
-PATIENCE_SECONDS = 1  # what failed after more than this was not closed while nobody used it: the server is in trouble
-ORDERS: Final = frozenset({"created_at", "like_count", "view_count"})
+_LISTED_TOTALS: Final = ", ".join(f"v.{column}" for column in COLUMNS)
+_LIKED: Final = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
+STALE_SECONDS: Final = 1  # a stale connection fails faster than this; a slower failure is the server's own trouble
 
 
 def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
@@ -72,30 +79,51 @@ def read_videos(video_ids: Iterable[int]) -> dict[int, VideoRow]:
     return {
         row.id: row
         for part in parts(video_ids)
-        for row in _videos(f"FROM videos_video WHERE id IN ({_listed(part)})", [])
+        for row in _videos(f"FROM videos_video WHERE id IN ({listed(part)})", [])
     }
 
 
 def _videos(source: str, parameters: Sequence[Any]) -> list[VideoRow]:
-    found = _ask(f"SELECT {_COLUMNS[connection.vendor]} {source}", parameters)
+    found = _ask(f"SELECT {_SELECTED[connection.vendor]} {source}", parameters)
     return [
-        VideoRow(pk, title, description, url, duration, owner, datetime.fromisoformat(f"{at}+00:00"), likes, views)
-        for pk, title, description, url, duration, owner, at, likes, views in found  # what is stored is UTC
+        VideoRow(pk, title, description, url, duration, owner, datetime.fromisoformat(f"{at}+00:00"), Totals(*totals))
+        for pk, title, description, url, duration, owner, at, *totals in found  # what is stored is UTC
     ]
 
 
-def read_counts(video_ids: Collection[int], user_id: int | None) -> dict[int, tuple[int, int, bool]]:
-    """Likes and views in the rows, and whether the user likes them; absent ones are left out."""
-    liked, given = "0", []
-    if user_id is not None:
-        liked = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
-        given = [user_id]
-    select = f"SELECT v.id, v.like_count, v.view_count, {liked} FROM videos_video v"  # noqa: S608  it stands above
+def read_counts(video_ids: Collection[int], user_id: int | None) -> dict[int, tuple[Totals, bool]]:
+    """Totals in the rows, and whether the user likes the video; absent ones are left out."""
+    liked, given = ("0", []) if user_id is None else (_LIKED, [user_id])
+    select = f"SELECT v.id, {liked}, {_LISTED_TOTALS} FROM videos_video v"
     return {
-        video_id: (likes, views, bool(state))
+        video_id: (Totals(*totals), bool(state))
         for part in parts(video_ids)
-        for video_id, likes, views, state in _ask(f"{select} WHERE v.id IN ({_listed(part)})", given)
+        for video_id, state, *totals in _ask(f"{select} WHERE v.id IN ({listed(part)})", given)
     }
+
+
+def read_facts(video_ids: Iterable[int]) -> dict[int, VideoFacts]:
+    """What the counters begin with, by video; absent ones are left out."""
+    return {
+        video_id: VideoFacts(Totals(*totals), owner_id, duration)
+        for part in parts(video_ids)
+        for video_id, owner_id, duration, *totals in _ask(
+            f"SELECT v.id, v.owner_id, v.duration, {_LISTED_TOTALS} FROM videos_video v WHERE v.id IN ({listed(part)})",
+            [],
+        )
+    }
+
+
+def read_facts_and_state(video_id: int, user_id: int) -> tuple[VideoFacts, int] | None:
+    """A video's facts and the value of the user's mark, in one query; None: no such video."""
+    found = _ask(
+        f"SELECT {_LIKED}, v.owner_id, v.duration, {_LISTED_TOTALS} FROM videos_video v WHERE v.id = %s",
+        [user_id, video_id],
+    )
+    if not found:
+        return None
+    liked, owner_id, duration, *totals = found[0]
+    return VideoFacts(Totals(*totals), owner_id, duration), LIKE if liked else NOTHING
 
 
 def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:
@@ -104,13 +132,8 @@ def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:
     return {
         video_id
         for part in parts(video_ids)
-        for (video_id,) in _ask(f"{select} AND video_id IN ({_listed(part)})", [user_id])
+        for (video_id,) in _ask(f"{select} AND video_id IN ({listed(part)})", [user_id])
     }
-
-
-def _listed(ids: Iterable[int]) -> str:
-    # As text of the statement: a driver takes a microsecond for each parameter. int() lets nothing else in.
-    return ",".join([str(int(one)) for one in ids])
 
 
 def _ask(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
@@ -124,7 +147,7 @@ def _ask(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]
     try:
         return _fetch(statement, parameters)
     except (InterfaceError, OperationalError):
-        slow = time.monotonic() - began > PATIENCE_SECONDS
+        slow = time.monotonic() - began > STALE_SECONDS
         if slow or connection.connection is None or connection.in_atomic_block or connection.is_usable():
             raise
         connection.close()

@@ -7,7 +7,7 @@ UPDATE. `VALUES ROW()`, `AS new`, `FOR SHARE` and `INSERT … RETURNING` each fa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -16,14 +16,32 @@ from typing import Any, Final, NamedTuple, TypeVar
 from django.contrib.auth import get_user_model
 from django.db import connection
 
-from videos.models import VideoLike
+from videos.changes import COLUMNS, COUNTS, HOUR_SECONDS, SUM_COLUMNS, Totals
 
 STATEMENT_ROWS: Final = 5000  # rows of one statement: keeps a packet far below max_allowed_packet
-HOUR_SECONDS: Final = 3600
 
 T = TypeVar("T")
 
-_MYSQL: Final = {
+# The parts of the statements that name the counts; d is the table of what they gain.
+_NAMES: Final = [count.name for count in COUNTS]
+_LISTED_NAMES: Final = ", ".join(_NAMES)
+_LISTED_COLUMNS: Final = ", ".join(COLUMNS)
+_GAINS: Final = ", ".join(f"d.{name}" for name in _NAMES)
+_MORE_OF_EXCLUDED: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in _NAMES)
+
+
+def _json_columns(first: int) -> str:
+    return ", ".join(f"{name} BIGINT PATH '$[{first + place}]'" for place, name in enumerate(_NAMES))
+
+
+def _json_values(first: int, *, named: bool = False) -> str:
+    return ", ".join(
+        f"json_extract(value, '$[{first + place}]'){f' AS {name}' if named else ''}"
+        for place, name in enumerate(_NAMES)
+    )
+
+
+MYSQL: Final = {
     "existing_likes": """
         SELECT l.id, l.video_id, l.user_id
         FROM JSON_TABLE(%s, '$[*]' COLUMNS(video BIGINT PATH '$[0]', user BIGINT PATH '$[1]')) d
@@ -35,19 +53,18 @@ _MYSQL: Final = {
         INSERT INTO videos_videolike (video_id, user_id, created_at)
         SELECT d.video, d.user, d.at FROM JSON_TABLE(%s, '$[*]' COLUMNS(
             video BIGINT PATH '$[0]', user BIGINT PATH '$[1]', at DATETIME(6) PATH '$[2]')) d""",
-    "add_counts": """
+    "add_counts": f"""
         UPDATE videos_video v JOIN JSON_TABLE(%s, '$[*]' COLUMNS(
-            id BIGINT PATH '$[0]', likes BIGINT PATH '$[1]', views BIGINT PATH '$[2]')) d ON v.id = d.id
-        SET v.like_count = v.like_count + d.likes, v.view_count = v.view_count + d.views{watermark}""",
+            id BIGINT PATH '$[0]', {_json_columns(1)})) d ON v.id = d.id
+        SET {", ".join(f"v.{count.column} = v.{count.column} + d.{count.name}" for count in COUNTS)}{{watermark}}""",
     "watermark": ", v.flushed_batch = %s WHERE v.flushed_batch < %s",
-    "add_hours": """
-        INSERT INTO videos_videohour (video_id, hour, likes, views)
-        SELECT d.video, d.hour, d.likes, d.views FROM JSON_TABLE(%s, '$[*]' COLUMNS(
-            video BIGINT PATH '$[0]', hour DATETIME(6) PATH '$[1]',
-            likes BIGINT PATH '$[2]', views BIGINT PATH '$[3]')) d
-        ON DUPLICATE KEY UPDATE likes = videos_videohour.likes + d.likes, views = videos_videohour.views + d.views""",
+    "add_hours": f"""
+        INSERT INTO videos_videohour (video_id, hour, {_LISTED_NAMES})
+        SELECT d.video, d.hour, {_GAINS} FROM JSON_TABLE(%s, '$[*]' COLUMNS(
+            video BIGINT PATH '$[0]', hour DATETIME(6) PATH '$[1]', {_json_columns(2)})) d
+        ON DUPLICATE KEY UPDATE {", ".join(f"{name} = videos_videohour.{name} + d.{name}" for name in _NAMES)}""",
 }
-_SQLITE: Final = {
+SQLITE: Final = {
     "existing_likes": """
         SELECT l.id, l.video_id, l.user_id FROM json_each(%s) d CROSS JOIN videos_videolike l
         ON l.video_id = json_extract(d.value, '$[0]') AND l.user_id = json_extract(d.value, '$[1]')""",
@@ -57,18 +74,21 @@ _SQLITE: Final = {
         INSERT INTO videos_videolike (video_id, user_id, created_at)
         SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
         FROM json_each(%s)""",
-    "add_counts": """
-        UPDATE videos_video SET like_count = like_count + d.likes, view_count = view_count + d.views{watermark_set}
-        FROM (SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS likes,
-            json_extract(value, '$[2]') AS views FROM json_each(%s)) d
-        WHERE videos_video.id = d.id{watermark}""",
+    "add_counts": f"""
+        UPDATE videos_video
+        SET {", ".join(f"{count.column} = {count.column} + d.{count.name}" for count in COUNTS)}{{watermark_set}}
+        FROM (SELECT json_extract(value, '$[0]') AS id, {_json_values(1, named=True)} FROM json_each(%s)) d
+        WHERE videos_video.id = d.id{{watermark}}""",
     "watermark": " AND flushed_batch < %s",
-    "add_hours": """
-        INSERT INTO videos_videohour (video_id, hour, likes, views)
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-            json_extract(value, '$[3]') FROM json_each(%s) WHERE true
-        ON CONFLICT (video_id, hour) DO UPDATE SET likes = likes + excluded.likes, views = views + excluded.views""",
+    "add_hours": f"""
+        INSERT INTO videos_videohour (video_id, hour, {_LISTED_NAMES})
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), {_json_values(2)} FROM json_each(%s) WHERE true
+        ON CONFLICT (video_id, hour) DO UPDATE SET {_MORE_OF_EXCLUDED}""",
 }
+_ADD_SUMS: Final = (
+    f"UPDATE videos_flushbatch SET {', '.join(f'{name} = {name} + %s' for name in SUM_COLUMNS)} "
+    "WHERE shard = %s AND number = %s"
+)
 
 
 def parts(items: Iterable[T], size: int = STATEMENT_ROWS) -> Iterator[list[T]]:
@@ -78,40 +98,39 @@ def parts(items: Iterable[T], size: int = STATEMENT_ROWS) -> Iterator[list[T]]:
         yield part
 
 
-class Sums(NamedTuple):
-    """What a transaction changed."""
-
-    videos: int = 0
-    likes_added: int = 0
-    likes_removed: int = 0
-    views: int = 0
-
-
-class Locked(NamedTuple):
-    """The counts and the watermark in a row of a video."""
+class LockedRow(NamedTuple):
+    """What a locked row of a video holds that a writer needs."""
 
     id: int
-    like_count: int
-    view_count: int
-    flushed_batch: int
+    flushed_batch: int  # the watermark
+    totals: Totals
 
 
-def lock_videos(video_ids: Iterable[int]) -> dict[int, Locked]:
+def listed(ids: Iterable[int]) -> str:
+    """Ids as text of a statement: a driver takes a microsecond for each parameter. int() lets nothing else in."""
+    return ",".join([str(int(one)) for one in ids])
+
+
+def lock_videos(video_ids: Iterable[int]) -> dict[int, LockedRow]:
     """Lock rows of videos in the order of their ids, until the transaction ends; absent ones are left out."""
-    lock = "FOR UPDATE" if connection.features.has_select_for_update else ""
-    found = {}
-    for part in parts(sorted(video_ids)):
-        ids = ",".join(
-            str(int(video_id)) for video_id in part
-        )  # as they are: parameters would each be quoted by the driver
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT id, like_count, view_count, flushed_batch FROM videos_video "  # noqa: S608
-                f"WHERE id IN ({ids}) ORDER BY id {lock}"
-            )
-            for row in cursor.fetchall():
-                found[row[0]] = Locked(*row)
-    return found
+    statement = (
+        f"SELECT id, flushed_batch, {_LISTED_COLUMNS} FROM videos_video WHERE id IN ({{}}) ORDER BY id {_lock()}"
+    )
+    return {
+        row[0]: LockedRow(row[0], row[1], Totals(*row[2:]))
+        for part in parts(sorted(video_ids))
+        for row in _rows(statement.format(listed(part)))
+    }
+
+
+def lock_users(user_ids: Iterable[int]) -> set[int]:
+    """Lock rows of users until the transaction ends; return those that exist."""
+    statement = f"SELECT {{user_pk}} FROM {{user_table}} WHERE {{user_pk}} IN ({{}}) {_lock()}"
+    return {pk for part in parts(sorted(user_ids)) for (pk,) in _rows(statement.format(listed(part), **_user_names()))}
+
+
+def _lock() -> str:
+    return "FOR UPDATE" if connection.features.has_select_for_update else ""
 
 
 def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
@@ -121,19 +140,15 @@ def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], in
     }
 
 
-def existing_users(users: Iterable[int]) -> set[int]:
+def existing_users(user_ids: Collection[int]) -> set[int]:
     """Which of the users exist.
 
     At READ UNCOMMITTED one whose deletion may yet be rolled back looks gone; asking with a lock waits for its end.
     """
-    wanted = set(users)
+    wanted = set(user_ids)
     found = {pk for part in parts(wanted) for (pk,) in _select("existing_users", part)}
-    absent = wanted - found
-    if absent and connection.features.has_select_for_update:
-        asked = get_user_model()._base_manager.select_for_update()  # MySQL locks nothing that JSON_TABLE is joined to
-        for part in parts(sorted(absent)):
-            found |= set(asked.filter(pk__in=part).values_list("pk", flat=True))
-    return found
+    # In a statement of its own: MySQL locks nothing that JSON_TABLE is joined to.
+    return found | lock_users(wanted - found) if connection.features.has_select_for_update else found
 
 
 def insert_likes(rows: Iterable[tuple[int, int, int]]) -> None:
@@ -144,19 +159,23 @@ def insert_likes(rows: Iterable[tuple[int, int, int]]) -> None:
 
 def delete_likes(ids: Iterable[int]) -> None:
     """Delete like rows by id."""
-    for part in parts(ids):
-        VideoLike.objects.filter(id__in=part)._raw_delete(connection.alias)
+    _delete("videos_videolike", ids)
+
+
+def delete_notes(ids: Iterable[int]) -> None:
+    """Delete notes by id."""
+    _delete("videos_stalelive", ids)
 
 
 def add_counts(gains: Mapping[int, Sequence[int]], number: int | None) -> None:
-    """Add (likes, views) to the counts of videos; in batch `number`, only where the watermark is below it."""
+    """Add gains, in the order of COUNTS, to videos; in batch `number`, only where the watermark is below it."""
     texts = _texts()
     mysql = connection.vendor == "mysql"
     text = texts["add_counts"].format(
         watermark="" if number is None else texts["watermark"],
         watermark_set="" if number is None else ", flushed_batch = %s",
     )
-    for part in parts(sorted((video_id, likes, views) for video_id, (likes, views) in gains.items())):
+    for part in parts(sorted((video_id, *gain) for video_id, gain in gains.items())):
         rows = json.dumps(part)
         marks = [] if number is None else [number]
         with connection.cursor() as cursor:
@@ -166,44 +185,51 @@ def add_counts(gains: Mapping[int, Sequence[int]], number: int | None) -> None:
 
 
 def add_hours(gains: Mapping[tuple[int, int], Sequence[int]]) -> None:
-    """Add (net likes, views) to the hours, by (video, hours since 1970)."""
+    """Add gains, in the order of COUNTS, to the hours, by video and hour since 1970."""
     rows = sorted((video_id, hour, *gain) for (video_id, hour), gain in gains.items() if any(gain))
     for part in parts(rows):
         _write("add_hours", [(video_id, _second_text(hour * HOUR_SECONDS), *gain) for video_id, hour, *gain in part])
 
 
-def add_sums(shard: int, number: int, sums: Sums) -> None:
-    """Add what a transaction changed to the sums of its batch."""
+def add_sums(shard: int, number: int, sums: Mapping[str, int]) -> None:
+    """Add what a transaction changed, by SUM_COLUMNS, to the sums of its batch."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE videos_flushbatch SET videos = videos + %s, likes_added = likes_added + %s, "
-            "likes_removed = likes_removed + %s, views = views + %s WHERE shard = %s AND number = %s",
-            [*sums, shard, number],
-        )
+        cursor.execute(_ADD_SUMS, [*(sums[name] for name in SUM_COLUMNS), shard, number])
 
 
 def has_like_notes() -> bool:
     """Whether likes were written outside a batch, and are not settled."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS(SELECT 1 FROM videos_stalelive WHERE user IS NOT NULL)")
-        return bool(cursor.fetchone()[0])
+    return bool(_rows("SELECT EXISTS(SELECT 1 FROM videos_stalelive WHERE user IS NOT NULL)")[0][0])
 
 
 def _texts() -> Mapping[str, str]:
-    return _MYSQL if connection.vendor == "mysql" else _SQLITE
+    return MYSQL if connection.vendor == "mysql" else SQLITE
 
 
-def _select(name: str, rows: Sequence[Any]) -> list[tuple[int, ...]]:
+def _user_names() -> dict[str, str]:
     meta = get_user_model()._meta
-    text = _texts()[name].format(user_table=meta.db_table, user_pk=meta.pk.column)
+    return {"user_table": meta.db_table, "user_pk": str(meta.pk.column)}
+
+
+def _rows(statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(text, [json.dumps(rows)])
+        cursor.execute(statement, parameters)
         return list(cursor.fetchall())
+
+
+def _select(name: str, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return _rows(_texts()[name].format(**_user_names()), [json.dumps(rows)])
 
 
 def _write(name: str, rows: Sequence[Any]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_texts()[name], [json.dumps(rows)])
+
+
+def _delete(table: str, ids: Iterable[int]) -> None:
+    for part in parts(ids):
+        with connection.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {table} WHERE id IN ({listed(part)})")
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 
+from videos.changes import COUNTS
 from videos.conf import conf
 from videos.flush import FlushReport, run_flush
 from videos.management.progress import Progress
@@ -104,9 +105,15 @@ class Command(BaseCommand):
 
 def describe(report: FlushReport) -> str:
     """A run in a line."""
+    sums = report.sums
     parts = [
-        f"{report.likes_added} likes added, {report.likes_removed} removed, {report.views} views",
-        f"{report.videos} videos in {report.batches} batches",
+        ", ".join(
+            f"{sums[f'{count.name}_added']} {count.name} added, {sums[f'{count.name}_removed']} removed"
+            if count.kind == "mark"
+            else f"{sums[count.name]} {count.name}"
+            for count in COUNTS
+        ),
+        f"{sums['videos']} videos in {report.batches} batches",
         f"{report.fields} fields in {report.seconds:.2f} s",
     ]
     parts += [

@@ -1,4 +1,4 @@
--- Notes that a user's like of a video changed lately: a hint for "my likes".
+-- Notes that a user marked a video just now: "my likes" looks here for what is not in the rows yet.
 --
 -- KEYS     recent, of the user's own slot
 -- ARGV     now (Unix ms), video, seconds that it stays, how many videos are kept

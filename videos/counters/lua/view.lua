@@ -5,7 +5,7 @@
 --          seconds watched that count; then for each event: video, hour (since 1970), user ("" signed out), seconds watched
 --          ("" not told), "1" for a bot, "1" where the limit per address holds
 -- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
---          -1 nothing done, the video's counts are needed: prime.lua takes them
+--          -1 nothing done, the video's totals are needed: prime.lua takes them
 --
 -- Guarantees: only a new view counts; then seen, pending and the live count move together. A view over the limit of its
 -- address leaves no seen behind.
@@ -49,17 +49,14 @@ local function count(live, event)
   local field = 'v:' .. event.video .. ':' .. event.hour
   local sum = redis.pcall('HINCRBY', KEYS[1], field, 1)
   if type(sum) == 'table' and sum.err then
-    -- Not a number, so none of ours: set aside under a name that the flush rejects and reports.
+    -- The field holds no number, so another program wrote it: set aside under a name that the flush rejects and reports.
     redis.call('HSET', KEYS[1], field .. '?', redis.call('HGET', KEYS[1], field))
     redis.call('HSET', KEYS[1], field, 1)
   end
   local views = tonumber(live[1]) + 1
   last = last or redis.call('HGET', KEYS[2], 'last') or '0'
-  if live[4] == last then
-    redis.call('HSET', event.live, 'views', views, 'views_pending', tonumber(live[5]) + 1)
-  else
-    redis.call('HSET', event.live, 'views', views, 'epoch', last, 'likes_pending', 0, 'views_pending', 1)
-  end
+  local pending = renew_pending(event.live, live[4], last) and 0 or tonumber(live[5])
+  redis.call('HSET', event.live, 'views', views, 'views_pending', pending + 1)
   redis.call('EXPIRE', event.live, live_ttl)
   return views
 end

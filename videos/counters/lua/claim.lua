@@ -17,7 +17,7 @@ local last = tonumber(batch[2] or 0)
 local floor = tonumber(ARGV[1])
 
 if last < floor then
-  redis.call('HDEL', KEYS[3], '')  -- see confirm.lua: a full Redis takes the write behind this one
+  allow_writes_when_full(KEYS[3])
   redis.call('HSET', KEYS[3], 'forgotten', floor)
 end
 if batch[3] == '1' then

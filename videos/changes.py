@@ -1,0 +1,165 @@
+"""The words that both corridors speak: what is counted, what changes, what a video's counters begin with.
+
+A count is a *mark* or a *tally*. A mark is the state that a user gave a video: a like. A tally is a sum per video and
+hour: views. `COUNTS` names every count; Redis' scripts, SQL, answers, the admin and health go through it.
+docs/adding-a-count.md lists what else a new count needs; docs/glossary.md explains the terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, Literal, NamedTuple
+
+MAX_ID: Final = 2**63 - 1  # BIGINT: the largest id that a row can have, and the largest count
+DAY_SECONDS: Final = 86_400
+HOUR_SECONDS: Final = 3600
+HOUR_MS: Final = 3_600_000
+
+# Values of a mark. Redis keeps them as they are, so a value that was used once keeps its meaning.
+NOTHING: Final = 0
+LIKE: Final = 1
+
+
+class CountName(NamedTuple):
+    """One kind of count."""
+
+    name: str  # in Redis, in `Totals`, in the columns of VideoHour and FlushBatch
+    kind: Literal["mark", "tally"]
+    letter: str  # begins its fields in Redis' pending hash
+    column: str  # of Video, and the name in answers
+    value: int = NOTHING  # a mark counts the users whose state is this value
+
+
+COUNTS: Final = (
+    CountName("likes", "mark", "l", "like_count", LIKE),
+    CountName("views", "tally", "v", "view_count"),
+)
+
+
+class Totals(NamedTuple):
+    """A number for each of COUNTS, in their order: totals of a video, or what they gain."""
+
+    likes: int = 0
+    views: int = 0
+
+
+COLUMNS: Final = tuple(count.column for count in COUNTS)
+TALLIES: Final = tuple(count for count in COUNTS if count.kind == "tally")
+MARKS: Final = tuple(count for count in COUNTS if count.kind == "mark")
+PLACES: Final = {count.name: place for place, count in enumerate(COUNTS)}
+MARK_PLACES: Final = {count.value: PLACES[count.name] for count in MARKS}  # a mark's value -> its place in Totals
+
+
+# What a batch adds up, as columns of FlushBatch: rows that changed, then what each count gained.
+SUM_COLUMNS: Final = (
+    "videos",
+    *(
+        column
+        for count in COUNTS
+        for column in ((f"{count.name}_added", f"{count.name}_removed") if count.kind == "mark" else (count.name,))
+    ),
+)
+
+
+class VideoFacts(NamedTuple):
+    """What the counters begin with, from the video's row: its totals, and what the rules of views need."""
+
+    totals: Totals
+    owner_id: int
+    duration: int  # seconds; 0 where it is not known
+
+
+class MarkChange(NamedTuple):
+    """The state that a user gave a video, and when."""
+
+    user_id: int
+    value: int  # NOTHING, or the value of a mark
+    at_ms: int  # Unix milliseconds
+
+
+class TallyChange(NamedTuple):
+    """What a tally of a video gained in an hour."""
+
+    name: str  # of the tally in COUNTS
+    hour: int  # hours since 1970, UTC
+    amount: int
+
+
+class Changes:
+    """What changed of one video. Keyed by user (marks) and by tally and hour: the last one added wins."""
+
+    __slots__ = ("_marks", "_tallies")
+
+    def __init__(self, marks: Iterable[MarkChange] = (), tallies: Iterable[TallyChange] = ()) -> None:
+        # A flush makes one for each video, and most hold a single change.
+        self._marks = {mark.user_id: mark for mark in marks} if marks else {}
+        self._tallies = {tally[:2]: tally for tally in tallies} if tallies else {}
+
+    @classmethod
+    def of(cls, changes: Iterable[MarkChange | TallyChange]) -> Changes:
+        """Changes of both kinds."""
+        made = cls()
+        for change in changes:
+            made.add(change)
+        return made
+
+    def add(self, change: MarkChange | TallyChange) -> None:
+        """Add one change."""
+        if isinstance(change, MarkChange):
+            self._marks[change.user_id] = change
+        else:
+            self._tallies[change[:2]] = change
+
+    @property
+    def marks(self) -> Collection[MarkChange]:
+        """The marks, one a user."""
+        return self._marks.values()
+
+    @property
+    def tallies(self) -> Collection[TallyChange]:
+        """The tallies, one an hour."""
+        return self._tallies.values()
+
+    def flat(self) -> list[MarkChange | TallyChange]:
+        """Every change, one after another."""
+        return [*self._marks.values(), *self._tallies.values()]
+
+    def __len__(self) -> int:
+        return len(self._marks) + len(self._tallies)
+
+
+class BatchFacts(NamedTuple):
+    """A batch that was claimed from a shard. Its number grows from batch to batch of the shard."""
+
+    shard: int
+    number: int
+    fields: int  # that it held when it was claimed
+    rewound: bool  # Redis had forgotten batches that the database knows
+    claimed_ms: int  # Unix milliseconds
+
+
+class FieldSums(NamedTuple):
+    """What became of the fields of a batch."""
+
+    applied: int
+    repeated: int  # an earlier run had applied them
+    dropped: int  # their video or user is gone
+    rejected: int  # malformed; kept aside in Redis
+
+
+def zeros() -> list[int]:
+    """A zero for each of COUNTS, to add up in."""
+    return [0] * len(COUNTS)
+
+
+def add_up(sums: list[int], gains: Sequence[int]) -> None:
+    """Add gains to sums, count by count."""
+    for place, gain in enumerate(gains):
+        sums[place] += gain
+
+
+class VideosError(Exception):
+    """Base of this app's errors. The docstring of an error is its message, unless another one is given."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)

@@ -1,0 +1,54 @@
+"""The Redis room: what is live, pending and claimed. Knows ids and numbers, no models.
+
+The data flow: a request moves `pending` and `live` together, in one script. A flush renames `pending` to `claimed`
+under the number of a batch, brings it to the database chunk by chunk, and confirms each chunk: this removes the chunk
+from `claimed` and sets `live` from the rows. Every script is guarded: any number of requests and flushes may overlap.
+"""
+
+from videos.counters.batches import Batch, Claim, Confirmation, left_open, resync, shard_total
+from videos.counters.connection import CountersUnavailable
+from videos.counters.keys import shard_of
+from videos.counters.requests import (
+    REASONS,
+    Live,
+    Marked,
+    Missing,
+    ViewEvent,
+    forget,
+    lookup,
+    now_ms,
+    recent,
+    refresh,
+    set_mark,
+    view,
+)
+from videos.counters.status import Depth, depths, last_finished_run, note_finished_run, server_facts, watched_since
+
+__all__ = [
+    "REASONS",
+    "Batch",
+    "Claim",
+    "Confirmation",
+    "CountersUnavailable",
+    "Depth",
+    "Live",
+    "Marked",
+    "Missing",
+    "ViewEvent",
+    "depths",
+    "forget",
+    "last_finished_run",
+    "left_open",
+    "lookup",
+    "note_finished_run",
+    "now_ms",
+    "recent",
+    "refresh",
+    "resync",
+    "server_facts",
+    "set_mark",
+    "shard_of",
+    "shard_total",
+    "view",
+    "watched_since",
+]

@@ -1,0 +1,212 @@
+"""A batch of a shard, from the claim to the end: what a flush asks of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import redis
+
+from videos.changes import BatchFacts, FieldSums, MarkChange, Totals, VideoFacts, zeros
+from videos.conf import conf
+from videos.counters import keys, scripts
+from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailable, code_of, flush_call
+from videos.counters.keys import keys_of, shard_of
+from videos.fields import mark_field
+
+# Fields of one read of a claimed batch, and of one confirm. Redis answers nobody else meanwhile: 15 µs a field.
+READ_FIELDS: Final = 1000
+CONFIRM_FIELDS: Final = 100
+OUTCOMES: Final = ("applied", "repeated", "dropped", "rejected")  # the order that confirm.lua takes
+
+Names = Sequence[bytes | str]
+
+
+@dataclass(slots=True)
+class Confirmation:
+    """What the database has committed of one video, as names of fields by outcome.
+
+    `video_id` None leaves live alone; `totals` None: the video is gone.
+    """
+
+    video_id: int | None
+    totals: Totals | None = None  # in its row
+    applied: Names = ()
+    repeated: Names = ()
+    dropped: Names = ()
+    rejected: Names = ()
+
+    def outcomes(self) -> list[Names]:
+        """The names in the order of OUTCOMES."""
+        return [self.applied, self.repeated, self.dropped, self.rejected]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.outcomes()))
+
+    def pieces(self) -> Iterator[Confirmation]:
+        """The same in pieces of CONFIRM_FIELDS fields at most; each sets the same totals."""
+        if len(self) <= CONFIRM_FIELDS:
+            yield self
+            return
+        for outcome, names in zip(OUTCOMES, self.outcomes(), strict=True):
+            for first in range(0, len(names), CONFIRM_FIELDS):
+                piece = Confirmation(self.video_id, self.totals)
+                setattr(piece, outcome, names[first : first + CONFIRM_FIELDS])
+                yield piece
+
+
+class Batch(BatchFacts):
+    """A claimed batch. Each call does nothing and says so once another batch was claimed."""
+
+    __slots__ = ()
+
+    @classmethod
+    def claim(cls, *, shard: int, floor: int, newest: int, at_ms: int) -> Claim:
+        """Claim what is pending in a shard, or find the batch that is open.
+
+        `floor` is the highest batch number that the database knows of this shard, `newest` that of any shard.
+        """
+        names = keys_of(shard)
+        script = scripts.CLAIM.command((names.pending, names.claimed, names.batch), floor, newest, at_ms, conf.SHARDS)
+        number, last, fields, rewound, claimed_ms = flush_call(*script)
+        return Claim(cls(shard, number, fields, bool(rewound), claimed_ms) if number else None, last)
+
+    def scan(self, at_once: int = READ_FIELDS) -> Iterator[list[tuple[bytes, bytes]] | None]:
+        """Fields and values, about `at_once` a part. A field may come twice. None: no longer the claimed batch."""
+        shard = keys_of(self.shard)
+        cursor: bytes | int = 0
+        while True:
+            script = scripts.CLAIMED.command((shard.claimed, shard.batch), self.number, cursor, at_once)
+            reply = flush_call(*script)
+            if reply is None:
+                yield None
+                return
+            cursor, flat = reply
+            yield list(zip(flat[::2], flat[1::2], strict=True))
+            if cursor in {b"0", 0}:
+                return
+
+    def confirm(self, confirmations: Iterable[Confirmation]) -> bool:
+        """Remove what is committed, and set the live totals from the rows. False: no longer the claimed batch."""
+        part: list[Confirmation] = []
+        size = 0
+        for confirmation in confirmations:
+            for piece in confirmation.pieces():
+                fields = len(piece)
+                if part and size + fields > CONFIRM_FIELDS:
+                    if not self._confirm(part):
+                        return False
+                    part, size = [], 0
+                part.append(piece)
+                size += fields
+        return self._confirm(part) if part else True
+
+    def _confirm(self, part: Sequence[Confirmation]) -> bool:
+        shard = keys_of(self.shard)
+        names = [shard.claimed, shard.batch, shard.rejected]
+        args: list[Any] = [self.number, conf.LIVE_SETTLED_SECONDS]
+        fields: list[bytes | str] = []
+        for piece in part:
+            if piece.video_id is None:
+                names.append(shard.claimed)
+                args += ("", *zeros())
+            else:
+                names.append(shard.live(piece.video_id))
+                args += (0, *zeros()) if piece.totals is None else (1, *piece.totals)
+            for outcome in piece.outcomes():
+                args.append(len(outcome))
+                fields += outcome
+        return flush_call(*scripts.CONFIRM.command(names, *args, *fields)) is not None
+
+    def sums(self) -> FieldSums | None:
+        """What became of the fields, once none is left; None: some are left, or it was ended."""
+        return self._close(end=False)
+
+    def end(self) -> None:
+        """Close it: the next batch may be claimed."""
+        self._close(end=True)
+
+    def _close(self, *, end: bool) -> FieldSums | None:
+        shard = keys_of(self.shard)
+        reply = flush_call(*scripts.CLOSE.command((shard.claimed, shard.batch), self.number, int(end)))
+        return None if reply is None else FieldSums(*reply)
+
+    def make_durable(self) -> None:
+        """Wait until the claim is on disk, and on every replica that is attached.
+
+        With `appendfsync always` the disk has it already. WAITAOF (Redis 7.2, Valkey) makes sure under other settings;
+        older servers have WAIT for replicas. Raises CountersUnavailable when it takes too long.
+        """
+        info = flush_call("INFO", "replication").decode().splitlines()
+        replicas = next((int(line[17:]) for line in info if line.startswith("connected_slaves:")), 0)
+        timeout_ms = int(conf.FLUSH_DURABLE_SECONDS * 1000)
+        wait = conf.FLUSH_DURABLE_SECONDS + FLUSH_TIMEOUT_SECONDS
+        try:
+            local, remote = flush_call("WAITAOF", 1, replicas, timeout_ms, wait_seconds=wait)
+        except CountersUnavailable as error:
+            if not isinstance(error.__cause__, redis.ResponseError):
+                raise
+            local, remote = 1, 0  # no WAITAOF, or no append-only file: a system check speaks of that
+            if replicas:
+                remote = flush_call("WAIT", replicas, timeout_ms, wait_seconds=wait)
+        if local < 1 or remote < replicas:
+            raise CountersUnavailable(
+                f"A claim was not durable within {conf.FLUSH_DURABLE_SECONDS} s: on disk {local} of 1, "
+                f"on replicas {remote} of {replicas}. Nothing was applied; the next run goes on."
+            )
+
+
+class Claim(NamedTuple):
+    """What a claim found; `batch` is None where nothing was pending."""
+
+    batch: Batch | None
+    last: int  # number of the shard's newest batch
+
+
+def left_open(shards: Iterable[int]) -> dict[int, Batch]:
+    """Batches that were claimed under another VIDEOS_SHARDS and are still open, by shard."""
+    found = {}
+    names = ("open", "shards", "number", "fields", "rewound", "claimed_at")
+    for shard in shards:
+        try:
+            is_open, setting, *facts = flush_call("HMGET", keys_of(shard).batch, *names)
+        except CountersUnavailable as error:
+            if error.__cause__ is not None and code_of(error.__cause__) == "WRONGTYPE":  # type: ignore[arg-type]
+                continue  # the shard's own flush will report it
+            raise
+        if is_open == b"1" and setting is not None and int(setting) != conf.SHARDS:
+            number, fields, rewound, claimed_ms = map(int, facts)
+            found[shard] = Batch(shard, number, fields, bool(rewound), claimed_ms)
+    return found
+
+
+def shard_total() -> int:
+    """How many shards may hold changes: VIDEOS_SHARDS, or more where it has been larger."""
+    reply = flush_call("GET", keys.SHARDS)
+    known = 0 if reply is None else int(reply)
+    if known < conf.SHARDS:
+        flush_call("SET", keys.SHARDS, conf.SHARDS)
+    return max(known, conf.SHARDS)
+
+
+def resync(*, video_id: int, last: int, facts: VideoFacts | None, marks: Sequence[MarkChange]) -> bool:
+    """Set a video's live totals from its row, whose lock the caller holds; `facts` None: the video is gone.
+
+    `marks` are those that changed outside a batch, as the rows have them. False when a batch is claimed, or was since
+    `last`: try again after it.
+    """
+    names = keys_of(shard_of(video_id))
+    own = facts or VideoFacts(Totals(), 0, 0)
+    args: list[Any] = [last, 0 if facts is None else 1, own.owner_id, own.duration]
+    args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, *own.totals)
+    for user_id, value, at_ms in marks:
+        args += (mark_field(video_id, user_id), value, at_ms)
+    script = scripts.RESYNC.command(
+        [
+            *(names.live(video_id), names.pending, names.claimed, names.batch),
+            *(names.liked(video_id, mark.user_id) for mark in marks),
+        ],
+        *args,
+    )
+    return bool(flush_call(*script))

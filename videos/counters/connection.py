@@ -1,0 +1,201 @@
+"""The wire to the counters' Redis: one connection a thread, what a refusal means, and the pause after a failure.
+
+redis-py connects (TLS, credentials, database number, Sentinel) and reads replies. Its command layers and its pool are
+left out: they took as long as the server's answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import redis
+from django.core.signals import setting_changed
+from django_redis import get_redis_connection
+from hiredis import pack_command
+
+from videos.changes import VideosError
+from videos.conf import conf
+from videos.counters import scripts
+
+logger = logging.getLogger(__name__)
+
+FLUSH_TIMEOUT_SECONDS: Final = 10.0  # a flush's script handles thousands of fields; a request's handles one
+PROTOCOL: Final = 2  # the shapes of replies that the scripts' callers expect
+# The code that begins an error. With these a server executed nothing of a script.
+REFUSALS: Final = frozenset({
+    *("MISCONF", "NOREPLICAS", "BUSY", "OOM", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS"),
+    *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING"),
+})  # fmt: skip
+# This server is not, or no longer, the one to write to: the next call must look up the address again.
+WRONG_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK"})
+
+
+class CountersUnavailable(VideosError):
+    """The counters' Redis did not answer."""
+
+    def __init__(self, message: str | None = None, *, uncertain: bool = False) -> None:
+        super().__init__(message)
+        self.uncertain = uncertain  # Redis may have executed what it was asked
+
+
+class _Owner(NamedTuple):
+    """What a connection is good for: a thread of another process, or other settings, need another one."""
+
+    process: int
+    generation: int
+    for_flush: bool
+
+
+@lru_cache(maxsize=1)
+def _pool(alias: str, generation: int) -> Any:
+    return get_redis_connection(alias).connection_pool
+
+
+class Lease:
+    """A connection to the counters' Redis that belongs to one thread."""
+
+    def __init__(self, owner: _Owner) -> None:
+        self.owner = owner
+        with _connecting:  # threads that come first at once would each make a pool
+            pool = self._pool = _pool(conf.COUNTERS_ALIAS, owner.generation)
+        # What the calls rely on is set here, whatever CACHES says.
+        options = pool.connection_kwargs | {"protocol": PROTOCOL, "decode_responses": False}
+        if owner.for_flush:
+            options["socket_timeout"] = FLUSH_TIMEOUT_SECONDS
+        self.connection: Any = pool.connection_class(**options)
+        self.connection.connect()
+
+    def make_ready(self) -> None:
+        """Connect again where the server hung up, or where a reply is left that nobody reads. Nothing was sent yet."""
+        try:
+            if self.connection.is_connected and not self.connection.can_read(timeout=0):
+                return
+        except redis.ConnectionError:
+            pass
+        self.connection.disconnect()
+        self.connection.connect()
+
+    def ask(self, commands: Sequence[tuple[Any, ...]], wait_seconds: float | None) -> list[Any]:
+        """Send commands in one piece and return their replies; a server's error is a reply.
+
+        Raises redis.RedisError and OSError.
+        """
+        self.connection.send_packed_command([b"".join([pack_command(part) for part in commands])], check_health=False)
+        timeout = {} if wait_seconds is None else {"timeout": wait_seconds}
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(self.connection.read_response(**timeout))
+            except redis.ResponseError as error:
+                replies.append(error)
+        return replies
+
+
+class _Leases(threading.local):
+    """The thread's own connections: one for requests, one with a flush's patience."""
+
+    request: Lease | None = None
+    flush: Lease | None = None
+
+
+_connecting = threading.Lock()
+_leases = _Leases()
+_generation = 0  # grows when the settings change, so that no thread keeps a connection to the old server
+_away_until = 0.0  # on time.monotonic(); 0 while Redis answers
+
+
+def _forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
+    global _generation, _away_until
+    if setting in {"CACHES", "VIDEOS_COUNTERS_ALIAS"}:
+        _generation += 1
+        _away_until = 0.0
+
+
+setting_changed.connect(_forget_connections, dispatch_uid="videos.counters")
+
+
+def _connected(*, for_flush: bool) -> Lease:
+    owner = _Owner(os.getpid(), _generation, for_flush)
+    lease = _leases.flush if for_flush else _leases.request
+    if lease is not None and lease.owner == owner:
+        lease.make_ready()
+        return lease
+    lease = Lease(owner)
+    if for_flush:
+        _leases.flush = lease
+    else:
+        _leases.request = lease
+    return lease
+
+
+def code_of(error: Exception) -> str:
+    """The code of a server's error, such as READONLY: redis-py keeps it apart where it knows the code."""
+    return getattr(error, "status_code", None) or str(error).partition(" ")[0]
+
+
+def send(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Send a request's commands in one round trip and return their replies.
+
+    Nothing is sent twice but a script that the server did not know. Raises CountersUnavailable: at once while a failure
+    is less than VIDEOS_REDIS_PAUSE_SECONDS old.
+    """
+    if _away_until and time.monotonic() < _away_until:
+        raise CountersUnavailable
+    return exchange(commands, for_flush=False)
+
+
+def flush_call(*command: Any, wait_seconds: float | None = None) -> Any:
+    """The reply to one command of a flush, which is patient and does not wait for the end of a pause.
+
+    Raises CountersUnavailable.
+    """
+    return exchange([command], for_flush=True, wait_seconds=wait_seconds)[0]
+
+
+def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_seconds: float | None = None) -> list[Any]:
+    """Every command to the counters' Redis passes here: `send` and `flush_call` say what it does."""
+    try:
+        lease = _connected(for_flush=for_flush)
+    except (redis.RedisError, OSError) as error:
+        raise _pause_after(error, uncertain=False) from error
+    try:
+        replies = lease.ask(commands, wait_seconds)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+        if unknown:
+            again = [commands[place] for place in unknown]
+            loads = [("SCRIPT", "LOAD", scripts.TEXT_OF[sha]) for sha in {command[1] for command in again}]
+            for place, reply in zip(unknown, lease.ask([*loads, *again], wait_seconds)[len(loads) :], strict=True):
+                replies[place] = reply
+    except (redis.RedisError, OSError) as error:
+        loading = isinstance(error, redis.exceptions.BusyLoadingError)
+        lease.connection.disconnect()
+        raise _pause_after(error, uncertain=not loading) from error
+    for reply in replies:
+        if isinstance(reply, Exception):
+            if code_of(reply) in WRONG_SERVER:
+                lease.connection.disconnect()
+            # One shard may have counted while another refused: to do the whole call elsewhere would count twice.
+            uncertain = not all(map(_moved_nothing, replies))
+            raise CountersUnavailable(f"The counters' Redis: {code_of(reply)}: {reply}", uncertain=uncertain) from reply
+    return replies
+
+
+def _pause_after(error: Exception, *, uncertain: bool) -> CountersUnavailable:
+    global _away_until
+    _away_until = time.monotonic() + conf.REDIS_PAUSE_SECONDS
+    logger.warning("Redis is left alone for %s s: %s: %s", conf.REDIS_PAUSE_SECONDS, type(error).__name__, error)
+    return CountersUnavailable(f"The counters' Redis: {error}", uncertain=uncertain)
+
+
+def _moved_nothing(reply: Any) -> bool:
+    """Whether a command that was answered so certainly left the counts alone."""
+    if isinstance(reply, Exception):
+        return code_of(reply) in REFUSALS
+    lacking = isinstance(reply, list) and all(code == -1 for code in reply[::2])
+    return reply is None or lacking  # prime.lua's answer; like.lua's and view.lua's where they lacked something

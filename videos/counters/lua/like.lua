@@ -1,0 +1,62 @@
+-- A user's wish to mark a video: to like it, or to take that back.
+--
+-- KEYS     live, liked, pending, claimed, batch; all of the video's shard
+-- ARGV     field (l:<video>:<user>), wish (the value of a mark; "0" for none), now (Unix ms), seconds that live stays,
+--          seconds that liked stays, and, where it was read from the database, the state (a value)
+-- RETURNS  {1, total of each mark} changed; {0, the same} it was so already; {-1, needs} nothing done: needs is 1 for the
+--          state, 2 for the video's totals (prime.lua takes them), 3 for both
+--
+-- Guarantees: the state now is that of the pending field, else the claimed field, else liked, else the state that was
+-- read, which is older than all of them. The pending field and the live totals move together, and only when the wish
+-- differs from the state. A wish that returns to where the batch began leaves no pending field.
+-- Until unmarked_until a video had no mark when it became live, and every wish since then is still in liked, since liked
+-- keys stay longer: an unknown user may like it without the database being asked. To take a mark back always asks: a Redis
+-- that was set back may have forgotten a like that the row has. Only a like and its unlike between such a loss and the
+-- shard's next claim, which notices the loss, can leave that row behind.
+
+local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
+
+local wanted = { 'epoch', 'unmarked_until', 'unmarked_last' }
+for _, mark in ipairs(MARKS) do
+  wanted[#wanted + 1] = mark.name
+  wanted[#wanted + 1] = mark.name .. '_pending'
+end
+local live = redis.call('HMGET', KEYS[1], unpack(wanted))
+
+local pending = parse_state(redis.call('HGET', KEYS[3], field))
+local state = pending or parse_state(redis.call('HGET', KEYS[4], field)) or parse_state(redis.call('GET', KEYS[2]))
+  or ARGV[6]
+if not state and wish ~= '0' and live[2] and tonumber(redis.call('TIME')[1]) < tonumber(live[2])
+  and tonumber(live[3] or -1) >= tonumber(redis.call('HGET', KEYS[5], 'forgotten') or 0) then
+  state = '0'
+end
+if not state or not live[1] then
+  return { -1, (state and 0 or 1) + (live[1] and 0 or 2) }
+end
+
+redis.call('SET', KEYS[2], wish .. ':' .. now, 'EX', ARGV[5])
+local result = { state == wish and 0 or 1 }
+for i = 1, #MARKS do
+  result[1 + i] = tonumber(live[2 + 2 * i])
+end
+if state == wish then
+  return result
+end
+
+local renewed = renew_pending(KEYS[1], live[1], redis.call('HGET', KEYS[5], 'last') or '0')
+for i, mark in ipairs(MARKS) do
+  local step = (mark.value == wish and 1 or 0) - (mark.value == state and 1 or 0)
+  if step ~= 0 then
+    result[1 + i] = result[1 + i] + step
+    redis.call('HSET', KEYS[1], mark.name, result[1 + i],
+      mark.name .. '_pending', (renewed and 0 or tonumber(live[3 + 2 * i])) + step)
+  end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+
+if pending then
+  redis.call('HDEL', KEYS[3], field)
+else
+  redis.call('HSET', KEYS[3], field, wish .. ':' .. now)
+end
+return result

@@ -1,0 +1,32 @@
+-- Takes a video's totals, which the caller has read from the database.
+--
+-- KEYS     live, batch; both of the video's shard
+-- ARGV     seconds that live stays while nothing is pending, seconds that liked stays, owner, duration,
+--          the total of each of COUNTS
+-- RETURNS  nothing
+--
+-- Guarantees: what Redis knows already stays; it is newer than what was read. A video that nobody has marked gets
+-- unmarked_until (Unix seconds), which ends before any liked key that is written from now on: the first likes of a video
+-- ask the database nothing. With it goes the number of the newest batch: see forgotten in claim.lua.
+
+local UNMARKED_MARGIN_SECONDS = 60
+
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  local fields, total_of = {}, {}
+  for i, name in ipairs(COUNTS) do
+    total_of[name] = ARGV[4 + i]
+    for _, value in ipairs({ name, ARGV[4 + i], name .. '_pending', 0 }) do
+      fields[#fields + 1] = value
+    end
+  end
+  redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], 'epoch', '-1', unpack(fields))
+  local marked = false
+  for _, mark in ipairs(MARKS) do
+    marked = marked or total_of[mark.name] ~= '0'
+  end
+  if not marked then
+    redis.call('HSET', KEYS[1], 'unmarked_until', redis.call('TIME')[1] + ARGV[2] - UNMARKED_MARGIN_SECONDS,
+      'unmarked_last', redis.call('HGET', KEYS[2], 'last') or '0')
+  end
+  redis.call('EXPIRE', KEYS[1], ARGV[1])
+end

@@ -1,0 +1,27 @@
+-- The totals of videos of one shard now, and the marks of a user on them.
+--
+-- KEYS     pending, claimed; then live of each video; then, where a user is given, liked of each video
+-- ARGV     user ("" for none), then the videos
+-- RETURNS  for each video: each of COUNTS or nil, then the user's state ("1:<ms>") or nil; nil is not known here
+--
+-- Guarantees: all of it is of one moment; a total is read, never added up.
+
+local user = ARGV[1]
+local videos = #ARGV - 1
+local width = #COUNTS + 1
+local result = {}
+for i = 1, videos do
+  local live = redis.call('HMGET', KEYS[2 + i], unpack(COUNTS))
+  local from = width * (i - 1)
+  for place = 1, #COUNTS do
+    result[from + place] = live[place]
+  end
+  local state = false
+  if user ~= '' then
+    local field = MARK .. ':' .. ARGV[1 + i] .. ':' .. user
+    state = redis.call('HGET', KEYS[1], field) or redis.call('HGET', KEYS[2], field)
+      or redis.call('GET', KEYS[2 + videos + i])
+  end
+  result[from + width] = state
+end
+return result

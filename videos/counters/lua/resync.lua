@@ -1,0 +1,81 @@
+-- Sets a video's live totals anew after its rows changed outside a batch. The caller holds the lock of the video's row.
+--
+-- KEYS     live, pending, claimed, batch; then liked of each user whose mark changed
+-- ARGV     last: the number of the newest batch as the caller knows it; "1", or "0" when the video is gone; owner and
+--          duration in its row; seconds that live stays, that it stays once settled, and that liked stays; the total of
+--          each of COUNTS in the row; then for each user: pending field, value in the rows, when it was wished (Unix ms)
+-- RETURNS  1 done; 0 nothing done: a batch is claimed, or was since
+--
+-- Guarantees: live is the row's totals plus what is pending. Of a wish written to the rows and a wish written here the
+-- later one stands: an older pending field goes, and a newer wish that has no pending field left gets one. It is done on a
+-- full Redis too: likes that it refused were written to the rows, and only this ends their notes.
+
+local batch = redis.call('HMGET', KEYS[4], 'last', 'open')
+local last = batch[1] or '0'
+if last ~= ARGV[1] or batch[2] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then
+  return 0
+end
+-- Rows changed without Redis: an unknown user may have marked the video. It is also the harmless first write on a full
+-- Redis, see shared.lua.
+redis.call('HDEL', KEYS[1], 'unmarked_until')
+if ARGV[2] == '0' then
+  redis.call('DEL', KEYS[1])
+  for i = 5, #KEYS do
+    redis.call('DEL', KEYS[i])
+  end
+  return 1
+end
+
+local FIRST_TOTAL = 8
+local wanted = { 'epoch' }
+for _, name in ipairs(COUNTS) do
+  wanted[#wanted + 1] = name .. '_pending'
+end
+local live = redis.call('HMGET', KEYS[1], unpack(wanted))
+local unsettled = live[1] == last
+local pending_of = {}
+for i, name in ipairs(COUNTS) do
+  pending_of[name] = unsettled and tonumber(live[1 + i]) or 0
+end
+
+-- A pending change from one value to another is added (step 1) or taken out (step -1).
+local function move_pending(from, to, step)
+  for _, mark in ipairs(MARKS) do
+    local moves = (mark.value == to and step or 0) - (mark.value == from and step or 0)
+    pending_of[mark.name] = pending_of[mark.name] + moves
+  end
+end
+
+for i = 5, #KEYS do
+  local arg = FIRST_TOTAL + #COUNTS + (i - 5) * 3
+  local field, row, noted = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2]
+  local pending, pending_at = parse_state(redis.call('HGET', KEYS[2], field))
+  local liked, liked_at = parse_state(redis.call('GET', KEYS[i]))
+  local wish, at = pending or liked, math.max(pending_at, liked_at)
+  if not wish or at <= tonumber(noted) then
+    wish = row
+    redis.call('SET', KEYS[i], row .. ':' .. noted, 'EX', ARGV[7])
+  end
+  if pending and wish == row then
+    redis.call('HDEL', KEYS[2], field)
+    move_pending(pending == '0' and '1' or '0', pending, -1)  -- of two values, it began at the other one
+  elseif not pending and wish ~= row then
+    redis.call('HSET', KEYS[2], field, wish .. ':' .. string.format('%d', at))
+    move_pending(row, wish, 1)
+    unsettled = true
+  end
+end
+
+if live[1] or unsettled then
+  local fields = {}
+  for i, name in ipairs(COUNTS) do
+    for _, value in ipairs({
+      name, tonumber(ARGV[FIRST_TOTAL - 1 + i]) + pending_of[name], name .. '_pending', pending_of[name],
+    }) do
+      fields[#fields + 1] = value
+    end
+  end
+  redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], 'epoch', unsettled and last or '-1', unpack(fields))
+  redis.call('EXPIRE', KEYS[1], unsettled and ARGV[5] or ARGV[6])
+end
+return 1

@@ -1,0 +1,30 @@
+-- What all scripts share. COUNTS (the names of all counts), MARKS (value and name of each mark) and MARK (the
+-- letter of a mark's field) stand before it: they come from videos/changes.py.
+
+local CHUNK = 1000  -- unpack fails near 8000 values
+
+-- The value and the time in "1:<ms>"; nil and 0 where the text is none.
+local function parse_state(text)
+  local value, at = string.match(text or '', '^(%d+):(%d+)$')
+  return value, tonumber(at or 0)
+end
+
+-- Starts the pending sums of a live key anew where a batch was claimed since they began, and says whether it did.
+local function renew_pending(key, epoch, last)
+  if epoch == last then
+    return false
+  end
+  local zeros = {}
+  for _, name in ipairs(COUNTS) do
+    zeros[#zeros + 1] = name .. '_pending'
+    zeros[#zeros + 1] = 0
+  end
+  redis.call('HSET', key, 'epoch', last, unpack(zeros))
+  return true
+end
+
+-- At maxmemory Redis checks memory only at a script's first write. A harmless HDEL first lets the rest pass: a flush is
+-- what frees memory.
+local function allow_writes_when_full(key)
+  redis.call('HDEL', key, '')
+end

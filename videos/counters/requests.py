@@ -1,0 +1,174 @@
+"""What a request asks of Redis: to mark, to view, to read. Each is one round trip where the video is warm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from videos.changes import COUNTS, MARK_PLACES, Totals, VideoFacts, zeros
+from videos.conf import conf
+from videos.counters import scripts
+from videos.counters.connection import send
+from videos.counters.keys import keys_of, recent_key, shard_of
+from videos.fields import State, mark_field, parse_state
+
+RECENT_VIDEOS: Final = 200  # kept for a user
+REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")  # by view.lua's code
+
+
+class Marked(NamedTuple):
+    """Outcome of a wish to mark a video."""
+
+    changed: bool
+    totals: Totals  # those of marks; a tally is 0 here
+
+
+class Missing(NamedTuple):
+    """What a script lacks. The caller reads it from the database, and calls again with it."""
+
+    state: bool
+    facts: bool
+
+
+class ViewEvent(NamedTuple):
+    """A view, as the script takes it."""
+
+    video_id: int
+    viewer: str
+    hour: int  # hours since 1970
+    user_id: int | None = None
+    watched: float | None = None  # seconds
+    bot: bool = False
+    address: str | None = None  # None: the limit per address does not apply
+
+
+class Live(NamedTuple):
+    """What Redis knows of a video; None where it does not."""
+
+    totals: Totals | None
+    state: State | None  # the user's mark
+
+
+def now_ms() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def set_mark(
+    *, video_id: int, user_id: int, value: int, at_ms: int, facts: VideoFacts | None = None, state: int | None = None
+) -> Marked | Missing:
+    """Give a video the mark `value` of a user, in one round trip; or say what is missing: call again with it.
+
+    `state` is the user's mark and `facts` are the video's, both as the database has them.
+    """
+    keys = keys_of(shard_of(video_id))
+    known = () if state is None else (state,)
+    script = scripts.LIKE.command(
+        (keys.live(video_id), keys.liked(video_id, user_id), keys.pending, keys.claimed, keys.batch),
+        *(mark_field(video_id, user_id), value, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS, *known),
+    )
+    if facts is None and state is None:
+        kept = 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS
+        code, *numbers = send([script, scripts.RECENT.command((recent_key(user_id),), at_ms, video_id, *kept)])[0]
+    else:  # the first call has noted the video as recent
+        code, *numbers = send([script] if facts is None else [_prime(video_id, facts), script])[-1]
+    if code < 0:
+        return Missing(state=bool(numbers[0] & 1), facts=bool(numbers[0] & 2))
+    totals = zeros()
+    for place, total in zip(MARK_PLACES.values(), numbers, strict=True):
+        totals[place] = total
+    return Marked(code == 1, Totals(*totals))
+
+
+def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = None) -> list[tuple[str, int]]:
+    """Count views, or not, in one round trip: for each event the reason and the video's views now.
+
+    The reason is "" where nothing was done because the video's facts are missing: call again with them.
+    """
+    by_shard: dict[int, list[int]] = {}
+    for place, event in enumerate(events):
+        by_shard.setdefault(shard_of(event.video_id), []).append(place)
+    commands = [_prime(video_id, known) for video_id, known in facts.items()] if facts else []
+    primed = len(commands)
+    commands += [_view(shard, [events[place] for place in places]) for shard, places in by_shard.items()]
+    results = [("", 0)] * len(events)
+    for places, reply in zip(by_shard.values(), send(commands)[primed:], strict=True):
+        for place, code, views in zip(places, reply[::2], reply[1::2], strict=True):
+            results[place] = ("" if code < 0 else REASONS[code], views)
+    return results
+
+
+def _view(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
+    names = keys_of(shard)
+    keys = [names.pending, names.batch]
+    args: list[Any] = [
+        *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS, conf.VIEW_ADDRESS_LIMIT, conf.VIEW_MIN_WATCHED_SECONDS)
+    ]
+    for video_id, viewer, hour, user_id, watched, bot, address in events:
+        keys += (
+            names.live(video_id),
+            names.seen(video_id, viewer),
+            names.pending if address is None else names.address(video_id, address),
+        )
+        args += (
+            video_id,
+            hour,
+            "" if user_id is None else user_id,
+            "" if watched is None else watched,
+            "1" if bot else "0",
+            "0" if address is None else "1",
+        )
+    return scripts.VIEW.command(keys, *args)
+
+
+def _prime(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
+    keys = keys_of(shard_of(video_id))
+    return scripts.PRIME.command(
+        (keys.live(video_id), keys.batch),
+        *(conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, facts.owner_id, facts.duration, *facts.totals),
+    )
+
+
+def lookup(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
+    """What Redis knows of these videos now, in one round trip."""
+    by_shard: dict[int, list[int]] = {}
+    for video_id in video_ids:
+        by_shard.setdefault(shard_of(video_id), []).append(video_id)
+    if not by_shard:
+        return {}
+    commands = []
+    for shard, members in by_shard.items():
+        names = keys_of(shard)
+        keys = [names.pending, names.claimed, *map(names.live, members)]
+        if user_id is not None:
+            keys += [names.liked(video_id, user_id) for video_id in members]
+        commands.append(scripts.READ.command(keys, "" if user_id is None else user_id, *members))
+    found = {}
+    width = len(COUNTS) + 1
+    for members, reply in zip(by_shard.values(), send(commands), strict=True):
+        for place, video_id in enumerate(members):
+            *totals, state = reply[width * place : width * (place + 1)]
+            found[video_id] = Live(
+                None if None in totals else Totals(*map(int, totals)), None if state is None else parse_state(state)
+            )
+    return found
+
+
+def recent(user_id: int) -> dict[int, int]:
+    """Videos that this user marked lately, newest first, with Unix milliseconds.
+
+    May list videos of which the mark was taken back, or came to nothing; check each.
+    """
+    (reply,) = send([("ZREVRANGE", recent_key(user_id), 0, -1, "WITHSCORES")])
+    return {int(video_id): int(float(at_ms)) for video_id, at_ms in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def refresh(*, video_id: int, owner_id: int, duration: int) -> None:
+    """Take an edited owner and duration into the live key, where there is one."""
+    send([scripts.REFRESH.command((keys_of(shard_of(video_id)).live(video_id),), owner_id, duration)])
+
+
+def forget(video_id: int) -> None:
+    """Remove the live key of a video that is gone; the flush drops what is pending of it."""
+    send([("DEL", keys_of(shard_of(video_id)).live(video_id))])

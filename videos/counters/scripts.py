@@ -1,0 +1,36 @@
+"""The Lua scripts. Each is a file in lua/; `shared.lua` and the names of COUNTS stand before its text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Final
+
+from videos.changes import COUNTS, MARKS
+from videos.fields import MARK_LETTER
+
+_FOLDER = resources.files("videos.counters").joinpath("lua")
+_NAMES = ", ".join(f"'{count.name}'" for count in COUNTS)
+_MARKS = ", ".join(f"{{ value = '{count.value}', name = '{count.name}' }}" for count in MARKS)
+# A script cannot import, so what it must know of COUNTS stands before its text.
+COUNTS_IN_LUA: Final = f"local COUNTS = {{ {_NAMES} }}\nlocal MARKS = {{ {_MARKS} }}\nlocal MARK = '{MARK_LETTER}'\n"
+
+
+class Script:
+    """A script, called by its SHA1."""
+
+    def __init__(self, name: str) -> None:
+        parts = (_FOLDER.joinpath(file).read_text() for file in ("shared.lua", f"{name}.lua"))
+        self.text = (COUNTS_IN_LUA + "".join(parts)).encode()
+        self.sha = hashlib.sha1(self.text).hexdigest()  # noqa: S324  Redis names scripts by it
+
+    def command(self, keys: Sequence[str], *args: Any) -> tuple[Any, ...]:
+        """The command that calls it."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+
+LIKE, VIEW, PRIME, READ, RECENT = (Script(name) for name in ("like", "view", "prime", "read", "recent"))
+CLAIM, CLAIMED, CONFIRM, CLOSE = (Script(name) for name in ("claim", "claimed", "confirm", "close"))
+RESYNC, REFRESH = Script("resync"), Script("refresh")
+TEXT_OF: Final = {script.sha: script.text for script in list(globals().values()) if isinstance(script, Script)}

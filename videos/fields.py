@@ -1,0 +1,93 @@
+"""The grammar of Redis' pending hash: how a change is written as a field and its value, and read again.
+
+    l:42:9       1:1767225600000    user 9 likes video 42, since this Unix millisecond; 0 for the first number: no more
+    v:42:491000  17                 video 42 gained 17 views in this hour since 1970
+
+The letter is that of the count in COUNTS. A field is read only in exactly the form in which it is written: another
+spelling of the same number would be another field, and would count apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from videos.changes import COUNTS, HOUR_MS, MARKS, MAX_ID, NOTHING, TALLIES, Changes, MarkChange, TallyChange
+
+MAX_AMOUNT: Final = 2**53  # of one field: Lua's numbers are exact up to here
+MAX_HOUR: Final = 8_000 * 8_766  # the year 9970: every database holds this date
+MAX_MS: Final = MAX_HOUR * HOUR_MS
+
+MARK_LETTER: Final = MARKS[0].letter  # all marks of a user about a video are values of one field
+LETTERS: Final = {count.name: count.letter for count in COUNTS}
+VALUES: Final = frozenset({NOTHING, *(count.value for count in MARKS)})
+
+_MARK: Final = re.compile(rf"{MARK_LETTER}:([1-9]\d{{0,18}}):([1-9]\d{{0,18}})".encode())
+_TALLY: Final = re.compile(
+    f"([{''.join(count.letter for count in TALLIES)}])".encode() + rb":([1-9]\d{0,18}):(0|[1-9]\d{0,8})"
+)
+_TALLY_NAMES: Final = {count.letter.encode(): count.name for count in TALLIES}
+_STATE: Final = re.compile(rb"(0|[1-9]\d?):(0|[1-9]\d{0,14})")
+_AMOUNT: Final = re.compile(rb"[1-9]\d{0,15}")
+_VIDEO: Final = re.compile(rb"[a-z]:([1-9]\d{0,18})(?!\d)")
+
+
+class State(NamedTuple):
+    """A mark's value, and when it was wished."""
+
+    value: int
+    at_ms: int  # Unix milliseconds
+
+
+def mark_field(video_id: int, user_id: int) -> str:
+    """The name of a mark's field."""
+    return f"{MARK_LETTER}:{video_id}:{user_id}"
+
+
+def field_names(video_id: int, changes: Changes) -> list[str]:
+    """The names of the fields that hold these changes of a video."""
+    names = [f"{LETTERS[name]}:{video_id}:{hour}" for name, hour, _ in changes.tallies]
+    return names + [mark_field(video_id, mark.user_id) for mark in changes.marks] if changes.marks else names
+
+
+def parse_state(text: bytes) -> State | None:
+    """The state in `1:<ms>`; None for any other text."""
+    match = _STATE.fullmatch(text)
+    return None if match is None else State(int(match[1]), int(match[2]))
+
+
+def parse(name: bytes, value: bytes) -> tuple[int, MarkChange | TallyChange] | None:
+    """The video and the change in a field; None for a malformed one."""
+    if match := _MARK.fullmatch(name):
+        state = parse_state(value)
+        video_id, user_id = int(match[1]), int(match[2])
+        if state is None or state.value not in VALUES or state.at_ms > MAX_MS or max(video_id, user_id) > MAX_ID:
+            return None
+        return video_id, MarkChange(user_id, *state)
+    if (match := _TALLY.fullmatch(name)) and _AMOUNT.fullmatch(value):
+        letter, video, hour = match.groups()
+        change = TallyChange(_TALLY_NAMES[letter], int(hour), int(value))
+        if int(video) <= MAX_ID and change.hour <= MAX_HOUR and change.amount <= MAX_AMOUNT:
+            return int(video), change
+    return None
+
+
+def sort_in(part: Iterable[tuple[bytes, bytes]], changes: dict[int, Changes], malformed: list[bytes]) -> None:
+    """Add fields to the changes of their videos, and the names of malformed ones to `malformed`."""
+    for name, value in part:
+        parsed = parse(name, value)
+        if parsed is None:
+            malformed.append(name)
+            continue
+        video_id, change = parsed
+        known = changes.get(video_id)
+        if known is None:
+            known = changes[video_id] = Changes()
+        known.add(change)
+
+
+def video_of(name: bytes) -> int | None:
+    """The video that a malformed field names; None where that cannot be told."""
+    match = _VIDEO.match(name)
+    return int(match[1]) if match and int(match[1]) <= MAX_ID else None

@@ -1,0 +1,14 @@
+"""The clock corridor: claim -> apply -> confirm, shard by shard; and reconcile.
+
+For each shard: read the floor of batch numbers, claim what is pending (or find the batch that an interrupted run left),
+make the claim durable, bring it to the database chunk by chunk, confirm each chunk, end the batch, settle the notes of
+what was written outside batches. A run may die anywhere and any number of runs may overlap: claims and confirms are
+guarded by the batch's number in Redis, rows by their watermark in the database.
+"""
+
+from videos.flush.reconcile import ReconcileReport, reconcile
+from videos.flush.report import ClosedBatch, FlushReport
+from videos.flush.status import FlushStatus, flush_status
+from videos.flush.workers import run_flush
+
+__all__ = ["ClosedBatch", "FlushReport", "FlushStatus", "ReconcileReport", "flush_status", "reconcile", "run_flush"]

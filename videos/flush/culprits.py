@@ -1,0 +1,120 @@
+"""A chunk of a batch: applied, then confirmed. A refused one is split until the culprit stands alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from videos import ledger
+from videos.changes import Changes
+from videos.counters import Batch, Confirmation
+from videos.fields import field_names, video_of
+from videos.flush.run import Run
+from videos.ledger.reads import read_facts
+
+logger = logging.getLogger(__name__)
+
+
+class Mover:
+    """Moves the fields of one batch. Each call returns False once another batch was claimed."""
+
+    def __init__(self, run: Run, batch: Batch) -> None:
+        self.run = run
+        self.batch = batch
+
+    def move(self, chunk: Mapping[int, Changes], *, again: bool = False) -> bool:
+        """Apply a chunk and confirm it, without what the database refuses: that is set aside as rejected."""
+        try:
+            outcomes, sums = ledger.apply(self.batch, chunk)
+        except Exception as error:
+            if not ledger.is_data_fault(error):
+                raise
+            if len(chunk) > 1:
+                video_ids = sorted(chunk)
+                half = len(video_ids) // 2
+                return all(
+                    self.move({video_id: chunk[video_id] for video_id in part})
+                    for part in (video_ids[:half], video_ids[half:])
+                )
+            return self._move_without_culprits(chunk, error, again=again)
+        self.run.add(sums)
+        return self.confirm([_confirmation(video_id, chunk[video_id], outcomes[video_id]) for video_id in chunk])
+
+    def reject(self, malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> bool:
+        """Set malformed fields aside."""
+        by_video: dict[int | None, list[bytes]] = {}
+        for name in malformed:
+            logger.error("Rejected the pending field %r: it is malformed", name[:100])
+            by_video.setdefault(video_of(name), []).append(name)
+        return not by_video or self.confirm(
+            [_rejection(video_id, names, leave_live=video_id in changes) for video_id, names in by_video.items()]
+        )
+
+    def confirm(self, confirmations: Sequence[Confirmation]) -> bool:
+        """Confirm in Redis what the database has committed."""
+        if not self.batch.confirm(confirmations):
+            return False
+        self.run.rest()
+        self.run.add(
+            fields=sum(map(len, confirmations)),
+            applied=sum(len(one.applied) for one in confirmations),
+            repeated=sum(len(one.repeated) for one in confirmations),
+            dropped=sum(len(one.dropped) for one in confirmations),
+            rejected=sum(len(one.rejected) for one in confirmations),
+        )
+        return True
+
+    def _move_without_culprits(self, chunk: Mapping[int, Changes], error: Exception, *, again: bool) -> bool:
+        """Reject what the database refuses of one video, then apply the rest in one transaction.
+
+        In this order: once the rest has set the row's watermark, another flush would take the culprits for applied.
+        """
+        ((video_id, changes),) = chunk.items()
+        culprits = self._culprits(video_id, changes)
+        if not len(culprits):
+            if not again:
+                return self.move(chunk, again=True)  # the fault has passed
+            culprits = changes  # it comes with the commit only
+        logger.error("Shard %s, video %s: rejected %s fields: %s", self.batch.shard, video_id, len(culprits), error)
+        bad = set(culprits.flat())
+        rest = Changes.of(change for change in changes.flat() if change not in bad)
+        rejection = _rejection(video_id, field_names(video_id, culprits), leave_live=len(rest) > 0)
+        return self.confirm([rejection]) and (not len(rest) or self.move({video_id: rest}))
+
+    def _culprits(self, video_id: int, changes: Changes) -> Changes:
+        try:
+            ledger.apply(self.batch, {video_id: changes}, commit=False)
+        except Exception as error:
+            if not ledger.is_data_fault(error):
+                raise
+        else:
+            return Changes()
+        if len(changes) == 1:
+            return changes
+        flat = changes.flat()
+        half = len(flat) // 2
+        found = [self._culprits(video_id, Changes.of(part)) for part in (flat[:half], flat[half:])]
+        if not any(map(len, found)):
+            return changes  # the database takes each half alone, and refuses both together
+        return Changes.of([*found[0].flat(), *found[1].flat()])
+
+
+def _confirmation(video_id: int, changes: Changes, outcome: ledger.Outcome) -> Confirmation:
+    if outcome.totals is None:
+        return Confirmation(video_id, None, dropped=field_names(video_id, changes))
+    if outcome.repeated:
+        return Confirmation(video_id, outcome.totals, repeated=field_names(video_id, changes))
+    if outcome.dropped:
+        gone = Changes([mark for mark in changes.marks if mark.user_id in outcome.dropped])
+        kept = Changes([mark for mark in changes.marks if mark.user_id not in outcome.dropped], changes.tallies)
+        names = field_names(video_id, kept), field_names(video_id, gone)
+        return Confirmation(video_id, outcome.totals, applied=names[0], dropped=names[1])
+    return Confirmation(video_id, outcome.totals, applied=field_names(video_id, changes))
+
+
+def _rejection(video_id: int | None, names: Sequence[bytes | str], *, leave_live: bool) -> Confirmation:
+    """Set fields aside, and live to the row's totals, unless other fields of the video are still to come."""
+    if video_id is None or leave_live:
+        return Confirmation(None, rejected=names)
+    facts = read_facts([video_id]).get(video_id)
+    return Confirmation(video_id, None if facts is None else facts.totals, rejected=names)

@@ -1,0 +1,66 @@
+"""Reconcile: the recount of like rows against `like_count`, in parts, for a command, the clock door and the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from videos import ledger
+from videos.changes import LIKE, MARKS
+from videos.ledger.reads import read_facts
+
+RECONCILE_VIDEOS: Final = 500  # rows locked at a time
+_COLUMN: Final = next(count.column for count in MARKS if count.value == LIKE)
+
+
+@dataclass(slots=True)
+class ReconcileReport:
+    """What a recount found: a row a difference `{video, column, stored, counted, repaired}`."""
+
+    videos: int = 0
+    differences: list[dict[str, Any]] = field(default_factory=list)
+    repaired: int = 0
+    absent: list[int] = field(default_factory=list)  # of the videos asked for, those that do not exist
+
+
+def reconcile(
+    *,
+    video_ids: Iterable[int] | None = None,
+    repair: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ReconcileReport:
+    """Recount like rows against `like_count` under the lock of each video's row, all videos by default.
+
+    For what happened outside the service: SQL by hand, a restored backup. After a repair the next flush sets the live
+    totals.
+    """
+    report = ReconcileReport()
+    chosen = None if video_ids is None else sorted(set(video_ids))
+    total = ledger.video_total() if chosen is None else len(chosen)
+    done = 0
+    for part in _parts(chosen):
+        known = part if chosen is None else sorted(read_facts(part))
+        report.absent += sorted(set(part) - set(known))
+        for difference in ledger.recount(known, repair=repair):
+            video_id, stored, counted = difference
+            report.differences.append(
+                {"video": video_id, "column": _COLUMN, "stored": stored, "counted": counted, "repaired": repair}
+            )
+            report.repaired += repair
+        report.videos += len(known)
+        done += len(part)
+        if progress is not None:
+            progress(min(done, total), total)
+    return report
+
+
+def _parts(chosen: list[int] | None) -> Iterator[list[int]]:
+    if chosen is not None:
+        for first in range(0, len(chosen), RECONCILE_VIDEOS):
+            yield chosen[first : first + RECONCILE_VIDEOS]
+        return
+    after = 0
+    while part := ledger.video_ids(after, RECONCILE_VIDEOS):
+        yield part
+        after = part[-1]

@@ -1,0 +1,103 @@
+"""What the shards of one run share: the report, the limits of time, the pace. Knows no threads and no shard."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from videos.changes import Changes
+from videos.conf import conf
+from videos.counters.batches import READ_FIELDS
+from videos.flush.pace import Pace
+from videos.flush.report import ClosedBatch, FlushReport
+
+# Of a gentle run: pieces are short, and it rests while the rows of a chunk are locked.
+GENTLE_CHUNK_FIELDS: Final = 100
+GENTLE_READ_FIELDS: Final = 100
+
+
+class Stopped(Exception):
+    """Out of time, or told to stop: the next run goes on."""
+
+
+class GentleTimeOver(Exception):
+    """The time of a gentle run is over: a thread of normal priority goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the flush."""
+
+    report: FlushReport
+    max_seconds: float | None = None
+    pace: Pace | None = None  # of a gentle run
+    should_stop: Callable[[], bool] = lambda: False
+    on_batch: Callable[[ClosedBatch], None] | None = None
+    begin: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # held to change the report and in callbacks
+    crashed: threading.Event = field(default_factory=threading.Event)  # a thread raised what nobody expects
+    gentle_time_over: threading.Event = field(default_factory=threading.Event)
+
+    def check_time(self, *, low_priority: bool) -> None:
+        """Between chunks. Raises Stopped at the end of the budget, GentleTimeOver where another thread must go on."""
+        late = self.max_seconds is not None and time.monotonic() - self.begin >= self.max_seconds
+        report = self.report
+        moved = report.fields or report.settled or report.failures
+        if self.crashed.is_set() or self.should_stop() or (late and moved):
+            raise Stopped
+        if low_priority and self.pace is not None and self.pace.is_over():
+            self.gentle_time_over.set()
+            raise GentleTimeOver
+
+    def add(self, sums: Mapping[str, int] | None = None, **figures: int) -> None:
+        """Add to the report: sums by SUM_COLUMNS, and its other figures by name."""
+        with self.lock:
+            for name, number in (sums or {}).items():
+                self.report.sums[name] += number
+            for name, number in figures.items():
+                setattr(self.report, name, getattr(self.report, name) + number)
+
+    def note_closed(self, batch: ClosedBatch) -> None:
+        """Count a closed batch, and hand it to the caller."""
+        self.add(batches=1, rewound=batch.rewound)
+        if self.on_batch is not None:
+            with self.lock:
+                self.on_batch(batch)
+
+    def rest(self) -> None:
+        """After each piece of work: rest, if this is a gentle run."""
+        if self.pace is not None:
+            self.pace.rest()
+
+    @property
+    def read_fields(self) -> int:
+        """How many fields of a batch are read at once."""
+        return READ_FIELDS if self.pace is None else GENTLE_READ_FIELDS
+
+    def chunks(self, changes: Mapping[int, Changes]) -> Iterator[dict[int, Changes]]:
+        """The chunks to move, of which the pace learns how long each takes."""
+        pace = self.pace
+        for chunk in split(changes, conf.FLUSH_CHUNK_FIELDS if pace is None else GENTLE_CHUNK_FIELDS):
+            moved, worked = self.report.fields, 0.0 if pace is None else pace.worked()
+            yield chunk
+            if pace is not None:
+                pace.note_moved(self.report.fields - moved, pace.worked() - worked)
+
+
+def split(changes: Mapping[int, Changes], most: int) -> Iterator[dict[int, Changes]]:
+    """Videos in the order of their ids, about `most` fields a chunk; a video's fields stay together."""
+    chunk: dict[int, Changes] = {}
+    size = 0
+    for video_id in sorted(changes):
+        change = changes[video_id]
+        fields = len(change)
+        if chunk and size + fields > most:
+            yield chunk
+            chunk, size = {}, 0
+        chunk[video_id] = change
+        size += fields
+    if chunk:
+        yield chunk

@@ -1,0 +1,92 @@
+"""One run over one shard: claim -> apply -> confirm, until nothing is pending."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from videos import counters, ledger
+from videos.changes import Changes, FieldSums, MarkChange, VideoFacts
+from videos.conf import conf
+from videos.counters import Batch
+from videos.fields import sort_in
+from videos.flush.culprits import Mover
+from videos.flush.report import ClosedBatch
+from videos.flush.run import Run
+
+logger = logging.getLogger(__name__)
+
+PASSES: Final = 3  # over one claimed batch, should fields be left
+
+
+class ShardFlush:
+    """The flush of a shard. `pause_point()` is called between chunks and may raise to end the run."""
+
+    def __init__(self, run: Run, shard: int, pause_point: Callable[[], None]) -> None:
+        self.run = run
+        self.shard = shard
+        self.pause_point = pause_point
+
+    def flush(self) -> None:
+        """Finish the batch that an interrupted run left, and claim and finish the next; then settle."""
+        while True:
+            self.pause_point()
+            at_ms = counters.now_ms()
+            floor, newest = ledger.newest_batch(self.shard)
+            batch, last = Batch.claim(shard=self.shard, floor=floor, newest=newest, at_ms=at_ms)
+            if batch is not None and not self.finish(batch):
+                return  # another flush has moved on
+            self.settle(last)
+            if batch is None or batch.claimed_ms == at_ms:
+                return
+
+    def finish(self, batch: Batch) -> bool:
+        """Bring a claimed batch to the database. False: another flush has ended it meanwhile."""
+        batch.make_durable()
+        if batch.rewound:
+            logger.error(
+                "Shard %s: Redis had forgotten batches up to %s; it was rewound or replaced. Likes stay exact, views "
+                "since its last save may be off.",
+                *(self.shard, batch.number - 1),
+            )
+        ledger.open_batch(batch)
+        mover = Mover(self.run, batch)
+        for _ in range(PASSES):
+            changes: dict[int, Changes] = {}
+            malformed: list[bytes] = []
+            for part in batch.scan(self.run.read_fields):
+                if part is None:
+                    return False
+                sort_in(part, changes, malformed)
+                self.run.rest()
+            if not mover.reject(malformed, changes):
+                return False
+            for chunk in self.run.chunks(changes):
+                self.pause_point()
+                if not mover.move(chunk):
+                    return False
+            sums = batch.sums()
+            if sums is not None:
+                ledger.finish_batch(batch, sums)
+                batch.end()
+                self.run.note_closed(_closed(batch, sums))
+                return True
+        return False
+
+    def settle(self, last: int) -> None:
+        """Set the live totals of videos whose rows changed outside a batch."""
+        for video_id in ledger.stale_videos(self.shard, conf.SHARDS):
+            self.pause_point()
+
+            def set_live(facts: VideoFacts | None, marks: Sequence[MarkChange], video_id: int = video_id) -> bool:
+                return counters.resync(video_id=video_id, last=last, facts=facts, marks=marks)
+
+            if not ledger.settle(video_id, set_live):
+                return  # a batch was claimed since: its flush settles
+            self.run.add(settled=1)
+
+
+def _closed(batch: Batch, sums: FieldSums) -> ClosedBatch:
+    seconds = round((counters.now_ms() - batch.claimed_ms) / 1000, 3)
+    return ClosedBatch(batch.shard, batch.number, sum(sums), *sums, rewound=batch.rewound, seconds=seconds)

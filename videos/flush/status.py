@@ -1,0 +1,51 @@
+"""Where the flush stands, for health, metrics and the admin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from videos import counters, ledger
+from videos.conf import conf
+
+
+@dataclass(frozen=True, slots=True)
+class FlushStatus:
+    """What health and metrics say of the flush."""
+
+    last_finished_seconds: float | None  # since a batch was last finished, or a run found nothing to do; None: never
+    pending_fields: int
+    claimed_fields: int
+    rejected_fields: int
+    stale_notes: int
+    rewound_batches: int
+    late: bool  # of some shard nothing was finished for three intervals although something is pending
+
+
+def flush_status() -> FlushStatus:
+    """Where the flush stands. Raises CountersUnavailable and django.db errors as they come."""
+    now = counters.now_ms()
+    limit = now - 3000 * conf.FLUSH_INTERVAL_SECONDS
+    depths = counters.depths()
+    facts = ledger.flush_facts(datetime.fromtimestamp(limit / 1000, UTC))
+    last_run = counters.last_finished_run()
+    finished = [] if facts.last_finished is None else [int(facts.last_finished.timestamp() * 1000)]
+    if last_run is not None:
+        finished.append(last_run)
+    waiting = {shard for shard, depth in enumerate(depths) if depth.pending or depth.claimed}
+    claimed = {shard for shard, depth in enumerate(depths) if depth.claimed}
+    late = False
+    if waiting:
+        begun = last_run or counters.watched_since(now)
+        # A run in which one shard fails is not noted as finished, while the other shards' batches go on.
+        stuck = claimed & facts.stuck or (begun < limit and waiting - facts.lively)
+        late = bool(stuck) or max(finished, default=begun) < limit
+    return FlushStatus(
+        last_finished_seconds=(now - max(finished)) / 1000 if finished else None,
+        pending_fields=sum(depth.pending for depth in depths),
+        claimed_fields=sum(depth.claimed for depth in depths),
+        rejected_fields=sum(depth.rejected for depth in depths),
+        stale_notes=facts.stale_notes,
+        rewound_batches=facts.rewound,
+        late=late,
+    )

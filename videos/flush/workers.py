@@ -1,0 +1,174 @@
+"""A run of the flush: its shards, shared by threads."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+
+import django.db
+
+from videos import counters, ledger
+from videos.conf import conf
+from videos.flush.pace import Pace, lower_priority
+from videos.flush.report import ClosedBatch, FlushReport
+from videos.flush.run import GentleTimeOver, Run, Stopped
+from videos.flush.shard import ShardFlush
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, FlushReport], None]
+
+
+def run_flush(
+    *,
+    shards: Iterable[int] | None = None,
+    max_seconds: float | None = None,
+    gentle_seconds: float = 0.0,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_batch: Callable[[ClosedBatch], None] | None = None,
+) -> FlushReport:
+    """Flush the given shards (all by default) once. `progress(done, total, report)` is called after each chunk.
+
+    `on_batch(batch)` is called after each batch that this run closed; one call is made at a time. VIDEOS_FLUSH_THREADS
+    threads share the shards, the caller's among them. A run with `gentle_seconds` has one low-priority thread, which
+    takes small chunks and rests after each piece of work as long as this time allows; when the time is over, the
+    caller's thread goes on at normal priority.
+
+    One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
+    over, but not before one chunk is moved or a shard has failed, or when `should_stop()` is true.
+    """
+    report = FlushReport()
+    begin = time.monotonic()
+    total = _shard_total()
+    chosen = list(range(total) if shards is None else shards)
+    if max_seconds is not None and chosen:
+        # Begin anywhere: else runs that are always too short never come to the last shards.
+        first = random.randrange(len(chosen))
+        chosen = chosen[first:] + chosen[:first]
+    try:
+        left = counters.left_open(range(total))
+    except counters.CountersUnavailable as error:
+        report.failures = dict.fromkeys(chosen, f"{type(error).__name__}: {error}")
+    else:
+        pace = Pace(seconds=gentle_seconds, waiting=_waiting_fields(chosen)) if gentle_seconds else None
+        run = Run(report, max_seconds, pace, should_stop, on_batch, begin)
+        # A video's watermark must not pass a batch in which it still is: no number is minted before these are finished.
+        Workers(run, list(left), progress).work(lambda flush: flush.finish(left[flush.shard]))
+        if report.complete and not report.failed:
+            Workers(run, chosen, progress).work(ShardFlush.flush)
+    if not report.failed and report.complete and 0 in chosen:  # one of several runs that share the shards
+        keep_house()
+    report.seconds = round(time.monotonic() - begin, 3)
+    return report
+
+
+class Workers:
+    """Threads that take shards from one queue. While one waits for the database, another works out its own chunk."""
+
+    def __init__(self, run: Run, shards: Sequence[int], progress: Progress | None) -> None:
+        self.run = run
+        self.progress = progress
+        self.left = deque(shards)
+        self.total = len(shards)
+        self.done = 0
+        one_at_a_time = run.pace is not None or ledger.has_one_writer()
+        self.threads = 1 if one_at_a_time else min(conf.FLUSH_THREADS, self.total)
+
+    def work(self, act: Callable[[ShardFlush], object]) -> None:
+        """Do it shard by shard, until the time is up. A shard that fails does not stop the others."""
+        low_priority = self._may_lower_priority()
+        helpers = 1 if low_priority else self.threads - 1
+        if helpers <= 0:
+            self._work(act, low_priority=False)
+            return
+        with ThreadPoolExecutor(helpers, "flush", lower_priority if low_priority else None) as pool:
+            helping = [pool.submit(self._help, act, low_priority=low_priority) for _ in range(helpers)]
+            try:
+                if low_priority:
+                    wait(helping)
+                self._work(act, low_priority=False)
+            except BaseException:
+                self.run.crashed.set()
+                raise
+            for helper in helping:
+                helper.result()
+
+    def _may_lower_priority(self) -> bool:
+        # Where one transaction writes at a time, other writers would wait for a thread that waits for the CPU.
+        return self.run.pace is not None and not self.run.gentle_time_over.is_set() and not ledger.has_one_writer()
+
+    def _help(self, act: Callable[[ShardFlush], object], *, low_priority: bool) -> None:
+        try:
+            self._work(act, low_priority=low_priority)
+        except BaseException:
+            self.run.crashed.set()
+            raise
+        finally:
+            django.db.connections.close_all()  # this thread's own
+
+    def _work(self, act: Callable[[ShardFlush], object], *, low_priority: bool) -> None:
+        run = self.run
+
+        def pause_point() -> None:
+            self._show_progress()
+            run.check_time(low_priority=low_priority)
+
+        while self.left:
+            try:
+                shard = self.left.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                run.check_time(low_priority=low_priority)
+                with ledger.flush_session(None if run.pace is None else run.pace.rest):
+                    act(ShardFlush(run, shard, pause_point))
+            except Stopped:
+                run.report.complete = False
+                return
+            except GentleTimeOver:
+                self.left.appendleft(shard)
+                return
+            except (counters.CountersUnavailable, django.db.Error) as error:
+                run.report.failures[shard] = f"{type(error).__name__}: {error}"
+                logger.exception("Shard %s failed; what it had claimed stays for the next run", shard)
+                django.db.connection.close()
+            self._show_progress(done=1)
+
+    def _show_progress(self, *, done: int = 0) -> None:
+        if self.progress is not None:
+            with self.run.lock:
+                self.done += done
+                self.progress(self.done, self.total, self.run.report)
+
+
+def _shard_total() -> int:
+    try:
+        return counters.shard_total()
+    except counters.CountersUnavailable:
+        return conf.SHARDS  # each of them will fail and say why
+
+
+def _waiting_fields(shards: Collection[int]) -> int:
+    try:
+        depths = enumerate(counters.depths())
+        return sum(depth.pending + depth.claimed for shard, depth in depths if shard in shards)
+    except counters.CountersUnavailable:
+        return 0  # the shards will fail and say why
+
+
+def keep_house() -> None:
+    """Note that a run finished; once an hour, delete what is old."""
+    try:
+        now = datetime.now(UTC)
+        before = counters.note_finished_run(counters.now_ms())
+        if before is None or datetime.fromtimestamp(before / 1000, UTC).hour != now.hour:
+            ledger.prune(now=now)
+    except (counters.CountersUnavailable, django.db.Error) as error:
+        # The counts are in: housekeeping that failed does not make the run fail.
+        logger.warning("Housekeeping after the flush: %s", error)

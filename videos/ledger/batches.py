@@ -1,0 +1,257 @@
+"""What a flush writes: a batch's row, and its fields chunk by chunk. A write without Redis uses `take_in` too."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from django.db import connection, transaction
+from django.db.models import Max
+
+from videos.changes import (
+    HOUR_MS,
+    LIKE,
+    MARK_PLACES,
+    MARKS,
+    MAX_ID,
+    NOTHING,
+    PLACES,
+    SUM_COLUMNS,
+    TALLIES,
+    BatchFacts,
+    Changes,
+    FieldSums,
+    MarkChange,
+    Totals,
+    zeros,
+)
+from videos.conf import conf
+from videos.ledger import sql
+from videos.ledger.retry import again
+from videos.ledger.sql import parts
+from videos.models import FlushBatch, StaleLive
+
+Sums: TypeAlias = dict[str, int]  # by SUM_COLUMNS
+Gains: TypeAlias = dict[int, list[int]]  # by video, in the order of COUNTS
+HourGains: TypeAlias = dict[tuple[int, int], list[int]]  # by video and hour since 1970, in the order of COUNTS
+
+NO_SUMS: Final = dict.fromkeys(SUM_COLUMNS, 0)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one video's changes. `totals`: those in its row now; None when the video is gone."""
+
+    totals: Totals | None
+    repeated: bool = False  # the row had taken in this batch before: nothing was changed now
+    dropped: frozenset[int] = frozenset()  # users who are gone; every other change was applied
+
+
+def newest_batch(shard: int) -> tuple[int, int]:
+    """The highest batch number that the database knows of a shard, and of any shard; 0 where there is none."""
+    newest = newest_batches()
+    return newest.get(shard, 0), max(newest.values(), default=0)
+
+
+def newest_batches() -> dict[int, int]:
+    """The highest batch number of each shard."""
+    # In this form the index on (shard, number) answers with one step a shard, however many batches are kept.
+    return dict(FlushBatch.objects.order_by().values_list("shard").annotate(Max("number")))
+
+
+def open_batch(batch: BatchFacts) -> None:
+    """Record a claimed batch, unless an interrupted run has done so."""
+    claimed_at = datetime.fromtimestamp(batch.claimed_ms / 1000, UTC)
+    FlushBatch.objects.get_or_create(
+        shard=batch.shard,
+        number=batch.number,
+        defaults={"claimed_at": claimed_at, "fields": batch.fields, "rewound": batch.rewound},
+    )
+
+
+def finish_batch(batch: BatchFacts, sums: FieldSums) -> None:
+    """Record what became of a batch's fields. Repeated, it changes nothing."""
+    unfinished = FlushBatch.objects.filter(shard=batch.shard, number=batch.number, finished_at=None)
+    unfinished.update(finished_at=datetime.now(UTC), **sums._asdict())
+
+
+@contextlib.contextmanager
+def flush_session(after_each: Callable[[], None] | None = None) -> Iterator[None]:
+    """The settings of a flush's database session: isolation, and a lock wait of seconds; put back afterwards.
+
+    `after_each()` is called after each statement, also within transactions; not on SQLite, where a transaction keeps
+    all other writers out.
+    """
+    if connection.vendor != "mysql":
+        yield
+        return
+    connection.ensure_connection()
+    # Session settings go with the connection, which Django replaces when it has failed: both are set for each run.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@innodb_lock_wait_timeout")
+        (lock_wait,) = cursor.fetchone()
+        cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {conf.FLUSH_ISOLATION_LEVEL.upper()}")
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [conf.FLUSH_LOCK_WAIT_SECONDS])
+    try:
+        with connection.execute_wrapper(_followed_by(after_each)) if after_each else contextlib.nullcontext():
+            yield
+    finally:
+        with contextlib.suppress(Exception), connection.cursor() as cursor:
+            isolation = getattr(connection, "isolation_level", None) or "repeatable read"
+            cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [lock_wait])
+
+
+def _followed_by(after_each: Callable[[], None]) -> Callable[..., Any]:
+    def run(execute: Callable[..., Any], *statement: Any) -> Any:
+        result = execute(*statement)
+        after_each()
+        return result
+
+    return run
+
+
+def apply(batch: BatchFacts, changes: Mapping[int, Changes], *, commit: bool = True) -> tuple[dict[int, Outcome], Sums]:
+    """Take a chunk of a batch into the rows, in one transaction; applied again, it changes nothing.
+
+    Returns each video's outcome, with the totals that the transaction left in the rows, and what it changed.
+    `commit=False` tries it out. Raises django.db errors: `is_data_fault` tells those that a field's value caused.
+    """
+    # Nearly all users exist: the rows' foreign keys ask anyway, and users are looked for only after one has failed.
+    look = not commit
+
+    def transact() -> tuple[dict[int, Outcome], Sums]:
+        nonlocal look
+        looks, look = look, True
+        with transaction.atomic(durable=True):
+            outcomes, sums = take_in(changes, batch.number, look_for_users=looks)
+            if any(sums.values()):
+                sql.add_sums(batch.shard, batch.number, sums)
+            if not commit:
+                transaction.set_rollback(True)
+        return outcomes, sums
+
+    return again(transact)
+
+
+def take_in(
+    changes: Mapping[int, Changes], number: int | None, *, look_for_users: bool
+) -> tuple[dict[int, Outcome], Sums]:
+    """Bring changes into the rows; those of batch `number` only where the row has not taken it in before.
+
+    Call it in a transaction. Without `look_for_users` a new like of a user who is gone raises IntegrityError, on SQLite
+    with the commit.
+    """
+    rows = sql.lock_videos(list(changes))
+    outcomes: dict[int, Outcome] = {}
+    fresh: dict[int, Changes] = {}
+    for video_id, change in changes.items():
+        row = rows.get(video_id)
+        if row is None:
+            outcomes[video_id] = Outcome(None)
+        elif number is not None and row.flushed_batch >= number:
+            outcomes[video_id] = Outcome(row.totals, repeated=True)
+        else:
+            fresh[video_id] = change
+    if not fresh:
+        return outcomes, NO_SUMS
+
+    superseded = newer_notes(fresh) if number is not None else {}
+    moved = _compare_marks(fresh, superseded, look_for_users=look_for_users)
+    gains, hours = _gains(fresh, moved)
+    for video_id, gain in gains.items():
+        totals = Totals(*map(sum, zip(rows[video_id].totals, gain, strict=True)))
+        if max(totals) > MAX_ID:  # SQLite would make it a float in silence
+            raise OverflowError(f"The totals of video {video_id} would be {totals}")
+        outcomes[video_id] = Outcome(totals)
+    for video_id, users in moved.dropped.items():
+        outcomes[video_id].dropped = frozenset(users)
+    sql.insert_likes((video_id, mark.user_id, mark.at_ms) for video_id, mark in moved.added)
+    sql.delete_likes(moved.removed_ids)
+    sql.add_counts(gains, number)
+    sql.add_hours(hours)
+    return outcomes, _sums(fresh, gains, moved)
+
+
+def _sums(fresh: Mapping[int, Changes], gains: Gains, moved: _Moved) -> Sums:
+    sums = NO_SUMS | {"videos": len(fresh)}
+    for count in MARKS:
+        sums[f"{count.name}_added"] = sum(mark.value == count.value for _, mark in moved.added)
+        sums[f"{count.name}_removed"] = len(moved.removed)
+    for count in TALLIES:
+        sums[count.name] = sum(gain[PLACES[count.name]] for gain in gains.values())
+    return sums
+
+
+_Marks: TypeAlias = list[tuple[int, MarkChange]]  # with the video of each
+
+
+class _Moved(NamedTuple):
+    """The wishes that differ from the rows. A like row holds no value yet: each is a LIKE."""
+
+    added: _Marks
+    removed: _Marks
+    removed_ids: list[int]  # of like rows
+    dropped: Mapping[int, set[int]]  # by video, users who are gone
+
+
+def _compare_marks(
+    fresh: Mapping[int, Changes], superseded: Mapping[tuple[int, int], int], *, look_for_users: bool
+) -> _Moved:
+    wished = {(video_id, mark.user_id): mark for video_id, change in fresh.items() for mark in change.marks}
+    existing = sql.existing_likes(wished)
+    # A wish that changes no row has no foreign key that would ask.
+    asked = {
+        user_id
+        for (video_id, user_id), mark in wished.items()
+        if (video_id, user_id) not in existing and (look_for_users or mark.value == NOTHING)
+    }
+    gone = asked - sql.existing_users(asked)
+    moved = _Moved([], [], [], defaultdict(set))
+    for (video_id, user_id), mark in wished.items():
+        row = existing.get((video_id, user_id))
+        if row is None and user_id in gone:
+            moved.dropped[video_id].add(user_id)
+        elif superseded.get((video_id, user_id), -1) >= mark.at_ms:
+            continue
+        elif mark.value != NOTHING and row is None:
+            moved.added.append((video_id, mark))
+        elif mark.value == NOTHING and row is not None:
+            moved.removed.append((video_id, mark))
+            moved.removed_ids.append(row)
+    moved.added.sort(key=lambda pair: (pair[1].at_ms, pair[0]))  # so that ids of like rows follow time
+    return moved
+
+
+def _gains(fresh: Mapping[int, Changes], moved: _Moved) -> tuple[Gains, HourGains]:
+    """What the totals and the hours gain."""
+    gains: Gains = {video_id: zeros() for video_id in fresh}
+    hours: HourGains = defaultdict(zeros)
+    for step, changed in ((1, moved.added), (-1, moved.removed)):
+        for video_id, mark in changed:
+            place = MARK_PLACES[mark.value or LIKE]
+            gains[video_id][place] += step
+            hours[video_id, mark.at_ms // HOUR_MS][place] += step
+    for video_id, change in fresh.items():
+        for name, hour, amount in change.tallies:
+            place = PLACES[name]
+            gains[video_id][place] += amount
+            hours[video_id, hour][place] += amount
+    return gains, hours
+
+
+def newer_notes(fresh: Mapping[int, Changes]) -> dict[tuple[int, int], int]:
+    """When marks were written outside a batch: an older pending wish must not undo a newer one."""
+    notes: dict[tuple[int, int], int] = {}
+    if not sql.has_like_notes():
+        return notes
+    for part in parts(fresh):
+        found = StaleLive.objects.filter(video_id__in=part, user__isnull=False)
+        for video_id, user_id, written_ms in found.values_list("video_id", "user", "written_ms"):
+            if user_id is not None:
+                notes[video_id, user_id] = max(written_ms, notes.get((video_id, user_id), 0))
+    return notes

@@ -1,0 +1,74 @@
+"""What the database knows of the flush, and its housekeeping: old batches go, old hours roll up into days."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db import connection, transaction
+from django.db.models import Max
+
+from videos.changes import COUNTS, HOUR_SECONDS, add_up, zeros
+from videos.conf import conf
+from videos.ledger import sql
+from videos.ledger.batches import HourGains, newest_batches
+from videos.ledger.sql import STATEMENT_ROWS
+from videos.models import FlushBatch, StaleLive, VideoHour
+
+
+class FlushFacts(NamedTuple):
+    """The flush as the database knows it."""
+
+    last_finished: datetime | None
+    rewound: int
+    stale_notes: int
+    stuck: frozenset[int]  # shards whose newest batch was claimed before the given moment and is not finished
+    lively: frozenset[int]  # shards of which a batch was finished since
+
+
+def flush_facts(since: datetime) -> FlushFacts:
+    """When a batch was last finished, how many were rewound, how many notes wait; and how each shard does."""
+    unfinished = FlushBatch.objects.filter(finished_at=None, claimed_at__lt=since).values_list("shard", "number")
+    newest = newest_batches() if unfinished else {}
+    lively = FlushBatch.objects.filter(finished_at__gte=since).values_list("shard", flat=True).distinct()
+    return FlushFacts(
+        FlushBatch.objects.aggregate(last=Max("finished_at"))["last"],
+        FlushBatch.objects.filter(rewound=True).count(),
+        StaleLive.objects.count(),
+        frozenset(shard for shard, number in unfinished if number == newest[shard]),
+        frozenset(lively),
+    )
+
+
+def has_one_writer() -> bool:
+    """Whether the database lets but one transaction write at a time, as SQLite does."""
+    return connection.vendor == "sqlite"
+
+
+def prune(*, now: datetime) -> None:
+    """Delete old finished batches, but each shard's newest, and roll old hours up into their day's first."""
+    floor = newest_batches()
+    old = FlushBatch.objects.filter(finished_at__lt=now - timedelta(days=conf.BATCHES_DAYS))
+    gone = [
+        pk for pk, shard, number in old.values_list("id", "shard", "number")[:STATEMENT_ROWS] if number < floor[shard]
+    ]
+    FlushBatch.objects.filter(id__in=gone).delete()
+    _roll_up_hours(now)
+
+
+def _roll_up_hours(now: datetime) -> None:
+    """Some of the hours that are old enough, in one transaction; the next run goes on."""
+    horizon = (now - timedelta(days=conf.HOURS_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
+    loose = VideoHour.objects.filter(hour__lt=horizon).exclude(hour__hour=0).order_by("hour")
+    chosen = dict(loose.values_list("id", "video_id")[:STATEMENT_ROWS])
+    if not chosen:
+        return
+    with transaction.atomic(durable=True):
+        sql.lock_videos(set(chosen.values()))
+        days: HourGains = defaultdict(zeros)
+        rows = VideoHour.objects.filter(id__in=chosen)
+        for video_id, hour, *gains in rows.values_list("video_id", "hour", *(count.name for count in COUNTS)):
+            add_up(days[video_id, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24], gains)
+        rows.delete()
+        sql.add_hours(days)

@@ -1,0 +1,48 @@
+"""What a like, an unlike and a view mean. Picks Redis, or the ledger when Redis is away."""
+
+from videos.ledger.reads import VideoRow
+from videos.services.likes import get_like, recent_likes, set_like
+from videos.services.outcomes import (
+    Counts,
+    Like,
+    RecentLike,
+    RecentLikes,
+    Unavailable,
+    UserNotFound,
+    VideoCounts,
+    VideoNotFound,
+    View,
+    ViewEvent,
+    ViewSums,
+)
+from videos.services.reading import nearest_videos, overlay_rows, overlay_totals, read_counts, read_videos
+from videos.services.upkeep import forget_user, forget_video, refresh_video
+from videos.services.views import record_view, record_views
+
+__all__ = [
+    "Counts",
+    "Like",
+    "RecentLike",
+    "RecentLikes",
+    "Unavailable",
+    "UserNotFound",
+    "VideoCounts",
+    "VideoNotFound",
+    "VideoRow",
+    "View",
+    "ViewEvent",
+    "ViewSums",
+    "forget_user",
+    "forget_video",
+    "get_like",
+    "nearest_videos",
+    "overlay_rows",
+    "overlay_totals",
+    "read_counts",
+    "read_videos",
+    "recent_likes",
+    "record_view",
+    "record_views",
+    "refresh_video",
+    "set_like",
+]

@@ -1,0 +1,67 @@
+"""Likes: a wish is a state, so it may be repeated, and written on both ways."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from videos import counters
+from videos.changes import LIKE, NOTHING, Changes, MarkChange
+from videos.ledger import reads
+from videos.services.database import database, write_direct
+from videos.services.outcomes import Like, RecentLike, RecentLikes, Unavailable, VideoNotFound
+from videos.services.reading import read_counts
+
+TRIES: Final = 5  # of a script: what it lacked is read and given to it in between
+
+
+def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
+    """Make a user like a video, or not; repeats change nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
+    at_ms = counters.now_ms()
+    value = LIKE if liked else NOTHING
+    try:
+        done = counters.set_mark(video_id=video_id, user_id=user_id, value=value, at_ms=at_ms)
+        for _ in range(TRIES):
+            if isinstance(done, counters.Marked):
+                return Like(video_id, liked, done.totals.likes)
+            with database():
+                known = reads.read_facts_and_state(video_id, user_id)
+            if known is None:
+                raise VideoNotFound
+            facts, state = known
+            done = counters.set_mark(
+                video_id=video_id,
+                user_id=user_id,
+                value=value,
+                at_ms=at_ms,
+                facts=facts if done.facts else None,
+                state=state,
+            )
+    except counters.CountersUnavailable:
+        # A wish is a state: it is safe to write it although Redis may have taken it too.
+        totals = write_direct(video_id, Changes([MarkChange(user_id, value, at_ms)]))
+        return Like(video_id, liked, totals.likes, stored=True)
+    raise Unavailable
+
+
+def get_like(*, video_id: int, user_id: int | None) -> Like:
+    """Whether a user likes a video, the user's last wish included. Raises VideoNotFound, Unavailable."""
+    counts = read_counts(video_ids=[video_id], user_id=user_id)
+    count = counts.by_video.get(video_id)
+    if count is None:
+        raise VideoNotFound
+    return Like(video_id, count.liked, count.totals.likes, counts.stored)
+
+
+def recent_likes(*, user_id: int) -> RecentLikes:
+    """The user's likes and unlikes of the last two flush intervals, newest first."""
+    try:
+        noted = counters.recent(user_id)
+        found = counters.lookup(noted, user_id)
+    except counters.CountersUnavailable:
+        return RecentLikes(stored=True)
+    recent = [
+        RecentLike(video_id, live.state.value == LIKE, live.state.at_ms or noted[video_id])
+        for video_id, live in found.items()
+        if live.state is not None
+    ]
+    return RecentLikes(sorted(recent, key=lambda like: (like.at_ms, like.video_id), reverse=True))

@@ -1,0 +1,96 @@
+"""Totals and videos as readers are shown them: what is live in Redis, over what the rows have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from videos import counters
+from videos.changes import LIKE, Totals
+from videos.counters import Live
+from videos.ledger import reads
+from videos.ledger.reads import VideoRow
+from videos.services.database import database
+from videos.services.outcomes import Counts, VideoCounts
+
+UNKNOWN: Final = Live(None, None)
+
+
+def read_counts(*, video_ids: Iterable[int], user_id: int | None) -> Counts:
+    """The totals of these videos now: at most one query. Raises Unavailable when what is needed is away."""
+    chosen = list(dict.fromkeys(video_ids))
+    found, from_rows = _lookup(chosen, user_id)
+    absent = [video_id for video_id in chosen if found.get(video_id, UNKNOWN).totals is None]
+    if not absent:
+        return _counts(chosen, {}, found, user_id=user_id, from_rows=from_rows)
+    with database():
+        read = reads.read_counts({*absent, *_unknown(chosen, found, user_id)}, user_id)
+    there = [video_id for video_id in chosen if video_id in read or video_id not in absent]
+    stored = {video_id: totals for video_id, (totals, _) in read.items()}
+    liked = {video_id for video_id, (_, state) in read.items() if state}
+    return _counts(there, stored, found, user_id=user_id, from_rows=from_rows, liked=liked)
+
+
+def overlay_rows(*, rows: Iterable[VideoRow], user_id: int | None) -> Counts:
+    """The totals now of videos whose rows the caller has just read: at most one query. Raises Unavailable."""
+    return overlay_totals(stored={row.id: row.totals for row in rows}, user_id=user_id)
+
+
+def overlay_totals(*, stored: Mapping[int, Totals], user_id: int | None) -> Counts:
+    """The same for totals by video."""
+    found, from_rows = _lookup(list(stored), user_id)
+    return _counts(list(stored), stored, found, user_id=user_id, from_rows=from_rows)
+
+
+def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
+    """The first rows of videos in the order of (`by`, id), or the first beyond a value and id. Raises Unavailable."""
+    with database():
+        return reads.nearest_videos(by=by, falling=falling, beyond=beyond, most=most)
+
+
+def read_videos(*, video_ids: Iterable[int]) -> dict[int, VideoRow]:
+    """Rows by video; absent ones are left out. Raises Unavailable."""
+    with database():
+        return reads.read_videos(video_ids)
+
+
+def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:
+    """What Redis knows, and whether it is away."""
+    try:
+        return counters.lookup(video_ids, user_id), False
+    except counters.CountersUnavailable:
+        return {}, True
+
+
+def _unknown(video_ids: Iterable[int], found: Mapping[int, Live], user_id: int | None) -> list[int]:
+    """The videos of which Redis does not know whether the user likes them."""
+    if user_id is None:
+        return []
+    return [video_id for video_id in video_ids if found.get(video_id, UNKNOWN).state is None]
+
+
+def _counts(
+    video_ids: Sequence[int],
+    stored: Mapping[int, Totals],
+    found: Mapping[int, Live],
+    *,
+    user_id: int | None,
+    from_rows: bool,
+    liked: Collection[int] | None = None,  # None: the rows of likes are not read yet
+) -> Counts:
+    if liked is None:
+        liked = ()
+        unknown = _unknown(video_ids, found, user_id)
+        if unknown and user_id is not None:
+            with database():
+                liked = reads.liked_among(unknown, user_id)
+    by_video = {}
+    for video_id in video_ids:
+        totals, state = found.get(video_id, UNKNOWN)
+        if totals is None:
+            totals = stored.get(video_id) or Totals()
+        likes: bool | None = None
+        if user_id is not None:
+            likes = video_id in liked if state is None else state.value == LIKE
+        by_video[video_id] = VideoCounts(totals, likes)
+    return Counts(by_video, from_rows)

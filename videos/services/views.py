@@ -1,0 +1,122 @@
+"""Views: counted in Redis, where `seen` tells a repeat; or in the rows, while Redis refuses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from videos import counters, ledger
+from videos.changes import HOUR_MS, Changes, TallyChange, VideoFacts
+from videos.conf import conf
+from videos.ledger import reads
+from videos.services.database import database, write_direct
+from videos.services.outcomes import Unavailable, VideoNotFound, View, ViewEvent, ViewSums
+
+TRIES: Final = 5  # of a script: what it lacked is read and given to it in between
+TALLY: Final = "views"
+
+
+def record_view(*, event: ViewEvent) -> View:
+    """Count one view, or say why not. Raises VideoNotFound, Unavailable."""
+    taken = [_event(event)]
+    video_id = event.video_id
+    try:
+        ((reason, views),) = counters.view(taken)
+        for _ in range(TRIES):
+            if reason:
+                return View(video_id, reason == "new", reason, views)
+            ((reason, views),) = counters.view(taken, {video_id: _facts(video_id)})
+    except counters.CountersUnavailable as error:
+        if error.uncertain:
+            raise Unavailable from error  # it may be counted: the client's repeat is then `seen`
+        facts = _facts(video_id)
+        reason = _judge(event, facts)
+        if reason != "new":
+            return View(video_id, False, reason, facts.totals.views, stored=True)
+        totals = write_direct(video_id, Changes(tallies=[TallyChange(TALLY, taken[0].hour, 1)]))
+        return View(video_id, True, reason, totals.views, stored=True)
+    raise Unavailable
+
+
+def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
+    """Count a batch of views, in one round trip where all is warm.
+
+    Raises Unavailable: sent again, what had counted is `seen`.
+    """
+    reasons: Counter[str] = Counter()
+    left = [_event(event) for event in events]
+    try:
+        facts: dict[int, VideoFacts] = {}
+        for _ in range(TRIES):
+            results = counters.view(left, facts)
+            reasons.update(reason for reason, _ in results if reason)
+            left = [event for event, (reason, _) in zip(left, results, strict=True) if not reason]
+            if not left:
+                break
+            with database():
+                facts = reads.read_facts({event.video_id for event in left})
+            reasons["absent"] += sum(event.video_id not in facts for event in left)
+            left = [event for event in left if event.video_id in facts]
+            if not left:
+                break
+        else:
+            raise Unavailable
+    except counters.CountersUnavailable as error:
+        # Those of the first round trips may be counted: sent again they are `seen`, in the rows they count twice.
+        if error.uncertain or len(left) < len(events):
+            raise Unavailable from error
+        return _record_direct(events)
+    return _sums(reasons)
+
+
+def _record_direct(events: Sequence[ViewEvent]) -> ViewSums:
+    with database():
+        rows = reads.read_facts({event.video_id for event in events})
+        reasons: Counter[str] = Counter()
+        views: Counter[tuple[int, int]] = Counter()
+        for event in events:
+            facts = rows.get(event.video_id)
+            reason = "absent" if facts is None else _judge(event, facts)
+            reasons[reason] += 1
+            if reason == "new":
+                views[event.video_id, _event(event).hour] += 1
+        changes: dict[int, Changes] = {}
+        for (video_id, hour), number in views.items():
+            changes.setdefault(video_id, Changes()).add(TallyChange(TALLY, hour, number))
+        if changes:
+            ledger.write_direct(changes)
+    return _sums(reasons, stored=True)
+
+
+def _sums(reasons: Counter[str], *, stored: bool = False) -> ViewSums:
+    counted = reasons.pop("new", 0)
+    return ViewSums(counted, {reason: number for reason, number in sorted(reasons.items()) if number}, stored)
+
+
+def _facts(video_id: int) -> VideoFacts:
+    with database():
+        facts = reads.read_facts([video_id]).get(video_id)
+    if facts is None:
+        raise VideoNotFound
+    return facts
+
+
+def _event(event: ViewEvent) -> counters.ViewEvent:
+    at_ms = counters.now_ms() if event.at_ms is None else event.at_ms
+    hour = at_ms // HOUR_MS
+    return counters.ViewEvent(
+        event.video_id, event.viewer, hour, event.user_id, event.watched, event.bot, event.address
+    )
+
+
+def _judge(event: ViewEvent, facts: VideoFacts) -> str:
+    """The rules of view.lua but those that need Redis: seen, and the limit per address."""
+    if event.bot:
+        return "bot"
+    if event.user_id is not None and event.user_id == facts.owner_id:
+        return "owner"
+    enough = conf.VIEW_MIN_WATCHED_SECONDS
+    if facts.duration:
+        enough = min(enough, facts.duration / 2)
+    return "short" if event.watched is not None and event.watched < enough else "new"
