@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import machine, report
 from benchmarks.results import RESULTS, Result, Run
-from benchmarks.servers import StartFailed, private_servers
+from servers import StartFailed, private_servers
 
 TOPICS = (
     "headline", "rates", "batch", "flush", "pace", "felt", "reads", "growth", "openloop", "cost", "memory", "webserver",

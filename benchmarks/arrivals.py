@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from benchmarks.contenders import USER_AGENT, Contender, Site, write_lines
 from benchmarks.load import k6
-from benchmarks.servers import Servers
 from benchmarks.traffic import distinct_pairs, take, tokens
+from servers import Servers
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from benchmarks.contenders import OURS, Request, prepare
 from benchmarks.flush import gather
 from benchmarks.load import warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import PYTHON, StartFailed, call
 from benchmarks.traffic import popular, tokens
+from servers import PYTHON, StartFailed, call
 
 VIDEOS = 1_000
 EVENTS = 500  # of one batch

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.servers import PYTHON, Process, Servers, call, free_port, listens, start, wait_until
+from servers import PYTHON, Process, Servers, call, free_port, granian, listens, start
 
 SECRET_KEY = "benchmark-" + "0123456789abcdef" * 4  # signs everybody's tokens
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -152,21 +152,19 @@ class Contender:
     ) -> Iterator[Site]:
         """Its web server, ready to answer."""
         port = free_port()
-        command: list[str | Path] = [PYTHON.parent / server]
         if server == "granian":
-            command += [
-                "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws", "--http", "1",
-                "--workers", str(workers), "--blocking-threads", str(threads), "--log-level", "warning", self.wsgi,
-            ]  # fmt: skip
+            command = granian(
+                port, application=self.wsgi, workers=workers, threads=threads, options=("--log-level", "warning")
+            )
         else:
             kind = "gthread" if threads > 1 else "sync"
-            command += [
-                "--bind", f"127.0.0.1:{port}", "--workers", str(workers), "--worker-class", kind,
-                "--threads", str(threads), "--log-level", "warning", self.wsgi,
+            command = [
+                PYTHON.parent / server, "--bind", f"127.0.0.1:{port}", "--workers", str(workers),
+                "--worker-class", kind, "--threads", str(threads), "--log-level", "warning", self.wsgi,
             ]  # fmt: skip
         process = start(f"web-{self.name}", command, servers.folder, self.environment(servers))
         try:
-            wait_until(lambda: listens(port) and len(process.pids()) > workers, process)
+            process.wait_until(lambda: listens(port) and len(process.pids()) > workers)
             yield Site(self, process, port)
         finally:
             process.stop()

@@ -9,8 +9,8 @@ from benchmarks.contenders import OURS, RECIPE, Contender, prepare
 from benchmarks.load import warm, write_requests, wrk
 from benchmarks.plots import figure, save
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import Servers, cpu_seconds
 from benchmarks.traffic import distinct_pairs, take, tokens
+from servers import Servers, cpu_seconds
 
 USERS = 20_000
 VIDEOS = 1_000

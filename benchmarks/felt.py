@@ -18,8 +18,8 @@ from benchmarks.contenders import OURS, RECIPE, Contender, prepare
 from benchmarks.flush import gather, set_recipe
 from benchmarks.load import Load, warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import Process, Servers, StartFailed, start
 from benchmarks.traffic import distinct_pairs, take, tokens
+from servers import Process, Servers, StartFailed, start
 
 CHANGED = 100_000
 SHARDS = 16  # that ours has

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.contenders import OURS, RECIPE, Contender, prepare
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import PYTHON, Servers, StartFailed, call
+from servers import PYTHON, Servers, StartFailed, call
 
 CHANGED = 100_000
 USERS = 30_000

@@ -11,8 +11,8 @@ from benchmarks.flush import flush_ours, gather
 from benchmarks.load import Load, warm, write_requests, wrk
 from benchmarks.plots import figure, save
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import Servers, StartFailed
 from benchmarks.traffic import popular, tokens
+from servers import Servers, StartFailed
 
 VIDEOS = (1_000, 10_000, 100_000, 1_000_000)
 LIKES = (1, 1_000, 30_000, 500_000)  # rows of the one video that all like

@@ -7,8 +7,8 @@ from collections import Counter
 from benchmarks.contenders import OURS, RECIPE, USER_AGENT, Contender, prepare, write_lines
 from benchmarks.load import k6, warm
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import Servers, cpu_seconds
 from benchmarks.traffic import popular, tokens
+from servers import Servers, cpu_seconds
 
 LIKES = 30_000
 VIEWS = 6_000  # 20 watchers beside 100 likers: a fifth

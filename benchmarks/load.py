@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Request, Site
-from benchmarks.servers import K6, ROOT, StartFailed, _die_with_parent
+from servers import K6, ROOT, StartFailed, end_with_parent
 
 REPLAY = ROOT / "benchmarks" / "replay.lua"
 CONNECTIONS = 32
@@ -54,9 +54,7 @@ def wrk(
     """Replay requests, each connection as soon as it is answered or after a while; statuses from 400 on are errors."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(REPLAY), site.url]
     environment = {**os.environ, "REQUESTS": str(requests), "SKIP": str(skip), "THINK": str(think_ms)}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, preexec_fn=_die_with_parent
-    )
+    done = subprocess.run(end_with_parent(command), env=environment, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise StartFailed(f"wrk ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
@@ -93,7 +91,7 @@ def k6(script: str, folder: Path, environment: dict[str, str]) -> tuple[dict[str
     # GOGC: k6 is to collect its garbage less often, and leave more of the machine to what is measured.
     environment = {**os.environ, "GOGC": "400", **environment, "SUMMARY": str(summary)}
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, preexec_fn=_die_with_parent, cwd=folder
+        end_with_parent(command), env=environment, capture_output=True, text=True, check=False, cwd=folder
     )
     if done.returncode or not summary.exists():
         raise StartFailed(f"k6 ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.servers import DATABASE_OPTIONS, K6, REDIS_OPTIONS, Servers
+from servers import DATABASE_OPTIONS, K6, REDIS_OPTIONS, Servers
 
 LOOP_STEPS = 400_000
 IDLE_SECONDS = 0.3

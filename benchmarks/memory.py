@@ -8,8 +8,8 @@ from benchmarks.contenders import OURS, RECIPE, Contender, prepare
 from benchmarks.flush import MEBIBYTE, flush_with_usage, gather, set_recipe
 from benchmarks.load import warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import Servers, resident_bytes
 from benchmarks.traffic import popular
+from servers import Servers, resident_bytes
 
 ITEMS = 100_000
 VIDEOS = 1_000

@@ -9,8 +9,8 @@ from benchmarks.contenders import OURS, RECIPE, prepare
 from benchmarks.flush import gather
 from benchmarks.inside import LAYERS
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import PYTHON, call
 from benchmarks.traffic import tokens
+from servers import PYTHON, call
 
 CALLS = 3_000
 USERS = 300  # so few that the list of tokens fits into an environment variable; remembered by the service

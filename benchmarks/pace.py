@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.contenders import OURS, prepare
 from benchmarks.load import warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import Servers, StartFailed, start
 from benchmarks.traffic import distinct_pairs, popular, take, tokens
+from servers import Servers, StartFailed, start
 
 USERS = 20_000
 VIDEOS = 1_000

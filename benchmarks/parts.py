@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.contenders import OURS, prepare
 from benchmarks.flush import gather
-from benchmarks.servers import PYTHON, Servers, call, private_servers
 from benchmarks.traffic import tokens
+from servers import PYTHON, Servers, call, private_servers
 
 LOOKS_A_SECOND = 400
 CALLS = 20_000

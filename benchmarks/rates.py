@@ -14,8 +14,8 @@ from benchmarks.contenders import BARE, HITS, OURS, PLAIN, RECIPE, ROWS, Contend
 from benchmarks.flush import gather
 from benchmarks.load import CONNECTIONS, Load, warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import PYTHON, Servers, StartFailed, call
 from benchmarks.traffic import distinct_pairs, popular, take, tokens
+from servers import PYTHON, Servers, StartFailed, call
 
 VIDEOS = 1_000
 VIEWS_PREPARED = 150_000  # distinct viewers, more than the quickest can take in one measurement

@@ -8,8 +8,8 @@ import time
 from benchmarks.contenders import FIXED, OURS, ROWS, Contender, Request, Site, prepare
 from benchmarks.load import warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import Servers, StartFailed
 from benchmarks.traffic import tokens
+from servers import Servers, StartFailed
 
 LIKES = 500_000
 VIDEOS = 1_000

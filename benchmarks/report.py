@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import contenders
 from benchmarks.results import RESULTS, Claim, Column, Result, Table
-from benchmarks.servers import ROOT
+from servers import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 IMAGES = ROOT / "docs" / "img"

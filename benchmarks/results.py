@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import IDLE_SECONDS, Noise, noise
-from benchmarks.servers import ROOT, Servers
+from servers import ROOT, Servers
 
 RESULTS = ROOT / "benchmarks" / "results"
 

@@ -6,8 +6,8 @@ from benchmarks.contenders import OURS, prepare
 from benchmarks.flush import gather
 from benchmarks.load import warm, write_requests, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.servers import StartFailed
 from benchmarks.traffic import popular
+from servers import StartFailed
 
 VIDEOS = 1_000
 PREPARED = 60_000

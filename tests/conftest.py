@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from tests.support import packages
-from tests.support.servers import (
+from servers import (
     MariaDBServer,
     MissingServerError,
     MySQLServer,
@@ -33,6 +32,7 @@ from tests.support.servers import (
     free_port,
     start_manage,
 )
+from tests.support import packages
 
 if TYPE_CHECKING:
     from pytest_django import DjangoDbBlocker

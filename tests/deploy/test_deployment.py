@@ -19,9 +19,9 @@ import yaml
 from zappa.core import Zappa
 
 from deploy import aws as deployment
+from servers import ROOT, start_manage, wait_until
 from tests.conftest import unavailable
 from tests.support.aws import ACCOUNT, REGION, AwsServer, Call, Deployer, actions_of, allows
-from tests.support.servers import ROOT, start_manage, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 

@@ -16,9 +16,9 @@ import pytest
 from django.db import connection, connections
 
 from deploy import aws as deployment
+from servers import MariaDBServer, RedisServer, wait_until
 from tests.support.load import Load, make_users, make_videos
 from tests.support.runtime_api import LambdaFunction, make_image, scheduled_event
-from tests.support.servers import MariaDBServer, RedisServer, wait_until
 from videos import services
 from videos.flush import flush_status, reconcile
 from videos.models import FlushBatch, Video, VideoLike

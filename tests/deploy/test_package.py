@@ -17,8 +17,8 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
+from servers import ROOT
 from tests.support import packages
-from tests.support.servers import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
@@ -107,9 +107,9 @@ def test_package_holds_the_service_and_zappas_handler(package: Path) -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
-        r"(^|/)tests?/test_", r"^tests/", r"^docs/", r"^benchmarks/", r"^deploy/", r"^script/", r"^\.", r"\.pyc$",
-        r"^(boto3|botocore|s3transfer|pip|setuptools|granian|pytest|mypy)(/|-)", r"^var/", r"\.sqlite3", r"^\.env",
-        r"^(requirements|README|CHANGELOG|pyproject)", r"/\.git", r"libmariadb",
+        r"(^|/)tests?/test_", r"^tests/", r"^docs/", r"^benchmarks/", r"^deploy/", r"^script/", r"^servers/", r"^\.",
+        r"\.pyc$", r"^(boto3|botocore|s3transfer|pip|setuptools|granian|pytest|mypy)(/|-)", r"^var/", r"\.sqlite3",
+        r"^\.env", r"^(requirements|README|CHANGELOG|pyproject)", r"/\.git", r"libmariadb",
     ],
 )  # fmt: skip
 def test_package_leaves_out(package: Path, pattern: str) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from servers import ROOT, MariaDBServer, Process, RedisServer, alive, free_port, wait_until
 from tests.conftest import unavailable
-from tests.support.servers import ROOT, MariaDBServer, Process, RedisServer, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -106,19 +106,6 @@ def embedded(tmp_path: Path) -> Iterator[Callable[[str], Embedded]]:
     for service in made:
         if service.process is not None and service.process.running:
             service.process.stop()
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs, a zombie being none."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(") ")[2][0] != "Z" if stat.parent.parent.is_dir() else True
-    except FileNotFoundError:
-        return False
 
 
 def group(leader: int) -> list[int]:

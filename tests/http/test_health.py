@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.servers import MariaDBServer, RedisServer
+from servers import MariaDBServer, RedisServer
 from videos import counters, health, services
 from videos.flush import run_flush
 from videos.models import FlushBatch, Video

@@ -14,8 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from servers import WebServer
 from tests.conftest import unavailable
-from tests.support.servers import WebServer
 from videos.flush import run_flush
 from videos.models import Video
 

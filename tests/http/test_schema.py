@@ -10,7 +10,7 @@ import yaml
 from django.core.management import call_command
 from django.test import Client
 
-from tests.support.servers import free_port, run_manage
+from servers import free_port, run_manage
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 

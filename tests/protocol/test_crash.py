@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from servers import MariaDBServer, Process, RedisServer, wait_until
 from tests.support.load import Load, make_users, make_videos
-from tests.support.servers import MariaDBServer, Process, RedisServer, wait_until
 from videos import counters
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.utils import OperationalError
 
-from tests.support.servers import RedisServer, free_port, run_manage
+from servers import RedisServer, free_port, run_manage
 from videos import checks
 from videos.conf import Conf
 

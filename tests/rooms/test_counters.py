@@ -13,7 +13,7 @@ import pytest
 import redis
 from django_redis.pool import ConnectionFactory
 
-from tests.support.servers import RedisServer
+from servers import RedisServer
 from videos import counters
 from videos.changes import Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent

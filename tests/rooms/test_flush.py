@@ -24,8 +24,8 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext
 
+from servers import Process, RedisServer
 from tests.support.load import Load, check_batches, make_users, make_videos
-from tests.support.servers import Process, RedisServer
 from videos import counters, ledger, services
 from videos.changes import BatchFacts
 from videos.counters import Batch

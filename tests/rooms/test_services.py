@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.servers import RedisServer
+from servers import RedisServer
 from videos import counters, services
 from videos.counters.connection import Lease
 from videos.flush import reconcile, run_flush

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from limits import parse
 
-from tests.support.servers import RedisServer, free_port
+from servers import RedisServer, free_port
 from videos import throttling
 from videos.models import Video
 from videos.throttling import Limits, ProcessStorage, limits_on

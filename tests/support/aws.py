@@ -17,7 +17,7 @@ from typing import Any
 
 import boto3
 
-from tests.support.servers import ROOT, Server
+from servers import ROOT, Server
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import redis
 
+from servers import ROOT, MariaDBServer, RedisServer
 from tests.support import packages
 from tests.support.runtime_api import Invocation, LambdaFunction, make_image, scheduled_event
-from tests.support.servers import ROOT, MariaDBServer, RedisServer
 
 ROUNDS = 5
 VIDEOS = 20_000

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.support.servers import ROOT
+from servers import ROOT
 
 LOCAL_RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 BUILD_SECONDS = 240.0  # the first one also installs Zappa

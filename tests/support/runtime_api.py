@@ -25,11 +25,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.servers import Process
+from servers import Process
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 INIT_SECONDS = 60.0  # Lambda allows 10; a busy test machine is slower
-# A process of tests/support/servers.py ends with the thread that started it; tests invoke from threads that end early.
+# A process of servers/process.py ends with the thread that started it; tests invoke from threads that end early.
 _SPAWNER = ThreadPoolExecutor(1)
 # What AWS' Python runtimes bring, next to the runtime client itself.
 IMAGE = [
