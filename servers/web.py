@@ -29,7 +29,7 @@ def granian(
         "workers-kill-timeout": 10,  # a worker that has not started yet misses the request to stop
     }  # fmt: skip
     pairs = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
-    return [python.parent / "granian", *pairs, "--no-ws", *options, application]
+    return [python.parent / "granian", *pairs, "--http", "1", "--no-ws", *options, application]
 
 
 class WebServer(Server):

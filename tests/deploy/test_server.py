@@ -275,6 +275,16 @@ def test_ctrl_c_stops_in_order(embedded: Callable[[str], Embedded]) -> None:
 
 
 @pytest.mark.once
+def test_the_web_server_speaks_http_1_only(embedded: Callable[[str], Embedded]) -> None:
+    service = embedded("var")
+    service.start()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        answer = connection.recv(100)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")  # HTTP/2 answers with a SETTINGS frame
+
+
+@pytest.mark.once
 def test_an_old_python_gets_as_far_as_the_message() -> None:
     source = (ROOT / "script" / "server").read_text()
     ast.parse(source, feature_version=(3, 7))
