@@ -80,7 +80,7 @@ def test_flush_of_several_threads_killed_while_each_has_a_shard_is_exact(
 ) -> None:
     settings.VIDEOS_SHARDS = 4
     videos, users = make_videos(20), make_users(30)
-    steps = [f"{step} {n}" for step in ("after claim", "after apply", "before confirm", "before close") for n in (2, 3)]
+    steps = [f"{step} {n}" for step in ("after claim", "after apply", "before confirm", "before sums") for n in (2, 3)]
     with Load(videos, users, threads=2, rest=0.002) as load:
         process = flush_at("KILL", ", ".join(steps))
         assert process.wait(120) == 0, process.output
@@ -103,7 +103,7 @@ def test_gentle_flush_killed_while_it_rests_is_exact(flush_at: Callable[..., Pro
 def test_flusher_that_sleeps_through_its_batch_changes_nothing(flush_at: Callable[..., Process]) -> None:
     videos, users = make_videos(20), make_users(30)
     with Load(videos, users, threads=2, rest=0.002) as load:
-        for step in ("after claim", "before apply", "after apply", "after apply 2", "before confirm 2", "before close"):
+        for step in ("after claim", "before apply", "after apply", "after apply 2", "before confirm 2", "before sums"):
             time.sleep(0.3)
             sleeper = flush_at("STOP", step)
             wait_until(lambda process=sleeper: is_stopped(process), what=step)  # type: ignore[misc]
