@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 import redis
 from django_redis.pool import ConnectionFactory
+from redis.exceptions import ResponseError
 
-from servers import RedisServer
+from servers import RedisServer, free_port
 from videos import counters
 from videos.changes import Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent
-from videos.counters.connection import flush_call
+from videos.counters.connection import REFUSALS, code_of, flush_call
 from videos.counters.keys import keys_of
+from videos.fields import State
 
 FACTS = VideoFacts(Totals(5, 7), 1, 100)
 UNMARKED = VideoFacts(Totals(0, 7), 1, 100)
@@ -322,3 +324,53 @@ def test_likes_after_rows_changed_outside_a_batch_ask_who_it_was() -> None:
 def test_live_count_of_which_nothing_is_pending_may_go_an_hour_after_it_was_read(redis_client: redis.Redis) -> None:
     prime(1)
     assert 0 < int(redis_client.ttl("{videos:1}:live:1")) <= 3600
+
+
+def test_a_server_that_was_demoted_is_left_at_once(
+    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+) -> None:
+    """A connection stays open when its server becomes a replica: the next call must look up the address again."""
+    use_redis(private_redis)
+    prime(1)
+    before = flush_call("CLIENT", "ID")
+    client = private_redis.client()
+    client.replicaof("127.0.0.1", str(free_port()))
+    with pytest.raises(CountersUnavailable, match="READONLY") as raised:
+        counters.view([ViewEvent(1, "v", 480_000)])
+    assert raised.value.uncertain is False
+    with pytest.raises(CountersUnavailable, match="READONLY"):
+        counters.note_finished_run(1)
+    client.replicaof("NO", "ONE")
+    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
+    assert flush_call("CLIENT", "ID") != before
+
+
+def test_a_server_without_enough_replicas_has_done_nothing(
+    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+) -> None:
+    use_redis(private_redis)
+    prime(1)
+    private_redis.client().config_set("min-replicas-to-write", "1")
+    with pytest.raises(CountersUnavailable, match="NOREPLICAS") as raised:
+        counters.view([ViewEvent(1, "v", 480_000)])
+    assert raised.value.uncertain is False
+
+
+@pytest.mark.parametrize("error", [ResponseError("BUSY a script"), ResponseError("a script", status_code="BUSY")])
+def test_a_refusal_is_told_by_its_code_wherever_the_client_keeps_it(error: ResponseError) -> None:
+    assert code_of(error) in REFUSALS
+
+
+@pytest.mark.parametrize(
+    "options", [{"protocol": 3}, {"decode_responses": True}, {"protocol": 3, "encoding": "latin-1"}]
+)
+def test_replies_have_one_shape_whatever_the_settings_ask_for(options: dict[str, Any], settings: Any) -> None:
+    own = settings.CACHES["counters"]
+    pool = own["OPTIONS"]["CONNECTION_POOL_KWARGS"] | options
+    changed = own | {"OPTIONS": own["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}}
+    settings.CACHES = settings.CACHES | {"counters": changed}
+    prime(1, 2)
+    like(1, 2, 1)
+    assert counters.lookup([1], 2) == {1: counters.Live(Totals(6, 7), State(1, 1))}
+    assert list(counters.recent(2)) == [1]
+    assert list(claimed().scan()) == [[(b"l:1:2", b"1:1")]]
