@@ -4,10 +4,11 @@ Every change of a video's marks, tallies or totals is made under the lock of the
 order of their ids. So `like_count` always equals the number of like rows, and writers do not deadlock on videos.
 """
 
-from videos.ledger.batches import Outcome, apply, finish_batch, flush_session, newest_batch, open_batch
+from videos.ledger.batches import Outcome, apply, finish_batch, newest_batch, open_batch
 from videos.ledger.notes import forget_user, forget_video, note_stale, settle, stale_videos, write_direct
 from videos.ledger.recount import Difference, recount, video_ids, video_total
 from videos.ledger.retry import TRIES, is_data_fault
+from videos.ledger.session import flush_session
 from videos.ledger.upkeep import FlushFacts, flush_facts, has_one_writer, prune
 
 __all__ = [

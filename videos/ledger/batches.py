@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Max
 
 from videos.changes import (
@@ -29,7 +28,6 @@ from videos.changes import (
     Totals,
     zeros,
 )
-from videos.conf import conf
 from videos.ledger import sql
 from videos.ledger.retry import again
 from videos.ledger.sql import parts
@@ -77,42 +75,6 @@ def finish_batch(batch: BatchFacts, sums: FieldSums) -> None:
     """Record what became of a batch's fields. Repeated, it changes nothing."""
     unfinished = FlushBatch.objects.filter(shard=batch.shard, number=batch.number, finished_at=None)
     unfinished.update(finished_at=datetime.now(UTC), **sums._asdict())
-
-
-@contextlib.contextmanager
-def flush_session(after_each: Callable[[], None] | None = None) -> Iterator[None]:
-    """The settings of a flush's database session: isolation, and a lock wait of seconds; put back afterwards.
-
-    `after_each()` is called after each statement, also within transactions; not on SQLite, where a transaction keeps
-    all other writers out.
-    """
-    if connection.vendor != "mysql":
-        yield
-        return
-    connection.ensure_connection()
-    # Session settings go with the connection, which Django replaces when it has failed: both are set for each run.
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@innodb_lock_wait_timeout")
-        (lock_wait,) = cursor.fetchone()
-        cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {conf.FLUSH_ISOLATION_LEVEL.upper()}")
-        cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [conf.FLUSH_LOCK_WAIT_SECONDS])
-    try:
-        with connection.execute_wrapper(_followed_by(after_each)) if after_each else contextlib.nullcontext():
-            yield
-    finally:
-        with contextlib.suppress(Exception), connection.cursor() as cursor:
-            isolation = getattr(connection, "isolation_level", None) or "repeatable read"
-            cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
-            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [lock_wait])
-
-
-def _followed_by(after_each: Callable[[], None]) -> Callable[..., Any]:
-    def run(execute: Callable[..., Any], *statement: Any) -> Any:
-        result = execute(*statement)
-        after_each()
-        return result
-
-    return run
 
 
 def apply(batch: BatchFacts, changes: Mapping[int, Changes], *, commit: bool = True) -> tuple[dict[int, Outcome], Sums]:

@@ -63,11 +63,8 @@ for outcome, removed in pairs(sums) do
 end
 
 local wanted = { 'epoch' }
-for _, name in ipairs(COUNTS) do
-  wanted[#wanted + 1] = name
-end
-for _, name in ipairs(COUNTS) do
-  wanted[#wanted + 1] = name .. '_pending'
+for i, name in ipairs(COUNTS) do
+  wanted[1 + i], wanted[1 + #COUNTS + i] = name, PENDING[i]
 end
 
 local function set_live(key, head)

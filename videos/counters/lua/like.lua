@@ -16,16 +16,14 @@
 
 local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
 
-local wanted = { 'epoch', 'unmarked_until', 'unmarked_last' }
-for _, mark in ipairs(MARKS) do
-  wanted[#wanted + 1] = mark.name
-  wanted[#wanted + 1] = mark.name .. '_pending'
-end
-local live = redis.call('HMGET', KEYS[1], unpack(wanted))
+local live = redis.call('HMGET', KEYS[1], 'epoch', 'unmarked_until', 'unmarked_last', unpack(MARK_FIELDS))
 
-local pending = parse_state(redis.call('HGET', KEYS[3], field))
-local state = pending or parse_state(redis.call('HGET', KEYS[4], field)) or parse_state(redis.call('GET', KEYS[2]))
-  or ARGV[6]
+local function value_of(state)
+  return state and string.match(state, '^%d+')
+end
+
+local pending = value_of(redis.call('HGET', KEYS[3], field))
+local state = pending or value_of(redis.call('HGET', KEYS[4], field)) or value_of(redis.call('GET', KEYS[2])) or ARGV[6]
 if not state and wish ~= '0' and live[2] and tonumber(redis.call('TIME')[1]) < tonumber(live[2])
   and tonumber(live[3] or -1) >= tonumber(redis.call('HGET', KEYS[5], 'forgotten') or 0) then
   state = '0'
@@ -48,8 +46,8 @@ for i, mark in ipairs(MARKS) do
   local step = (mark.value == wish and 1 or 0) - (mark.value == state and 1 or 0)
   if step ~= 0 then
     result[1 + i] = result[1 + i] + step
-    redis.call('HSET', KEYS[1], mark.name, result[1 + i],
-      mark.name .. '_pending', (renewed and 0 or tonumber(live[3 + 2 * i])) + step)
+    local sum = renewed and 0 or tonumber(live[3 + 2 * i])
+    redis.call('HSET', KEYS[1], mark.name, result[1 + i], MARK_FIELDS[2 * i], sum + step)
   end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])

@@ -15,7 +15,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   local fields, total_of = {}, {}
   for i, name in ipairs(COUNTS) do
     total_of[name] = ARGV[4 + i]
-    for _, value in ipairs({ name, ARGV[4 + i], name .. '_pending', 0 }) do
+    for _, value in ipairs({ name, ARGV[4 + i], PENDING[i], 0 }) do
       fields[#fields + 1] = value
     end
   end

@@ -27,11 +27,7 @@ if ARGV[2] == '0' then
 end
 
 local FIRST_TOTAL = 8
-local wanted = { 'epoch' }
-for _, name in ipairs(COUNTS) do
-  wanted[#wanted + 1] = name .. '_pending'
-end
-local live = redis.call('HMGET', KEYS[1], unpack(wanted))
+local live = redis.call('HMGET', KEYS[1], 'epoch', unpack(PENDING))
 local unsettled = live[1] == last
 local pending_of = {}
 for i, name in ipairs(COUNTS) do
@@ -69,9 +65,8 @@ end
 if live[1] or unsettled then
   local fields = {}
   for i, name in ipairs(COUNTS) do
-    for _, value in ipairs({
-      name, tonumber(ARGV[FIRST_TOTAL - 1 + i]) + pending_of[name], name .. '_pending', pending_of[name],
-    }) do
+    local total = tonumber(ARGV[FIRST_TOTAL - 1 + i]) + pending_of[name]
+    for _, value in ipairs({ name, total, PENDING[i], pending_of[name] }) do
       fields[#fields + 1] = value
     end
   end

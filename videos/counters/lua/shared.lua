@@ -1,5 +1,6 @@
--- What all scripts share. COUNTS (the names of all counts), MARKS (value and name of each mark) and MARK (the
--- letter of a mark's field) stand before it: they come from videos/changes.py.
+-- What all scripts share. Before it stand, made of videos/changes.py: COUNTS (the names of all counts), PENDING (the fields
+-- of live that hold their pending sums), MARKS (value and name of each mark), MARK_FIELDS (of live: a mark's total and its
+-- pending sum), MARK (the letter of a mark's field).
 
 local CHUNK = 1000  -- unpack fails near 8000 values
 
@@ -15,9 +16,8 @@ local function renew_pending(key, epoch, last)
     return false
   end
   local zeros = {}
-  for _, name in ipairs(COUNTS) do
-    zeros[#zeros + 1] = name .. '_pending'
-    zeros[#zeros + 1] = 0
+  for i, name in ipairs(PENDING) do
+    zeros[2 * i - 1], zeros[2 * i] = name, 0
   end
   redis.call('HSET', key, 'epoch', last, unpack(zeros))
   return true
