@@ -5,22 +5,17 @@ import hashlib
 import json
 import re
 import shutil
-import signal
-import subprocess
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
-import yaml
 from zappa.core import Zappa
 
 from deploy import aws as deployment
-from servers import ROOT, start_manage, wait_until
-from tests.conftest import unavailable
+from servers import ROOT
 from tests.support.aws import ACCOUNT, REGION, AwsServer, Call, Deployer, actions_of, allows
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -416,92 +411,3 @@ def test_metrics_of_the_docs_are_those_that_are_written() -> None:
     text = (ROOT / "docs" / "deployment.md").read_text()
     section = text.split("| metric |")[1].split("| alarm |")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(schedule.UNITS)
-
-
-UNITS = sorted((ROOT / "deploy" / "systemd").iterdir())
-
-
-def commands_of_files() -> list[list[str]]:
-    """Arguments of every manage.py command that a unit or a manifest runs."""
-    of_units = [
-        line.split("manage.py ")[1].split()
-        for unit in UNITS
-        for line in unit.read_text().splitlines()
-        if line.startswith("ExecStart=")
-    ]
-    of_jobs = [
-        container["command"][2:]
-        for manifest in manifests()
-        for container in manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    ]
-    return of_units + of_jobs
-
-
-def manifests() -> list[dict[str, Any]]:
-    return [
-        document
-        for path in sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
-        for document in yaml.safe_load_all(path.read_text())
-    ]
-
-
-def verify_units(folder: Path) -> list[str]:
-    """What systemd has to say about the units in a folder."""
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", *folder.glob("*.timer"), *folder.glob("*.service")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = verified.stderr.splitlines()
-    return [line for line in lines if str(folder) in line or line.startswith("flush-")] + ["!"] * verified.returncode
-
-
-def copy_units(folder: Path) -> None:
-    for unit in UNITS:  # what they run need not exist here
-        command = re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", unit.read_text())
-        (folder / unit.name).write_text(command.replace("User=streaming", "User=root"))
-
-
-@pytest.fixture
-def systemd() -> None:
-    if shutil.which("systemd-analyze") is None:
-        unavailable("systemd-analyze is not installed (Debian: apt install systemd)")
-
-
-@pytest.mark.usefixtures("systemd")
-def test_systemd_takes_the_units(tmp_path: Path) -> None:
-    copy_units(tmp_path)
-    assert verify_units(tmp_path) == []
-
-
-@pytest.mark.usefixtures("systemd")
-def test_systemd_would_say_so_if_it_did_not(tmp_path: Path) -> None:
-    copy_units(tmp_path)
-    timer = tmp_path / "flush-counters.timer"
-    timer.write_text(timer.read_text().replace("OnCalendar=", "OnCalender="))
-    assert verify_units(tmp_path) != []
-
-
-@pytest.mark.parametrize("manifest", manifests(), ids=lambda manifest: str(manifest["kind"]))
-def test_kubernetes_manifests_fit_the_schema(manifest: dict[str, Any]) -> None:
-    kubernetes_validate.validate(manifest, "1.34", strict=True)
-
-
-def test_kubernetes_schema_refuses_what_does_not_fit() -> None:
-    (manifest,) = manifests()
-    manifest["spec"]["shedule"] = manifest["spec"].pop("schedule")
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(manifest, "1.34", strict=True)
-
-
-@pytest.mark.parametrize("command", commands_of_files(), ids=" ".join)
-def test_commands_of_the_files_run(command: list[str], service_env: dict[str, str], tmp_path: Path) -> None:
-    process = start_manage(*command, env=service_env, log=tmp_path / "log")
-    try:
-        wait_until(lambda: '"batches"' in process.output or not process.running, what="a run of the flush")
-        if "--every" in command:
-            process.send(signal.SIGTERM)
-        assert process.wait() == 0, process.output
-    finally:
-        process.kill()
