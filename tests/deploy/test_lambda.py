@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.db import connection, connections
+from moto.cloudformation.models import Stack
 
 from deploy import aws as deployment
 from servers import MariaDBServer, RedisServer, wait_until
@@ -317,18 +317,17 @@ def test_metrics_are_what_the_alarms_watch(function: LambdaFunction) -> None:
     line = function.invoke(scheduled_event()).lines[-1]
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     written = {metric["Name"] for metric in directive["Metrics"]}
-    place: Any = type("Place", (), {"arn": staticmethod(lambda service, name: f"arn:aws:{service}:x:1:{name}")})
+    template = Stack.parse_template(deployment.TEMPLATE.read_text())
     watched = [
-        alarm
-        for alarm in deployment.alarms(deployment.read_stage("production"), place)
-        if alarm["Namespace"] == directive["Namespace"]
+        resource["Properties"]
+        for resource in template["Resources"].values()
+        if resource["Properties"].get("Namespace") == directive["Namespace"]
     ]
     assert {alarm["MetricName"] for alarm in watched} == {"Duration", "Lag", "Incomplete", "Rewound", "Rejected"}
     assert {alarm["MetricName"] for alarm in watched} <= written
-    assert all(
-        alarm["Dimensions"] == [{"Name": name, "Value": line[name]} for name in directive["Dimensions"][0]]
-        for alarm in watched
-    )
+    assert directive["Dimensions"] == [["Function"]]
+    assert all(alarm["Dimensions"] == [{"Name": "Function", "Value": {"Ref": "Function"}}] for alarm in watched)
+    assert line["Function"] == deployment.read_stage("production").function
     assert (line["Moved"], line["Dropped"], line["Rejected"], line["Rewound"]) == (6, 0, 0, 0)
 
 

@@ -1,13 +1,13 @@
-"""An AWS account of the tests' own: moto's server, what was called there, and how IAM would have judged it."""
+"""A private AWS account for tests: moto's server, the calls that were made, and how IAM would have judged them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ REGION, ACCOUNT = "eu-central-1", "123456789012"
 
 
 class AwsServer(Server):
-    """moto's server, with the answers that it lacks."""
+    """moto's server, with the additions of tests/support/moto_server.py."""
 
     name = "moto"
 
@@ -34,18 +34,14 @@ class AwsServer(Server):
 
     @property
     def command(self) -> list[str | Path]:
-        """See tests/support/moto_server.py."""
+        """The command that starts it."""
         return [sys.executable, "-m", "tests.support.moto_server", str(self.port)]
 
     def ready(self) -> bool:
         """Whether it answers."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5):  # noqa: S310  a URL of ours
-                return True
-        except urllib.error.HTTPError:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5):  # noqa: S310
             return True
-        except OSError:
-            return False
+        return False
 
 
 @dataclass(frozen=True)
@@ -59,78 +55,32 @@ class Call:
 
     @property
     def action(self) -> str:
-        """What IAM calls it. https://docs.aws.amazon.com/service-authorization/latest/reference/"""
+        """The name of the action in IAM. https://docs.aws.amazon.com/service-authorization/latest/reference/"""
         if self.service == "apigateway":
             return f"apigateway:{self.method}"
-        special = {
-            "s3:HeadBucket": "s3:ListBucket",
-            "s3:ListObjectsV2": "s3:ListBucket",
-            "lambda:GetFunctionEventInvokeConfig": "lambda:GetFunctionEventInvokeConfig",
-        }
+        special = {"s3:HeadBucket": "s3:ListBucket", "s3:ListObjectsV2": "s3:ListBucket"}
         name = f"{self.service}:{self.operation}"
         return special.get(name, name)
 
     @property
     def resource(self) -> str:
-        """What IAM would judge it on: a full name, or `*` for what knows none."""
-        find = _RESOURCES.get(self.service)
-        found = None if find is None else find(self.operation, self.params)
-        return found or "*"
+        """The ARN that IAM would judge the call on, or `*` where the action takes none."""
+        if self.service == "s3":
+            return f"arn:aws:s3:::{self.params['Bucket']}" + (f"/{self.params['Key']}" if "Key" in self.params else "")
+        if self.service == "apigateway":
+            return "/".join([f"arn:aws:apigateway:{REGION}::/restapis", *filter(None, [self.params.get("restApiId")])])
+        service, *names = ARNS.get(self.service, ("*",))
+        found = next((str(self.params[name]) for name in names if self.params.get(name)), None)
+        plain = (found or "").rsplit("function:", 1)[-1].split(":")[0]  # of an ARN, the name of the function
+        return f"arn:aws:{service}".format(plain) if found else "*"
 
 
-def _lambda(_: str, params: Mapping[str, Any]) -> str | None:
-    name = params.get("FunctionName") or params.get("Resource")
-    if name is None:
-        return None
-    plain = str(name).rsplit("function:", 1)[-1].split(":")[0]
-    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{plain}"
-
-
-def _events(_: str, params: Mapping[str, Any]) -> str | None:
-    rule = params.get("Rule") or params.get("Name")
-    return f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{rule}" if rule else None
-
-
-def _iam(_: str, params: Mapping[str, Any]) -> str | None:
-    return f"arn:aws:iam::{ACCOUNT}:role/{params['RoleName']}" if "RoleName" in params else None
-
-
-def _sqs(_: str, params: Mapping[str, Any]) -> str | None:
-    queue = params.get("QueueName") or str(params.get("QueueUrl", "")).rsplit("/", 1)[-1]
-    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}" if queue else None
-
-
-def _sns(_: str, params: Mapping[str, Any]) -> str | None:
-    return params.get("TopicArn") or f"arn:aws:sns:{REGION}:{ACCOUNT}:{params['Name']}"
-
-
-def _logs(operation: str, params: Mapping[str, Any]) -> str | None:
-    if operation == "DescribeLogGroups":
-        return f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:*"
-    return f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{params['logGroupName']}"
-
-
-def _cloudwatch(operation: str, params: Mapping[str, Any]) -> str | None:
-    names = params.get("AlarmNames") or [params.get("AlarmName")]
-    return f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{names[0]}" if names[0] else None
-
-
-def _s3(_: str, params: Mapping[str, Any]) -> str | None:
-    return f"arn:aws:s3:::{params['Bucket']}" + (f"/{params['Key']}" if "Key" in params else "")
-
-
-def _cloudformation(_: str, params: Mapping[str, Any]) -> str | None:
-    return f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{params['StackName']}/1"
-
-
-def _apigateway(_: str, params: Mapping[str, Any]) -> str | None:
-    return f"arn:aws:apigateway:{REGION}::/restapis" + (f"/{params['restApiId']}" if "restApiId" in params else "")
-
-
-_RESOURCES = {
-    "lambda": _lambda, "events": _events, "iam": _iam, "sqs": _sqs, "sns": _sns, "logs": _logs, "s3": _s3,
-    "cloudwatch": _cloudwatch, "cloudformation": _cloudformation, "apigateway": _apigateway,
-}  # fmt: skip
+ARNS = {  # by service: the ARN, and the parameters that may hold the name
+    "lambda": (f"lambda:{REGION}:{ACCOUNT}:function:{{}}", "FunctionName", "Resource"),
+    "events": (f"events:{REGION}:{ACCOUNT}:rule/{{}}", "Rule", "Name"),
+    "iam": (f"iam::{ACCOUNT}:role/{{}}", "RoleName"),
+    "cloudformation": (f"cloudformation:{REGION}:{ACCOUNT}:stack/{{}}/1", "StackName"),
+}
 
 
 def allows(policy: Mapping[str, Any], action: str, resource: str) -> bool:
@@ -158,7 +108,7 @@ def _listed(value: str | list[str]) -> list[str]:
 
 
 class Deployer:
-    """Somebody with a checkout and credentials: runs Zappa and deploy/aws.py, and every call is noted."""
+    """A user with a checkout and credentials, who runs Zappa and deploy/aws.py. Every call is recorded."""
 
     def __init__(self, server: AwsServer, folder: Path, **environment: str) -> None:
         self.server = server
@@ -179,7 +129,7 @@ class Deployer:
         }
 
     def client(self, service: str) -> Any:
-        """A client of the test's own; its calls are not the deployer's."""
+        """A client for the test itself; its calls are not recorded."""
         return self.session.client(service, endpoint_url=self.server.url)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -196,7 +146,7 @@ class Deployer:
         )
 
     def must(self, *command: str) -> str:
-        """Run it, and return what it said; AssertionError when it failed."""
+        """Run the command and return its output. AssertionError if it failed."""
         done = self.run(*command)
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
         return re.sub(r"\x1b\[\d+m", "", done.stdout + done.stderr)
@@ -208,7 +158,7 @@ class Deployer:
         return [Call(**json.loads(line)) for line in lines]
 
     def inventory(self) -> dict[str, list[str]]:
-        """Everything of the services in use that is in the account now."""
+        """The names of everything in the account now, by kind."""
         return {kind: sorted(found) for kind, found in self._inventory() if found}
 
     def _inventory(self) -> Iterator[tuple[str, list[str]]]:
@@ -218,6 +168,8 @@ class Deployer:
         yield "functions", named("lambda", "list_functions", "Functions", "FunctionName")
         yield "rules", named("events", "list_rules", "Rules", "Name")
         yield "roles", named("iam", "list_roles", "Roles", "RoleName")
+        policies = self.client("iam").list_policies(Scope="Local")["Policies"]
+        yield "policies", [policy["PolicyName"] for policy in policies]
         yield "alarms", named("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName")
         yield "log groups", named("logs", "describe_log_groups", "logGroups", "logGroupName")
         yield "topics", named("sns", "list_topics", "Topics", "TopicArn")

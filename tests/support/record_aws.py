@@ -1,4 +1,4 @@
-"""Notes every call to AWS that a program makes: RECORD_AWS=FILE python -m tests.support.record_aws PROGRAM ARG...
+"""Records every call to AWS that a program makes: RECORD_AWS=FILE python -m tests.support.record_aws PROGRAM ARG...
 
 PROGRAM is a Python file, or `zappa`. One JSON line a call: service, operation, HTTP method, parameters.
 """
@@ -17,7 +17,7 @@ import botocore.session
 
 
 def record(params: dict[str, Any], model: Any, **_: object) -> None:
-    """Append one call. Values that are no text (a zip's bytes) are left out."""
+    """Append one call, without parameters that are bytes (the code's zip)."""
     call = {
         "service": model.service_model.service_name,
         "operation": model.name,
@@ -29,7 +29,7 @@ def record(params: dict[str, Any], model: Any, **_: object) -> None:
 
 
 def main() -> None:
-    """Hook into every session that the program opens, then run it."""
+    """Register the recorder with every session of botocore, then run the program."""
 
     def watch(session: botocore.session.Session) -> None:
         session.register("provide-client-params", record)
