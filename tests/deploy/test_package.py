@@ -97,7 +97,13 @@ def test_package_is_small(newest_package: Path) -> None:
 
 
 def test_package_holds_the_service_and_zappas_handler(package: Path) -> None:
-    wanted = {"handler.py", "django_zappa_app.py", "zappa_settings.py", "streaming/schedule.py", "videos/flush/workers.py"}
+    wanted = {
+        "handler.py",
+        "django_zappa_app.py",
+        "zappa_settings.py",
+        "streaming/schedule.py",
+        "videos/flush/workers.py",
+    }
     wanted |= {"certificates.pem"}
     wanted |= {f"videos/counters/lua/{script.name}" for script in (ROOT / "videos" / "counters" / "lua").glob("*.lua")}
     wanted |= {f"videos/migrations/{path.name}" for path in (ROOT / "videos" / "migrations").glob("0*.py")}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from videos.changes import COUNTS, MARK_PLACES, Totals, VideoFacts, zeros
+from videos.changes import COUNTS, Totals, VideoFacts
 from videos.conf import conf
 from videos.counters import scripts
 from videos.counters.connection import send
@@ -21,7 +21,7 @@ class Marked(NamedTuple):
     """Outcome of a wish to mark a video."""
 
     changed: bool
-    totals: Totals  # those of marks; a tally is 0 here
+    totals: Totals  # now
 
 
 class Missing(NamedTuple):
@@ -75,10 +75,7 @@ def set_mark(
         code, *numbers = send([script] if facts is None else [_prime(video_id, facts), script])[-1]
     if code < 0:
         return Missing(state=bool(numbers[0] & 1), facts=bool(numbers[0] & 2))
-    totals = zeros()
-    for place, total in zip(MARK_PLACES.values(), numbers, strict=True):
-        totals[place] = total
-    return Marked(code == 1, Totals(*totals))
+    return Marked(code == 1, Totals(*numbers))
 
 
 def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = None) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any, Final
 
-from videos.changes import COUNTS, MARKS
+from videos.changes import COUNTS, MARKS, PLACES
 from videos.fields import MARK_LETTER
 
 _FOLDER = resources.files("videos.counters").joinpath("lua")
@@ -23,8 +23,8 @@ _PENDING = {count.name: f"{count.name}_pending" for count in COUNTS}
 COUNTS_IN_LUA: Final = f"""\
 local COUNTS = {_table(map(repr, _PENDING))}
 local PENDING = {_table(map(repr, _PENDING.values()))}
-local MARKS = {_table(f"{{ value = '{mark.value}', name = '{mark.name}' }}" for mark in MARKS)}
-local MARK_FIELDS = {_table(f"'{mark.name}', '{_PENDING[mark.name]}'" for mark in MARKS)}
+local LIVE = {_table(map(repr, (*_PENDING, *_PENDING.values())))}
+local MARKS = {_table(f"{{ value = '{mark.value}', place = {PLACES[mark.name] + 1} }}" for mark in MARKS)}
 local MARK = '{MARK_LETTER}'
 """
 

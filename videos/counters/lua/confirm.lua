@@ -62,13 +62,8 @@ for outcome, removed in pairs(sums) do
   redis.call('HINCRBY', KEYS[2], outcome, removed)
 end
 
-local wanted = { 'epoch' }
-for i, name in ipairs(COUNTS) do
-  wanted[1 + i], wanted[1 + #COUNTS + i] = name, PENDING[i]
-end
-
 local function set_live(key, head)
-  local live = redis.call('HMGET', key, unpack(wanted))
+  local live = redis.call('HMGET', key, 'epoch', unpack(LIVE))
   if not live[1] then
     return
   end

@@ -3,8 +3,8 @@
 -- KEYS     live, liked, pending, claimed, batch; all of the video's shard
 -- ARGV     field (l:<video>:<user>), wish (the value of a mark; "0" for none), now (Unix ms), seconds that live stays,
 --          seconds that liked stays, and, where it was read from the database, the state (a value)
--- RETURNS  {1, total of each mark} changed; {0, the same} it was so already; {-1, needs} nothing done: needs is 1 for the
---          state, 2 for the video's totals (prime.lua takes them), 3 for both
+-- RETURNS  {1, the total of each of COUNTS} changed; {0, the same} it was so already; {-1, needs} nothing done: needs is 1
+--          for the state, 2 for the video's totals (prime.lua takes them), 3 for both
 --
 -- Guarantees: the state now is that of the pending field, else the claimed field, else liked, else the state that was
 -- read, which is older than all of them. The pending field and the live totals move together, and only when the wish
@@ -16,7 +16,7 @@
 
 local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
 
-local live = redis.call('HMGET', KEYS[1], 'epoch', 'unmarked_until', 'unmarked_last', unpack(MARK_FIELDS))
+local live = redis.call('HMGET', KEYS[1], 'epoch', 'unmarked_until', 'unmarked_last', unpack(LIVE))
 
 local function value_of(state)
   return state and string.match(state, '^%d+')
@@ -34,20 +34,20 @@ end
 
 redis.call('SET', KEYS[2], wish .. ':' .. now, 'EX', ARGV[5])
 local result = { state == wish and 0 or 1 }
-for i = 1, #MARKS do
-  result[1 + i] = tonumber(live[2 + 2 * i])
+for place = 1, #COUNTS do
+  result[1 + place] = tonumber(live[3 + place])
 end
 if state == wish then
   return result
 end
 
 local renewed = renew_pending(KEYS[1], live[1], redis.call('HGET', KEYS[5], 'last') or '0')
-for i, mark in ipairs(MARKS) do
-  local step = (mark.value == wish and 1 or 0) - (mark.value == state and 1 or 0)
+for _, mark in ipairs(MARKS) do
+  local place, step = mark.place, (mark.value == wish and 1 or 0) - (mark.value == state and 1 or 0)
   if step ~= 0 then
-    result[1 + i] = result[1 + i] + step
-    local sum = renewed and 0 or tonumber(live[3 + 2 * i])
-    redis.call('HSET', KEYS[1], mark.name, result[1 + i], MARK_FIELDS[2 * i], sum + step)
+    result[1 + place] = result[1 + place] + step
+    local sum = renewed and 0 or tonumber(live[3 + #COUNTS + place])
+    redis.call('HSET', KEYS[1], COUNTS[place], result[1 + place], PENDING[place], sum + step)
   end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])

@@ -29,16 +29,16 @@ end
 local FIRST_TOTAL = 8
 local live = redis.call('HMGET', KEYS[1], 'epoch', unpack(PENDING))
 local unsettled = live[1] == last
-local pending_of = {}
-for i, name in ipairs(COUNTS) do
-  pending_of[name] = unsettled and tonumber(live[1 + i]) or 0
+local sums = {}  -- pending, in the order of COUNTS
+for place = 1, #COUNTS do
+  sums[place] = unsettled and tonumber(live[1 + place]) or 0
 end
 
 -- A pending change from one value to another is added (step 1) or taken out (step -1).
 local function move_pending(from, to, step)
   for _, mark in ipairs(MARKS) do
     local moves = (mark.value == to and step or 0) - (mark.value == from and step or 0)
-    pending_of[mark.name] = pending_of[mark.name] + moves
+    sums[mark.place] = sums[mark.place] + moves
   end
 end
 
@@ -65,8 +65,8 @@ end
 if live[1] or unsettled then
   local fields = {}
   for i, name in ipairs(COUNTS) do
-    local total = tonumber(ARGV[FIRST_TOTAL - 1 + i]) + pending_of[name]
-    for _, value in ipairs({ name, total, PENDING[i], pending_of[name] }) do
+    local total = tonumber(ARGV[FIRST_TOTAL - 1 + i]) + sums[i]
+    for _, value in ipairs({ name, total, PENDING[i], sums[i] }) do
       fields[#fields + 1] = value
     end
   end

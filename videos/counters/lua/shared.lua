@@ -1,6 +1,6 @@
 -- What all scripts share. Before it stand, made of videos/changes.py: COUNTS (the names of all counts), PENDING (the fields
--- of live that hold their pending sums), MARKS (value and name of each mark), MARK_FIELDS (of live: a mark's total and its
--- pending sum), MARK (the letter of a mark's field).
+-- of live that hold their pending sums), LIVE (both, one after the other), MARKS (the value of each mark and its place in
+-- COUNTS), MARK (the letter of a mark's field).
 
 local CHUNK = 1000  -- unpack fails near 8000 values
 
