@@ -42,7 +42,6 @@ LAYERS: dict[str, tuple[str, str, str]] = {
     "ours_whole_like": ("streaming.wsgi", "benchmarks.whole_settings", "like"),
     "ours_cold_like": ("streaming.wsgi", "benchmarks.settings", "like"),
     "token": ("", "benchmarks.settings", ""),
-    "token_library": ("", "benchmarks.settings", ""),
     "json": ("", "benchmarks.settings", ""),
     "recipe_like": ("benchmarks.recipe.wsgi", "benchmarks.recipe.settings", "like"),
 }
@@ -97,13 +96,13 @@ def _part(layer: str) -> Iterator[Callable[[], Any]]:
     import django
 
     django.setup()
-    from videos import negotiation, serializers, services, tokens
+    from videos import negotiation, serializers, services
+    from videos.api import tokens
 
     sent = json.loads(os.environ["TOKENS"])
     view = services.View(1, True, "new", 1)
     parts: dict[str, Callable[[int], Any]] = {
-        "token": lambda number: tokens.read_access(sent[number % len(sent)].encode()),
-        "token_library": lambda number: tokens.read(tokens.tokens.AccessToken, sent[number % len(sent)].encode()),
+        "token": lambda number: tokens.read(sent[number % len(sent)], kind=tokens.ACCESS, keys=tokens.signing_keys()),
         "json": lambda number: (
             serializers.read_view(negotiation.read_json(b'{"viewer":"inside%d"}' % number)),
             serializers.view_body(view),

@@ -73,7 +73,7 @@ def _said(*command: str) -> str:
 def facts(servers: Servers) -> dict[str, str]:
     """The machine and the versions, as docs/benchmarks.md shows them."""
     memory = int(_first_match(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text()))
-    packages = ("Django", "djangorestframework", "djangorestframework_simplejwt", "django-redis", "redis", "hiredis",
+    packages = ("Django", "djangorestframework", "PyJWT", "django-redis", "redis", "hiredis",
                 "granian", "mysqlclient-static", "django-hitcount")  # fmt: skip
     return {
         "cores": str(os.cpu_count()),

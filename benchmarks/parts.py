@@ -30,7 +30,7 @@ LABELS = ("like", "like, whole way", "view", "view, whole way")
 PARTS: tuple[tuple[str, str], ...] = (
     ("Redis: packed, sent, waited for, parsed", r"exchange.*videos/counters\.py"),
     ("Redis: keys and arguments of the script", r"videos/counters\.py"),
-    ("token: found in memory, its end compared", r"videos/(authentication|tokens)\.py|rest_framework_simplejwt"),
+    ("token: found in memory, its end compared", r"videos/api/(authentication|tokens)\.py|/jwt/"),
     ("throttle", r"videos/throttling\.py|/limits/"),
     ("who is watching: address, agent, hash", r"videos/viewers\.py"),
     ("JSON: the body read, the answer written", r"videos/(serializers|negotiation)\.py|/json/"),

@@ -1,7 +1,6 @@
 """Django's settings. The environment is read here only; in production a missing value raises, it has no default."""
 
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,7 @@ def _words(name: str) -> list[str]:
 EMBEDDED = _flag("STREAMING_EMBEDDED", default=False)  # the start for newcomers: demo accounts, plain HTTP on 127.0.0.1
 DEBUG = _flag("DEBUG", default=False)
 SECRET_KEY = _required("SECRET_KEY")
+SECRET_KEY_FALLBACKS = _words("SECRET_KEY_FALLBACKS")
 _local_hosts = ["localhost", "127.0.0.1", "[::1]"] if EMBEDDED or DEBUG else []
 ALLOWED_HOSTS = _words("ALLOWED_HOSTS") or _local_hosts or [_required("ALLOWED_HOSTS")]
 CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
@@ -162,8 +162,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a request's body; a batch of
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "videos.authentication.TokenAuthentication",
-        "videos.authentication.SessionAuthentication",
+        "videos.api.authentication.TokenAuthentication",
+        "videos.api.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -182,12 +182,9 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
-SIMPLE_JWT = {
-    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=_number("TOKEN_MINUTES", 60)),
-    "REFRESH_TOKEN_LIFETIME": timedelta(days=_number("REFRESH_TOKEN_DAYS", 14)),
-    "TOKEN_OBTAIN_SERIALIZER": "videos.serializers.TokenSerializer",
-}
 
+VIDEOS_TOKEN_MINUTES = _number("TOKEN_MINUTES", 60)
+VIDEOS_REFRESH_TOKEN_DAYS = _number("REFRESH_TOKEN_DAYS", 14)
 VIDEOS_THROTTLE_STORAGE = os.environ.get("THROTTLE_STORAGE_URL", "process://")
 VIDEOS_TRUSTED_PROXY_HOPS = int(_number("TRUSTED_PROXY_HOPS", 0))
 VIDEOS_FLUSH_INTERVAL_SECONDS = int(_number("FLUSH_INTERVAL_SECONDS", 60))

@@ -19,8 +19,8 @@ from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
 from videos import counters, flush, services
+from videos.changes import MAX_ID
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
-from videos.tokens import MAX_ID
 
 MAX_LISTED = 10_000  # rows that the pages of a list go through; what lies beyond is found by searching
 MAX_MATCHES = 1000  # users and videos whose likes a search by name looks for

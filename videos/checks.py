@@ -45,6 +45,8 @@ NUMBERS: Final[Mapping[str, Span]] = {
     "VIEW_ADDRESS_LIMIT": Span(0, 1_000_000_000),
     "VIEW_MAX_AGE_SECONDS": Span(1, 366 * DAY_SECONDS),
     "TRUSTED_PROXY_HOPS": Span(0, 32),
+    "TOKEN_MINUTES": Span(0.1, 60 * 24 * 366, whole=False),
+    "REFRESH_TOKEN_DAYS": Span(0.001, 3660, whole=False),
     "LIKED_SECONDS": Span(60, 366 * DAY_SECONDS),
     "LIVE_SECONDS": Span(3600, 366 * DAY_SECONDS),
     "LIVE_SETTLED_SECONDS": Span(1, 366 * DAY_SECONDS),

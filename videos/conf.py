@@ -86,6 +86,16 @@ class Conf:
         return cast(bool, _setting("VIDEOS_EXPRESS", True))
 
     @property
+    def TOKEN_MINUTES(self) -> float:
+        """How long an access token is valid."""
+        return cast(float, _setting("VIDEOS_TOKEN_MINUTES", 60))
+
+    @property
+    def REFRESH_TOKEN_DAYS(self) -> float:
+        """How long a refresh token is valid."""
+        return cast(float, _setting("VIDEOS_REFRESH_TOKEN_DAYS", 14))
+
+    @property
     def LIKED_SECONDS(self) -> int:
         """How long Redis remembers whether a user likes a video; minutes, far longer than a request takes."""
         return cast(int, _setting("VIDEOS_LIKED_SECONDS", 900))

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from rest_framework.exceptions import APIException, NotAuthenticated
 
 from videos import serializers, services, throttling, viewers
-from videos.authentication import user_of
+from videos.api.authentication import user_of
 from videos.conf import conf
 from videos.negotiation import read_json, takes_json
 from videos.pagination import VideoPagination

@@ -16,8 +16,8 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
 from videos import services
+from videos.changes import MAX_ID
 from videos.services import VideoRow
-from videos.tokens import MAX_ID
 
 Item = TypeVar("Item")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

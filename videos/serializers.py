@@ -13,14 +13,12 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
-from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
 
 from videos import services
-from videos.changes import COLUMNS
+from videos.changes import COLUMNS, MAX_ID
 from videos.conf import conf
 from videos.models import Video
 from videos.services import VideoRow
-from videos.tokens import MAX_ID, RefreshToken
 from videos.viewers import VIEWER_PATTERN
 
 MAX_EVENTS: Final = 1000
@@ -393,32 +391,3 @@ def read_ids(text: str | None, *, most: int = 100) -> list[int]:
         raise ValidationError({"ids": ["Must be numbers with commas between them, like 1,2,3."]})
     ids = (int(word) for word in words if len(word) <= 19)
     return list(dict.fromkeys(video for video in ids if video <= MAX_ID))
-
-
-class TokenSerializer(TokenObtainPairSerializer):
-    """Name and password for a pair of tokens that say what requests need to know."""
-
-    token_class = RefreshToken
-
-    @classmethod
-    def get_token(cls, user: Any) -> RefreshToken:
-        """A refresh token of this user, from which its access token is made."""
-        return RefreshToken.of(user)
-
-
-class TokenPairSerializer(serializers.Serializer[Any]):
-    """A token for requests, and one to get the next with."""
-
-    access = serializers.CharField()
-    refresh = serializers.CharField()
-
-
-class RefreshSerializer(serializers.Serializer[Any]):
-    """A refresh token for an access token that says what its user may do now."""
-
-    refresh = serializers.CharField(write_only=True)
-    access = serializers.CharField(read_only=True)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Make the access token. Raises InvalidToken."""
-        return {"access": str(RefreshToken.renewed(attrs["refresh"]).access_token)}

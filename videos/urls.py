@@ -7,6 +7,7 @@ from django.views.decorators.cache import cache_page
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from videos import health, views
+from videos.api.views import tokens
 
 SCHEMA_SECONDS = 300  # the schema changes with the code only, and takes a while to make
 READ_ONLY: Any = {"http_method_names": ["get", "head"]}  # the page has no template for OPTIONS
@@ -20,8 +21,8 @@ urlpatterns = [
     path("api/videos/<int:video>/view/", views.ViewView.as_view(), name="view"),
     path("api/views/", views.ViewsView.as_view(), name="views"),
     path("api/me/likes/", views.MyLikesView.as_view(), name="my-likes"),
-    path("api/token/", views.TokenView.as_view(), name="token"),
-    path("api/token/refresh/", views.RefreshView.as_view(), name="token-refresh"),
+    path("api/token/", tokens.TokenView.as_view(), name="token"),
+    path("api/token/refresh/", tokens.RefreshView.as_view(), name="token-refresh"),
     path("api/schema/", cache_page(SCHEMA_SECONDS)(SpectacularAPIView.as_view(**READ_ONLY)), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **READ_ONLY), name="docs"),
     re_path(r"^api/.*[^/]$", views.without_slash),

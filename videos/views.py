@@ -34,16 +34,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.views import exception_handler as default_exception_handler
-from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from videos import express, serializers, services, throttling, viewers
-from videos.authentication import SessionAuthentication, TokenAuthentication
+from videos.api.authentication import SessionAuthentication, TokenAuthentication
+from videos.changes import MAX_ID
 from videos.conf import conf
 from videos.models import Video, VideoLike
 from videos.negotiation import PreparedNegotiation, StrictJSONParser, read_json
 from videos.pagination import EPOCH, KeysetPagination, VideoPagination
 from videos.services import VideoRow
-from videos.tokens import MAX_ID
 
 logger = logging.getLogger(__name__)
 
@@ -568,37 +567,6 @@ def _recent(user: int | None) -> services.RecentLikes:
 
 def _moment(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=ms)
-
-
-@extend_schema_view(
-    post=extend_schema(
-        operation_id="token",
-        summary="Sign in",
-        request=serializers.TokenSerializer,
-        responses=_responses({200: serializers.TokenPairSerializer}, *_BODY, 401),
-        auth=[],
-    )
-)
-class TokenView(TokenObtainPairView):
-    """Name and password for an access token, which requests carry, and a refresh token."""
-
-    throttle_classes = (throttling.TokenThrottle,)
-
-
-@extend_schema_view(
-    post=extend_schema(
-        operation_id="token_refresh",
-        summary="Get the next access token",
-        request=serializers.RefreshSerializer,
-        responses=_responses({200: serializers.RefreshSerializer}, *_BODY, 401),
-        auth=[],
-    )
-)
-class RefreshView(TokenRefreshView):
-    """A refresh token for an access token, while its user is active and keeps the password."""
-
-    throttle_classes = (throttling.TokenThrottle,)
-    serializer_class = serializers.RefreshSerializer
 
 
 class PageView(TemplateView):

@@ -6,7 +6,7 @@ from benchmarks.startproject import INSTALLED_APPS
 INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework", "benchmarks.rows"]
 ROOT_URLCONF = "benchmarks.rows.urls"
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["videos.authentication.TokenAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["videos.api.authentication.TokenAuthentication"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
 }

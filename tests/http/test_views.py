@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
 from videos import serializers, services
+from videos.api.tokens import RefreshToken
 from videos.counters.connection import Lease
 from videos.flush import run_flush
 from videos.ledger import reads
 from videos.models import Video, VideoHour, VideoLike
-from videos.tokens import RefreshToken
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 

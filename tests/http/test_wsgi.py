@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from rest_framework_simplejwt.tokens import AccessToken
 
 from streaming.wsgi import application
 from tests.support.load import make_videos
+from videos.api.tokens import RefreshToken
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -40,7 +40,7 @@ def call(method: str, path: str, **headers: str) -> tuple[int, dict[str, str], b
 
 
 def bearer(user: User) -> dict[str, str]:
-    return {"HTTP_AUTHORIZATION": f"Bearer {AccessToken.for_user(user)}"}
+    return {"HTTP_AUTHORIZATION": f"Bearer {RefreshToken.of(user).access_token}"}
 
 
 def test_token_likes_by_the_short_way() -> None:

@@ -13,9 +13,9 @@ from limits import parse
 
 from servers import RedisServer, free_port
 from videos import throttling
+from videos.api.tokens import RefreshToken
 from videos.models import Video
 from videos.throttling import Limits, ProcessStorage, limits_on
-from videos.tokens import RefreshToken
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 

@@ -19,10 +19,10 @@ ROWS = (
     {"videos.views", "videos.admin", "videos.health", "videos.checks", "videos.signals"},
     {"videos.express"},
     {
-        *("videos.serializers", "videos.throttling", "videos.authentication"),
+        *("videos.serializers", "videos.throttling"),
         *("videos.pagination", "videos.negotiation"),
     },
-    {"videos.viewers", "videos.tokens"},
+    {"videos.viewers"},
     {"videos.services", "videos.flush"},
     {"videos.counters", "videos.ledger"},
     {"videos.models", "videos.fields"},
@@ -34,7 +34,7 @@ WALLS = {
     "videos.views": {"videos.counters", "videos.ledger"},
 }
 VENDORS = {"redis": "videos.counters", "django_redis": "videos.counters"}
-NOT_ROOMS = {"videos", "streaming", "videos.migrations"}
+NOT_ROOMS = {"videos", "videos.api", "streaming", "videos.migrations"}
 
 
 def room_of(module: str) -> str:

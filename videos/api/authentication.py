@@ -1,4 +1,4 @@
-"""Who is calling: a token that tells all that requests need to know, or a session."""
+"""Who is calling: an access token tells all that requests need to know, or a session does."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from rest_framework import authentication
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
-from rest_framework_simplejwt.authentication import JWTStatelessUserAuthentication
-from rest_framework_simplejwt.exceptions import InvalidToken
-from rest_framework_simplejwt.settings import api_settings
 
-from videos import tokens
+from videos.api import tokens
+
+TOKENS_REMEMBERED = 8_192
+CHALLENGE = 'Bearer realm="api"'  # the WWW-Authenticate header of a 401
 
 
 class TokenUser:
-    """A user as the token describes it; no row was read."""
+    """A user as the access token describes it; no row was read."""
 
-    __slots__ = ("expires", "id", "is_staff", "may_send_views")
+    __slots__ = ("id", "is_staff", "may_send_views", "valid_until")
 
     is_active = True
     is_anonymous = False
     is_authenticated = True
 
-    def __init__(self, *, user: int, is_staff: bool, may_send_views: bool, expires: float) -> None:
-        self.id = user
+    def __init__(self, *, user_id: int, is_staff: bool, may_send_views: bool, valid_until: float) -> None:
+        self.id = user_id
         self.is_staff = is_staff
         self.may_send_views = may_send_views
-        self.expires = expires  # Unix seconds
+        self.valid_until = valid_until  # Unix seconds
 
     @property
     def pk(self) -> int:
@@ -46,11 +47,11 @@ class TokenUser:
         return f"user {self.id}"
 
 
-class TokenAuthentication(JWTStatelessUserAuthentication):
+class TokenAuthentication(authentication.BaseAuthentication):
     """`Authorization: Bearer <access token>`, checked without a query.
 
     The token itself says who the user is and what the user may do, so deleting, deactivating or demoting a user takes
-    effect when the access token ends (SIMPLE_JWT["ACCESS_TOKEN_LIFETIME"]); refreshing one asks the database.
+    effect when the access token expires (TOKEN_MINUTES); refreshing one asks the database.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
@@ -59,35 +60,39 @@ class TokenAuthentication(JWTStatelessUserAuthentication):
         user = user_of(header) if header else None
         return None if user is None else (user, None)
 
+    def authenticate_header(self, request: Request) -> str:
+        """What a 401 asks for."""
+        return CHALLENGE
+
 
 def user_of(header: str) -> TokenUser | None:
-    """The user of an Authorization header, None where it is of another kind. Raises InvalidToken (401)."""
-    raw = _TOKENS.get_raw_token(header.encode("latin-1", "replace"))
-    if raw is None:
-        return None
-    user = _verified(raw, api_settings.SIGNING_KEY)
-    if user.expires <= time.time():
-        raise InvalidToken("Token is expired")
+    """The user of an Authorization header, None where it is of another scheme. Raises AuthenticationFailed (401)."""
+    user = _verified_user(header, tokens.signing_keys())
+    if user is not None and user.valid_until <= time.time():
+        raise tokens.InvalidToken("Token is expired")
     return user
 
 
-_TOKENS = TokenAuthentication()
-
-
-# Whether a signature fits never changes, so it is worked out once for each token; its end is compared at each request.
-@lru_cache(maxsize=8_192)
-def _verified(raw: bytes, key: str) -> TokenUser:
-    claims, user = tokens.read_access(raw)
+# A signature stays valid, so each token is verified once and remembered; `user_of` compares its expiry each time.
+@lru_cache(maxsize=TOKENS_REMEMBERED)
+def _verified_user(header: str, keys: tuple[str, ...]) -> TokenUser | None:
+    scheme, *values = header.split() or [""]
+    if scheme != "Bearer":
+        return None
+    if len(values) != 1:
+        detail = "Authorization header must contain two space-delimited values"
+        raise AuthenticationFailed({"detail": detail, "code": "bad_authorization_header"})
+    claims, user_id = tokens.read(values[0], kind=tokens.ACCESS, keys=keys)
     return TokenUser(
-        user=user,
+        user_id=user_id,
         is_staff=claims.get(tokens.STAFF_CLAIM) is True,
         may_send_views=claims.get(tokens.SEND_VIEWS_CLAIM) is True,
-        expires=float(claims["exp"]),
+        valid_until=int(claims["exp"]) + tokens.LEEWAY_SECONDS,
     )
 
 
 class SessionAuthentication(authentication.SessionAuthentication):
-    """Django's session, looked up where the client sends one only."""
+    """Django's session, looked up only when the client sends its cookie."""
 
     def authenticate(self, request: Request) -> tuple[Any, None] | None:
         """The session's user, None without a session. Raises PermissionDenied where the CSRF token is missing."""
@@ -97,9 +102,9 @@ class SessionAuthentication(authentication.SessionAuthentication):
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Tells the schema of TokenAuthentication."""
+    """Describes TokenAuthentication in the OpenAPI schema."""
 
-    target_class = "videos.authentication.TokenAuthentication"
+    target_class = "videos.api.authentication.TokenAuthentication"
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
@@ -108,9 +113,9 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Tells the schema of SessionAuthentication."""
+    """Describes SessionAuthentication in the OpenAPI schema."""
 
-    target_class = "videos.authentication.SessionAuthentication"
+    target_class = "videos.api.authentication.SessionAuthentication"
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:

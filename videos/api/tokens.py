@@ -1,0 +1,145 @@
+"""Access tokens, which requests carry, and refresh tokens, which fetch the next access token; PyJWT signs both.
+
+An access token holds all that a request needs to know of its user, so that no row is read. Why PyJWT alone makes and
+verifies them: docs/adr/0020-tokens-by-pyjwt.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import jwt
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractUser
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+from rest_framework.exceptions import AuthenticationFailed
+
+from videos.changes import DAY_SECONDS, MAX_ID, VideosError
+from videos.conf import conf
+
+ALGORITHM: Final = "HS256"
+LEEWAY_SECONDS: Final = 10  # how far the clocks of two of our servers may differ
+ACCESS: Final = "access"
+REFRESH: Final = "refresh"
+KIND_CLAIM: Final = "token_type"
+USER_CLAIM: Final = "user_id"
+STAFF_CLAIM: Final = "staff"  # may edit every video
+SEND_VIEWS_CLAIM: Final = "send_views"  # may send views in batches, for viewers of its own
+PASSWORD_CLAIM: Final = "password"  # changes with the password; in refresh tokens only  # noqa: S105
+_ACCESS_CLAIMS: Final = (USER_CLAIM, STAFF_CLAIM, SEND_VIEWS_CLAIM)
+
+
+class InvalidToken(VideosError, AuthenticationFailed):
+    """Token is invalid"""
+
+    def __init__(self, reason: str | None = None) -> None:
+        AuthenticationFailed.__init__(self, {"detail": reason or self.__doc__, "code": "token_not_valid"})
+
+
+class Token:
+    """A new token; `str` signs it."""
+
+    def __init__(self, kind: str, seconds: float, claims: dict[str, Any]) -> None:
+        now = int(time.time())
+        self.claims = {KIND_CLAIM: kind, "exp": now + int(seconds), "iat": now, "jti": uuid4().hex, **claims}
+
+    def __str__(self) -> str:
+        return jwt.encode(self.claims, settings.SECRET_KEY, algorithm=ALGORITHM)
+
+
+class RefreshToken(Token):
+    """Fetches access tokens until it expires or its user changes the password."""
+
+    @classmethod
+    def of(cls, user: AbstractUser) -> Self:
+        """A token with what this user may do now."""
+        rights = {STAFF_CLAIM: user.is_staff, SEND_VIEWS_CLAIM: user.has_perm("videos.send_views")}
+        claims = {
+            USER_CLAIM: str(user.pk),
+            PASSWORD_CLAIM: _short(user.get_session_auth_hash()),
+            **{claim: True for claim, held in rights.items() if held},
+        }
+        return cls(REFRESH, conf.REFRESH_TOKEN_DAYS * DAY_SECONDS, claims)
+
+    @property
+    def access_token(self) -> Token:
+        """A new access token of the same user."""
+        claims: dict[str, Any] = {claim: self.claims[claim] for claim in _ACCESS_CLAIMS if claim in self.claims}
+        return Token(ACCESS, conf.TOKEN_MINUTES * 60, claims)
+
+
+def renew(encoded: str) -> Token:
+    """A new access token with what the user of this refresh token may do now.
+
+    Raises InvalidToken, also when the user is gone, is inactive, or has changed the password.
+    """
+    claims, user_id = read(encoded, kind=REFRESH, keys=signing_keys())
+    user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
+    if user is None:
+        raise InvalidToken("No active account found for the given token")
+    # The hash depends on SECRET_KEY: with a new key, those of the older keys stay good.
+    hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
+    if claims.get(PASSWORD_CLAIM) not in {_short(each) for each in hashes}:
+        raise InvalidToken("No active account found for the given token")
+    return RefreshToken.of(user).access_token
+
+
+@cache
+def signing_keys() -> tuple[str, ...]:
+    """The key that signs new tokens, then the older ones, whose tokens are still accepted.
+
+    Cached because each access to Django's settings costs a third of a microsecond.
+    """
+    return (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+
+
+@receiver(setting_changed, dispatch_uid="videos.api.tokens")
+def _forget_keys(**_: Any) -> None:
+    signing_keys.cache_clear()
+
+
+def read(encoded: str, *, kind: str, keys: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """The claims of a token of this kind that one of the keys has signed, and its user's id. Raises InvalidToken."""
+    claims = _verified_claims(encoded, keys)
+    if claims.get(KIND_CLAIM) != kind:
+        raise InvalidToken("Token has wrong type")
+    return claims, _user_id(claims.get(USER_CLAIM))
+
+
+def _verified_claims(encoded: str, keys: Sequence[str]) -> dict[str, Any]:
+    for key in keys:
+        try:
+            return jwt.decode(
+                encoded,
+                key,
+                algorithms=[ALGORITHM],
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["exp", "jti"], "verify_aud": False},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.ExpiredSignatureError as error:
+            raise InvalidToken("Token is expired") from error
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            # The header is parsed before the signature is checked, so anybody can send nonsense there.
+            raise InvalidToken from error
+    raise InvalidToken
+
+
+def _user_id(claim: Any) -> int:
+    text = str(claim)
+    if type(claim) in {int, str} and text.isascii() and text.isdecimal() and len(text) <= 19:
+        user_id = int(text)
+        if 0 < user_id <= MAX_ID:
+            return user_id
+    raise InvalidToken("Token contained no recognizable user identification")
+
+
+def _short(session_hash: str) -> str:
+    return session_hash[:16]

@@ -1,0 +1,100 @@
+"""Sign in, and get the next access token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import authenticate
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.generics import GenericAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from videos import throttling
+from videos.api.authentication import CHALLENGE
+from videos.api.tokens import RefreshToken, renew
+from videos.views import _BODY, _responses
+
+
+class TokenSerializer(serializers.Serializer[Any]):
+    """Name and password."""
+
+    username = serializers.CharField(write_only=True)
+    password = serializers.CharField(write_only=True, trim_whitespace=False, style={"input_type": "password"})
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Make both tokens. Raises AuthenticationFailed."""
+        user = authenticate(self.context["request"], username=attrs["username"], password=attrs["password"])
+        if user is None or not user.is_active:
+            detail = "No active account found with the given credentials"
+            raise AuthenticationFailed(detail, "no_active_account")
+        refresh = RefreshToken.of(user)
+        return {"access": str(refresh.access_token), "refresh": str(refresh)}
+
+
+class TokenPairSerializer(serializers.Serializer[Any]):
+    """A token for requests, and one to get the next with."""
+
+    access = serializers.CharField()
+    refresh = serializers.CharField()
+
+
+class RefreshSerializer(serializers.Serializer[Any]):
+    """A refresh token, for an access token that says what its user may do now."""
+
+    refresh = serializers.CharField(write_only=True)
+    access = serializers.CharField(read_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Make the access token. Raises InvalidToken."""
+        return {"access": str(renew(attrs["refresh"]))}
+
+
+class _TokensView(GenericAPIView[Any]):
+    """What both views share: anybody may call them, whatever Authorization header is sent."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    throttle_classes = (throttling.TokenThrottle,)
+
+    def get_authenticate_header(self, request: Request) -> str:
+        """What a 401 asks for."""
+        return CHALLENGE
+
+    def post(self, request: Request) -> Response:
+        """The tokens, where what was sent is good."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        return Response(serializer.validated_data)
+
+
+@extend_schema_view(
+    post=extend_schema(
+        operation_id="token",
+        summary="Sign in",
+        request=TokenSerializer,
+        responses=_responses({200: TokenPairSerializer}, *_BODY, 401),
+        auth=[],
+    )
+)
+class TokenView(_TokensView):
+    """Name and password for an access token, which requests carry, and a refresh token."""
+
+    serializer_class = TokenSerializer
+
+
+@extend_schema_view(
+    post=extend_schema(
+        operation_id="token_refresh",
+        summary="Get the next access token",
+        request=RefreshSerializer,
+        responses=_responses({200: RefreshSerializer}, *_BODY, 401),
+        auth=[],
+    )
+)
+class RefreshView(_TokensView):
+    """A refresh token for an access token, while its user is active and keeps the password."""
+
+    serializer_class = RefreshSerializer
