@@ -5,56 +5,49 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
+import environ
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# What `script/server` wrote: so that `manage.py` in a second terminal sees the same databases as the running service.
-# Left alone where the environment has a key of its own: production in this checkout is not to begin embedded by it.
+# What `script/server` wrote: `manage.py` in a second terminal then sees the same databases as the running service. It
+# is not read where the environment has a SECRET_KEY of its own: production in this checkout must not start embedded.
 _named_file = os.environ.get("STREAMING_ENV_FILE")
-_env_file = Path(_named_file or BASE_DIR / "var" / "env")
-if (_named_file or not os.environ.get("SECRET_KEY")) and _env_file.is_file():
-    for _line in _env_file.read_text().splitlines():
-        _name, _, _value = _line.partition("=")
-        if _name and not _name.startswith("#"):
-            os.environ.setdefault(_name, _value)
+if _named_file or not os.environ.get("SECRET_KEY"):
+    environ.Env.read_env(_named_file or BASE_DIR / "var" / "env")
+
+# An empty variable counts as none. "$" is escaped because django-environ takes a value that begins with it, such as a
+# generated SECRET_KEY, for the name of another variable.
+env = environ.Env()
+env.escape_proxy = True
+env.ENVIRON = {name: value.replace("$", r"\$") for name, value in os.environ.items() if value}
 
 
 def _required(name: str) -> str:
-    value = os.environ.get(name)
-    if not value:
+    if name not in env:
         raise ImproperlyConfigured(
             f"Set the environment variable {name}, or run script/server for a start on embedded defaults."
         )
-    return value
-
-
-def _flag(name: str, default: bool) -> bool:
-    return os.environ.get(name, str(int(default))).strip().lower() in {"1", "true", "yes", "on"}
+    return str(env(name))
 
 
 def _number(name: str, default: float) -> float:
-    text = os.environ.get(name)
-    if not text:
-        return default
+    """A number. django-environ's own reads "10 minutes" as 10 and "1e3" as 13."""
+    text = env.str(name, default=str(default))
     try:
-        value = float(text)
+        return float(text)
     except ValueError as error:
         raise ImproperlyConfigured(f"{name} must be a number, not {text!r}.") from error
-    return int(value) if value.is_integer() else value
 
 
-def _words(name: str) -> list[str]:
-    return [word.strip() for word in os.environ.get(name, "").split(",") if word.strip()]
-
-
-EMBEDDED = _flag("STREAMING_EMBEDDED", default=False)  # the start for newcomers: demo accounts, plain HTTP on 127.0.0.1
-DEBUG = _flag("DEBUG", default=False)
+# The start for newcomers, by script/server: demo accounts, plain HTTP on 127.0.0.1.
+EMBEDDED = env.bool("STREAMING_EMBEDDED", default=False)
+DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = _required("SECRET_KEY")
-SECRET_KEY_FALLBACKS = _words("SECRET_KEY_FALLBACKS")
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", str.strip, default=[])
 _local_hosts = ["localhost", "127.0.0.1", "[::1]"] if EMBEDDED or DEBUG else []
-ALLOWED_HOSTS = _words("ALLOWED_HOSTS") or _local_hosts or [_required("ALLOWED_HOSTS")]
-CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", str.strip, default=[]) or _local_hosts or [_required("ALLOWED_HOSTS")]
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", str.strip, default=[])
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -96,7 +89,10 @@ TEMPLATES = [
 
 
 def _database(url: str) -> dict[str, Any]:
-    """Settings of one database from its URL, with timeouts: a database that is away costs seconds, not minutes."""
+    """Settings of one database from its URL, with timeouts: a database that is away costs seconds, not minutes.
+
+    By dj-database-url: django-environ's own parser loses `ssl-ca`, a "+" in a path, and a socket's path as the host.
+    """
     database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
     options = database.setdefault("OPTIONS", {})
     if database["ENGINE"].endswith("mysql"):
@@ -131,10 +127,10 @@ CACHES: dict[str, dict[str, Any]] = {
         },
     },
 }
-if os.environ.get("CACHE_URL"):
+if "CACHE_URL" in env:
     CACHES["default"] = {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": os.environ["CACHE_URL"],
+        "LOCATION": env.str("CACHE_URL"),
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
             "SOCKET_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
@@ -157,7 +153,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = None if EMBEDDED else BASE_DIR / "staticfiles"  # embedded: served from where the packages have them
-WHITENOISE_USE_FINDERS = _flag("WHITENOISE_USE_FINDERS", default=EMBEDDED)
+WHITENOISE_USE_FINDERS = env.bool("WHITENOISE_USE_FINDERS", default=EMBEDDED)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a request's body; a batch of 1,000 events needs a fifth of it
 
 REST_FRAMEWORK = {
@@ -185,12 +181,12 @@ SPECTACULAR_SETTINGS = {
 
 VIDEOS_TOKEN_MINUTES = _number("TOKEN_MINUTES", 60)
 VIDEOS_REFRESH_TOKEN_DAYS = _number("REFRESH_TOKEN_DAYS", 14)
-VIDEOS_THROTTLE_STORAGE = os.environ.get("THROTTLE_STORAGE_URL", "process://")
+VIDEOS_THROTTLE_STORAGE = env.str("THROTTLE_STORAGE_URL", default="process://")
 VIDEOS_TRUSTED_PROXY_HOPS = int(_number("TRUSTED_PROXY_HOPS", 0))
 VIDEOS_FLUSH_INTERVAL_SECONDS = int(_number("FLUSH_INTERVAL_SECONDS", 60))
 
 if not EMBEDDED:
-    SECURE_SSL_REDIRECT = _flag("SECURE_SSL_REDIRECT", default=True)
+    SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=True)
     SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]  # probes come from inside, without TLS
     SECURE_HSTS_SECONDS = int(_number("SECURE_HSTS_SECONDS", 31_536_000))
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -201,11 +197,11 @@ if not EMBEDDED:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # AWS Lambda's runtime has a handler of its own, which adds the request's id.
-_handlers = [] if "AWS_LAMBDA_RUNTIME_API" in os.environ else ["stderr"]
+_handlers = [] if "AWS_LAMBDA_RUNTIME_API" in env else ["stderr"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"videos": {"handlers": _handlers, "level": os.environ.get("LOG_LEVEL", "INFO")}},
+    "loggers": {"videos": {"handlers": _handlers, "level": env.str("LOG_LEVEL", default="INFO")}},
 }
