@@ -9,11 +9,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
+from tqdm import tqdm
 
 from videos.changes import COUNTS
 from videos.conf import conf
 from videos.flush import FlushReport, run_flush
-from videos.management.progress import Progress
 
 
 def shard_numbers(text: str) -> list[int]:
@@ -84,15 +84,21 @@ class Command(BaseCommand):
             )
 
     def _run(self, stop: threading.Event, options: dict[str, Any]) -> FlushReport:
-        bar = Progress("flush", shown=options["verbosity"] > 0)
-        report = run_flush(
-            shards=options["shards"],
-            max_seconds=options["max_seconds"],
-            gentle_seconds=options["gently"],
-            progress=lambda done, total, so_far: bar.update(done, total, f"shards, {so_far.fields} fields"),
-            should_stop=stop.is_set,
-        )
-        bar.close()
+        # disable=None draws on a terminal only.
+        with tqdm(desc="flush", unit=" shards", leave=False, disable=None if options["verbosity"] else True) as bar:
+
+            def show(done: int, total: int, so_far: FlushReport) -> None:
+                bar.total = total
+                bar.set_postfix_str(f"{so_far.fields} fields", refresh=False)
+                bar.update(done - bar.n)
+
+            report = run_flush(
+                shards=options["shards"],
+                max_seconds=options["max_seconds"],
+                gentle_seconds=options["gently"],
+                progress=show,
+                should_stop=stop.is_set,
+            )
         if options["json"]:
             self.stdout.write(json.dumps(report.as_dict()))
             self.stdout.flush()  # a pipe would keep it until it is full

@@ -4,9 +4,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from tqdm import tqdm
 
 from videos.flush import reconcile
-from videos.management.progress import Progress
 
 
 class Command(BaseCommand):
@@ -24,13 +24,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Recount and report."""
-        bar = Progress("reconcile", shown=options["verbosity"] > 0)
-        report = reconcile(
-            video_ids=options["videos"] or None,
-            repair=options["repair"],
-            progress=lambda done, total: bar.update(done, total, "videos"),
-        )
-        bar.close()
+        # disable=None draws on a terminal only.
+        with tqdm(desc="reconcile", unit=" videos", leave=False, disable=None if options["verbosity"] else True) as bar:
+
+            def show(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            report = reconcile(video_ids=options["videos"] or None, repair=options["repair"], progress=show)
         for video in report.absent:
             self.stdout.write(f"video {video}: there is none")
         for found in report.differences:

@@ -1,6 +1,7 @@
 """Make the demo accounts and videos of the embedded start."""
 
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +12,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
+from tqdm import tqdm
 
-from videos.management.progress import Progress
 from videos.models import Video
 
 USERS = 100
@@ -45,26 +46,27 @@ class Command(BaseCommand):
             call_command("migrate", verbosity=0)
         if get_user_model().objects.exists():
             return
-        bar = Progress("demo", shown=options["verbosity"] > 0)
-        with transaction.atomic():
-            seed_users(bar)
-            seed_videos(bar)
-        bar.close()
+        shown = {"desc": "demo", "total": USERS + VIDEOS, "leave": False}
+        # disable=None draws on a terminal only.
+        with tqdm(**shown, disable=None if options["verbosity"] else True) as bar, transaction.atomic():
+            seed_users()
+            bar.update(USERS)
+            for made in seed_videos():
+                bar.update(made)
         if options["verbosity"]:
             self.stdout.write(f"Made {USERS} demo accounts, {STAFF}, and {VIDEOS} demo videos.")
 
 
-def seed_users(bar: Progress) -> None:
+def seed_users() -> None:
     """demo1 … demo100 and the staff account. One hash serves all demo accounts: each costs a third of a second."""
     user_model = get_user_model()
     hashed = make_password(PASSWORD)
     staff = user_model(username=STAFF, password=make_password(STAFF), is_staff=True, is_superuser=True)
     demo = [user_model(username=f"demo{number}", password=hashed) for number in range(1, USERS + 1)]
     user_model.objects.bulk_create([staff, *demo])
-    bar.update(USERS, USERS + VIDEOS, "accounts")
 
 
-def seed_videos(bar: Progress) -> None:
+def seed_videos() -> Iterator[int]:
     """Videos of demo2 and later: the views of demo1, whose token script/server prints, are nobody's own."""
     owners = list(get_user_model().objects.filter(username__startswith="demo").exclude(username="demo1").order_by("pk"))
     now = timezone.now()
@@ -80,4 +82,4 @@ def seed_videos(bar: Progress) -> None:
             )
             for number in range(first, first + BATCH)
         )
-        bar.update(USERS + first + BATCH, USERS + VIDEOS, "videos")
+        yield BATCH
