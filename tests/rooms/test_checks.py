@@ -55,7 +55,7 @@ def test_e001_a_number_that_is_none_or_out_of_its_span(settings: Any, name: str,
 
 def test_e001_judges_every_number() -> None:
     others = {"EXPRESS", "COUNTERS_ALIAS", "THROTTLE_RATES", "THROTTLE_STORAGE", "FLUSH_ISOLATION_LEVEL"}
-    assert {name for name in vars(Conf) if name.isupper()} == set(checks.NUMBERS) | others
+    assert {name for name in vars(Conf) if name.isupper()} == set(checks.settings.NUMBERS) | others
 
 
 def test_e002_an_isolation_level_that_there_is_not(settings: Any) -> None:
@@ -213,7 +213,7 @@ def found(messages: Any) -> list[str]:
     ],
 )
 def test_a_redis_that_loses_counts_is_told(facts: Mapping[str, Any], expected: list[str]) -> None:
-    assert found(checks.judge_redis({**SAFE_REDIS, **facts})) == expected
+    assert found(checks.redis.judge_server({**SAFE_REDIS, **facts})) == expected
 
 
 SAFE_MYSQL = {"log_bin": "ON", "binlog_format": "ROW", "innodb_flush_log_at_trx_commit": "1"}
@@ -235,18 +235,18 @@ SAFE_MYSQL = {"log_bin": "ON", "binlog_format": "ROW", "innodb_flush_log_at_trx_
 def test_a_database_that_is_unsafe_is_told(
     version: tuple[int, ...], mariadb: bool, variables: Mapping[str, str], expected: list[str]
 ) -> None:
-    judged = checks.judge_mysql(version, mariadb=mariadb, variables={**SAFE_MYSQL, **variables})
+    judged = checks.database.judge_mysql(version, mariadb=mariadb, variables={**SAFE_MYSQL, **variables})
     assert found(judged) == expected
 
 
 def test_statements_in_the_binlog_are_fine_above_read_committed(settings: Any) -> None:
     settings.VIDEOS_FLUSH_ISOLATION_LEVEL = "repeatable read"
     variables = {**SAFE_MYSQL, "binlog_format": "STATEMENT"}
-    assert found(checks.judge_mysql((8, 4, 1), mariadb=False, variables=variables)) == []
+    assert found(checks.database.judge_mysql((8, 4, 1), mariadb=False, variables=variables)) == []
 
 
 def test_w024_an_sqlite_that_forgets() -> None:
-    assert [found(checks.judge_sqlite(synchronous=level)) for level in (1, 2)] == [["videos.W024"], []]
+    assert [found(checks.database.judge_sqlite(synchronous=level)) for level in (1, 2)] == [["videos.W024"], []]
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def test_w020_a_database_that_is_away_is_a_warning(safe_redis: RedisServer, monk
     def fail(alias: str) -> Any:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(checks, "_judge_database", fail)
+    monkeypatch.setattr(checks.database, "ask_server", fail)
     assert ids(databases=["default"]) == {"videos.W020"}
 
 
@@ -309,7 +309,7 @@ def test_accounts_of_a_database_that_is_away_are_not_judged(settings: Any, monke
 
     settings.EMBEDDED = False
     monkeypatch.setattr(User.objects, "filter", fail)
-    assert checks.check_demo_accounts() == []
+    assert checks.database.check_demo_accounts() == []
 
 
 def test_errors_end_the_command(settings: Any) -> None:
@@ -323,7 +323,7 @@ def test_errors_end_the_command(settings: Any) -> None:
 @pytest.mark.database
 def test_a_real_database_is_judged_as_it_is(database_kind: str) -> None:
     hurried = ["videos.W023"] if database_kind == "mariadb" else []  # the tests' own does not sync each commit
-    assert found(checks._judge_database("default")) == hurried
+    assert found(checks.database.ask_server("default")) == hurried
 
 
 @pytest.mark.once

@@ -1,0 +1,29 @@
+"""System checks: wrong settings and unsafe servers, each with an id and a hint.
+
+Every run of Django's checks looks at the settings. Only `check --database`, `migrate` and `check --deploy` ask the
+servers. A server that does not answer is a warning, not an error: nothing must fail to start because of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Tags, register
+from django.db import DEFAULT_DB_ALIAS
+
+from videos.checks import database, redis, settings
+
+__all__ = ["database", "redis", "settings"]
+
+
+@register("videos", Tags.database)
+def check_servers(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Ask the servers, where databases were named."""
+    return [*redis.ask_server(), *database.ask_servers(databases)] if databases else []
+
+
+@register("videos", deploy=True)
+def check_servers_for_deployment(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Ask the servers before a deployment, unless `check_servers` does."""
+    return [] if databases else check_servers([DEFAULT_DB_ALIAS])

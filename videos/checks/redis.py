@@ -1,0 +1,164 @@
+"""Checks of the counters' Redis: how CACHES names it, and how the server is set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's names
+
+from videos import counters
+from videos.conf import conf
+
+LONGEST_TIMEOUT_SECONDS: Final = 5
+
+
+@register("videos", Tags.caches)
+def check_alias(**_: Any) -> list[CheckMessage]:
+    """E005: CACHES lacks the alias of the counters; E006: its backend is not django-redis."""
+    alias = conf.COUNTERS_ALIAS
+    if alias not in settings.CACHES:
+        hint = f"Add it, or name one of {', '.join(settings.CACHES)} in VIDEOS_COUNTERS_ALIAS."
+        return [Error(f"There is no {alias!r} in CACHES.", hint=hint, id="videos.E005")]
+    backend = settings.CACHES[alias].get("BACKEND")
+    if backend == "django_redis.cache.RedisCache":
+        return []
+    hint = 'Set its "BACKEND" to "django_redis.cache.RedisCache": scripts go through its connections.'
+    return [Error(f"CACHES[{alias!r}] is {backend!r}.", hint=hint, id="videos.E006")]
+
+
+@register("videos", Tags.caches)
+def check_location(**_: Any) -> list[CheckMessage]:
+    """E010: the LOCATION of the counters is no Redis address."""
+    alias = conf.COUNTERS_ALIAS
+    if check_alias():
+        return []
+    # The message names an address by its place, because it may hold a password.
+    faulty = [str(place) for place, url in enumerate(_urls(alias), 1) if _database(url) is None]
+    if not faulty:
+        return []
+    return [
+        Error(
+            f"LOCATION is no Redis address in CACHES[{alias!r}]: number {', '.join(faulty)} of its addresses.",
+            hint="Write it as redis://:password@host:6379/0, rediss://… or unix:///path?db=0; REDIS_URL sets it.",
+            id="videos.E010",
+        )
+    ]
+
+
+@register("videos", Tags.caches)
+def check_database_apart(**_: Any) -> list[CheckMessage]:
+    """E007: a cache shares the Redis database of the counters; its clear() would empty that."""
+    alias = conf.COUNTERS_ALIAS
+    own = _databases(alias)
+    return [
+        Error(
+            f"CACHES[{other!r}] is in the same Redis database as the counters.",
+            hint=f"Give it another server, or another database number: cache.clear() empties all of {alias!r}.",
+            id="videos.E007",
+        )
+        for other in settings.CACHES
+        if other != alias and own & _databases(other)
+    ]
+
+
+def _databases(alias: str) -> set[tuple[str, int, str]]:
+    """Host, port and number of each Redis database of an alias."""
+    cache = settings.CACHES.get(alias, {})
+    if "redis" not in str(cache.get("BACKEND", "")).lower():
+        return set()
+    return {database for url in _urls(alias) if (database := _database(url)) is not None}
+
+
+def _urls(alias: str) -> list[str]:
+    location = settings.CACHES[alias].get("LOCATION", "")
+    return [str(url).strip() for url in (location if isinstance(location, list | tuple) else str(location).split(","))]
+
+
+def _database(url: str) -> tuple[str, int, str] | None:
+    """Host, port and number; None for what is no Redis address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        return None
+    query = parse_qs(parts.query)
+    number = query.get("db", [parts.path.strip("/") or "0"])[0]
+    if parts.scheme == "unix":
+        return parts.path, 0, query.get("db", ["0"])[0]
+    if parts.scheme not in {"redis", "rediss"} or not number.isdecimal():
+        return None
+    host = {"127.0.0.1": "localhost", "::1": "localhost"}.get(parts.hostname or "", parts.hostname or "localhost")
+    return host, port, number
+
+
+@register("videos", Tags.caches)
+def check_retries(**_: Any) -> list[CheckMessage]:
+    """E008: the client repeats commands that timed out, which would count them twice."""
+    alias = conf.COUNTERS_ALIAS
+    cache = settings.CACHES.get(alias, {})
+    options = cache.get("OPTIONS", {})
+    given = {**options.get("REDIS_CLIENT_KWARGS", {}), **options.get("CONNECTION_POOL_KWARGS", {})}
+    retry = given.get("retry")
+    repeats = retry is not None and (not hasattr(retry, "get_retries") or retry.get_retries() != 0)
+    in_url = "retry_on" in str(cache.get("LOCATION", ""))
+    if not (repeats or in_url or given.get("retry_on_timeout") or given.get("retry_on_error")):
+        return []
+    hint = (
+        'Set "CONNECTION_POOL_KWARGS": {"retry": None, "retry_on_error": []} in its OPTIONS, and no retry_on_timeout. '
+        "The service itself repeats what is safe to repeat."
+    )
+    return [Error(f"The client of CACHES[{alias!r}] repeats commands.", hint=hint, id="videos.E008")]
+
+
+@register("videos", Tags.caches)
+def check_timeouts(**_: Any) -> list[CheckMessage]:
+    """W002: the client waits too long for Redis, or for ever."""
+    alias = conf.COUNTERS_ALIAS
+    options = settings.CACHES.get(alias, {}).get("OPTIONS", {})
+    pool = options.get("CONNECTION_POOL_KWARGS", {})
+    found: list[CheckMessage] = []
+    for name in ("SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"):
+        seconds = options.get(name) or pool.get(name.lower())
+        if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_TIMEOUT_SECONDS:
+            hint = "Set it to a quarter of a second: a request that Redis does not answer goes on without it."
+            found.append(Warning(f"{name} of CACHES[{alias!r}] is {seconds!r}.", hint=hint, id="videos.W002"))
+    return found
+
+
+def ask_server() -> Iterator[CheckMessage]:
+    """Ask the counters' Redis how it is set, where its address can be read; tell what is unsafe."""
+    if check_alias() or check_location():
+        return
+    try:
+        yield from judge_server(counters.server_facts())
+    except (counters.CountersUnavailable, KeyError) as error:
+        yield Warning(
+            f"The counters' Redis could not be asked: {error}",
+            hint="Start it, or see to its address in CACHES; then run this check again.",
+            id="videos.W010",
+        )
+
+
+def judge_server(facts: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    """What is unsafe about a Redis with these facts, which `counters.server_facts()` gives."""
+    if facts["maxmemory_policy"] not in {None, "noeviction"}:
+        message = f"The counters' Redis evicts when it is full: its maxmemory-policy is {facts['maxmemory_policy']!r}."
+        hint = "Set maxmemory-policy to noeviction: what it drops was acknowledged and is in no database yet."
+        evicts = Error if facts["maxmemory"] else Warning  # without a limit it is never full
+        yield evicts(message, hint=hint, id="videos.E011" if facts["maxmemory"] else "videos.W011")
+    if facts["role"] != "master":
+        hint = "Point the counters at the primary: a replica takes no writes."
+        yield Error(f"The counters' Redis is a {facts['role']}.", hint=hint, id="videos.E012")
+    if not facts["aof_enabled"]:
+        hint = "Set appendonly yes and appendfsync always; a service that is durable by other means may ignore this."
+        yield Warning(
+            "The counters' Redis writes no append-only file: what it has not flushed is lost with it.",
+            hint=hint,
+            id="videos.W012",
+        )
+    elif facts["appendfsync"] not in {None, "always"}:
+        hint = "Set appendfsync always: a claim that Redis forgets after the database took it is counted twice."
+        yield Warning(f"appendfsync of the counters' Redis is {facts['appendfsync']!r}.", hint=hint, id="videos.W013")
