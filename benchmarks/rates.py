@@ -20,7 +20,7 @@ from servers import PYTHON, Servers, StartFailed, call
 VIDEOS = 1_000
 VIEWS_PREPARED = 150_000  # distinct viewers, more than the quickest can take in one measurement
 SESSIONS = 20_000
-USERS = 10_000  # more than the service remembers tokens of (8,192): every token is really checked
+USERS = 10_000  # each token is verified at its first request, then remembered (TOKENS_REMEMBERED)
 SECONDS = 3
 
 _RATE = (

@@ -139,7 +139,7 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(ledger, name, gated("write", getattr(ledger, name)))
     ticks = itertools.count(counters.now_ms())
     patch.setattr(counters, "now_ms", lambda: next(ticks))
-    patch.setattr(type(conf), "FLUSH_THREADS", 1)  # a helping thread would pass the gates unseen
+    patch.setattr(conf, "FLUSH_THREADS", 1)  # a helping thread would pass the gates unseen
     # Durability, another number of shards and housekeeping are not what is interleaved here.
     patch.setattr(counters.Batch, "make_durable", lambda batch: None)
     patch.setattr(counters, "left_open", lambda shards: {})

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 
 from videos.api import tokens
 
-TOKENS_REMEMBERED = 8_192
+TOKENS_REMEMBERED = 16_384
 CHALLENGE = 'Bearer realm="api"'  # the WWW-Authenticate header of a 401
 
 
