@@ -3,6 +3,7 @@
 The data flow: a request moves `pending` and `live` together, in one script. A flush renames `pending` to `claimed`
 under the number of a batch, brings it to the database chunk by chunk, and confirms each chunk: this removes the chunk
 from `claimed` and sets `live` from the rows. Every script is guarded: any number of requests and flushes may overlap.
+docs/glossary.md explains the terms.
 """
 
 from videos.counters.batches import Batch, Claim, Confirmation, left_open, resync, shard_total

@@ -2,6 +2,7 @@
 
 Every change of a video's marks, tallies or totals is made under the lock of the video's row, and rows are locked in the
 order of their ids. So `like_count` always equals the number of like rows, and writers do not deadlock on videos.
+docs/glossary.md explains the terms.
 """
 
 from videos.ledger.batches import Outcome, apply, finish_batch, newest_batch, open_batch

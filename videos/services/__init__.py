@@ -1,4 +1,7 @@
-"""What a like, an unlike and a view mean. Picks Redis, or the ledger when Redis is away."""
+"""What a like, an unlike and a view mean. Picks Redis, or the ledger when Redis is away.
+
+docs/glossary.md explains the terms.
+"""
 
 from videos.ledger.reads import VideoRow
 from videos.services.likes import get_like, recent_likes, set_like
