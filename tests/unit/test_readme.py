@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_imports import ROW_OF
 from videos.conf import Conf, Setting
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -31,13 +30,6 @@ def test_setting_stands_in_the_readme_with_its_default(name: str) -> None:
         assert row == "see `conf.py`"
         return
     assert ast.literal_eval(row.strip("`")) == vars(Conf)[name].default
-
-
-@pytest.mark.parametrize("room", sorted(ROW_OF))
-def test_architecture_names_every_room(room: str) -> None:
-    rooms = ARCHITECTURE.split("## Rooms", 1)[1].split("## ", 1)[0]
-    cells = [line.split("|")[1] for line in rooms.splitlines() if line.startswith("| `")]
-    assert any(re.search(rf"\b{room.rpartition('.')[2]}\b", cell) for cell in cells)
 
 
 @pytest.mark.parametrize("key", sorted(set(re.findall(r'"(videos:\w+)"', KEYS))))
