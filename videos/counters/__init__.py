@@ -1,9 +1,9 @@
-"""The Redis room: what is live, pending and claimed. Knows ids and numbers, no models.
+"""Redis: the live totals, and the changes that wait for a flush. Knows ids and numbers, no models.
 
-The data flow: a request moves `pending` and `live` together, in one script. A flush renames `pending` to `claimed`
-under the number of a batch, brings it to the database chunk by chunk, and confirms each chunk: this removes the chunk
-from `claimed` and sets `live` from the rows. Every script is guarded: any number of requests and flushes may overlap.
-docs/glossary.md explains the terms.
+A request changes `pending` and `live` together, in one script. A flush renames `pending` to `claimed` and numbers it as
+a batch, writes it to the database chunk by chunk, and confirms each chunk. Confirming removes the chunk from `claimed`
+and sets `live` from the rows. Each script checks that it still applies, so any number of requests and flushes may
+overlap. docs/glossary.md explains the terms.
 """
 
 from videos.counters.batches import Batch, Claim, Confirmation, left_open, resync, shard_total

@@ -1,4 +1,4 @@
-"""A batch of a shard, from the claim to the end: what a flush asks of Redis."""
+"""The calls to Redis that only a flush makes: a batch from its claim to its end, and live totals set anew."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailabl
 from videos.counters.keys import keys_of, shard_of
 from videos.fields import mark_field
 
-# Fields of one read of a claimed batch, and of one confirm. Redis answers nobody else meanwhile: 15 µs a field.
+# Fields in one read of a claimed batch, and in one confirm. All other clients of Redis wait meanwhile: 15 µs a field.
 READ_FIELDS: Final = 1000
 CONFIRM_FIELDS: Final = 100
-OUTCOMES: Final = ("applied", "repeated", "dropped", "rejected")  # the order that confirm.lua takes
+OUTCOMES: Final = ("applied", "repeated", "dropped", "rejected")  # in the order of confirm.lua's arguments
 
 Names = Sequence[bytes | str]
 
 
 @dataclass(slots=True)
 class Confirmation:
-    """What the database has committed of one video, as names of fields by outcome.
+    """What the database has committed for one video: the names of its fields, by outcome.
 
-    `video_id` None leaves live alone; `totals` None: the video is gone.
+    With `video_id` None the live key is left as it is. With `totals` None the video is gone.
     """
 
     video_id: int | None
@@ -45,7 +45,7 @@ class Confirmation:
         return sum(map(len, self.outcomes()))
 
     def pieces(self) -> Iterator[Confirmation]:
-        """The same in pieces of CONFIRM_FIELDS fields at most; each sets the same totals."""
+        """Split it into confirmations of at most CONFIRM_FIELDS fields, each with the same totals."""
         if len(self) <= CONFIRM_FIELDS:
             yield self
             return
@@ -57,7 +57,7 @@ class Confirmation:
 
 
 class Batch(BatchFacts):
-    """A claimed batch. Each call does nothing and says so once another batch was claimed."""
+    """A claimed batch. Once another batch of the shard was claimed, its methods change nothing in Redis."""
 
     __slots__ = ()
 
@@ -73,7 +73,7 @@ class Batch(BatchFacts):
         return Claim(cls(shard, number, fields, bool(rewound), claimed_ms) if number else None, last)
 
     def scan(self, at_once: int = READ_FIELDS) -> Iterator[list[tuple[bytes, bytes]] | None]:
-        """Fields and values, about `at_once` a part. A field may come twice. None: no longer the claimed batch."""
+        """Yield lists of about `at_once` fields and values; a field may come twice. None: another batch was claimed."""
         shard = keys_of(self.shard)
         cursor: bytes | int = 0
         while True:
@@ -88,7 +88,7 @@ class Batch(BatchFacts):
                 return
 
     def confirm(self, confirmations: Iterable[Confirmation]) -> bool:
-        """Remove what is committed, and set the live totals from the rows. False: no longer the claimed batch."""
+        """Remove committed fields, and set the live totals from the rows. False: another batch was claimed."""
         part: list[Confirmation] = []
         size = 0
         for confirmation in confirmations:
@@ -120,11 +120,11 @@ class Batch(BatchFacts):
         return flush_call(*scripts.CONFIRM.command(names, *args, *fields)) is not None
 
     def sums(self) -> FieldSums | None:
-        """What became of the fields, once none is left; None: some are left, or it was ended."""
+        """How many fields had each outcome. None while fields are left, and after the batch was ended."""
         return self._close(end=False)
 
     def end(self) -> None:
-        """Close it: the next batch may be claimed."""
+        """End the batch, so that the next one can be claimed."""
         self._close(end=True)
 
     def _close(self, *, end: bool) -> FieldSums | None:
@@ -133,10 +133,10 @@ class Batch(BatchFacts):
         return None if reply is None else FieldSums(*reply)
 
     def make_durable(self) -> None:
-        """Wait until the claim is on disk, and on every replica that is attached.
+        """Wait until the claim is on disk, and on every attached replica.
 
-        With `appendfsync always` the disk has it already. WAITAOF (Redis 7.2, Valkey) makes sure under other settings;
-        older servers have WAIT for replicas. Raises CountersUnavailable when it takes too long.
+        With `appendfsync always` it is on disk already; WAITAOF (Redis 7.2, Valkey) ensures it under other settings.
+        Older servers have only WAIT, for replicas. Raises CountersUnavailable after VIDEOS_FLUSH_DURABLE_SECONDS.
         """
         info = flush_call("INFO", "replication").decode().splitlines()
         replicas = next((int(line[17:]) for line in info if line.startswith("connected_slaves:")), 0)
@@ -147,7 +147,7 @@ class Batch(BatchFacts):
         except CountersUnavailable as error:
             if not isinstance(error.__cause__, redis.ResponseError):
                 raise
-            local, remote = 1, 0  # no WAITAOF, or no append-only file: a system check speaks of that
+            local, remote = 1, 0  # no WAITAOF, or no append-only file, which a system check reports
             if replicas:
                 remote = flush_call("WAIT", replicas, timeout_ms, wait_seconds=wait)
         if local < 1 or remote < replicas:
@@ -158,7 +158,7 @@ class Batch(BatchFacts):
 
 
 class Claim(NamedTuple):
-    """What a claim found; `batch` is None where nothing was pending."""
+    """The result of a claim; `batch` is None when nothing was pending."""
 
     batch: Batch | None
     last: int  # number of the shard's newest batch
@@ -182,7 +182,7 @@ def left_open(shards: Iterable[int]) -> dict[int, Batch]:
 
 
 def shard_total() -> int:
-    """How many shards may hold changes: VIDEOS_SHARDS, or more where it has been larger."""
+    """How many shards may hold changes: the largest VIDEOS_SHARDS that there has been."""
     reply = flush_call("GET", keys.SHARDS)
     known = 0 if reply is None else int(reply)
     if known < conf.SHARDS:
@@ -191,10 +191,10 @@ def shard_total() -> int:
 
 
 def resync(*, video_id: int, last: int, facts: VideoFacts | None, marks: Sequence[MarkChange]) -> bool:
-    """Set a video's live totals from its row, whose lock the caller holds; `facts` None: the video is gone.
+    """Set a video's live totals from its row. The caller holds the lock of that row.
 
-    `marks` are those that changed outside a batch, as the rows have them. False when a batch is claimed, or was since
-    `last`: try again after it.
+    `facts` None means that the video is gone. `marks` are the marks that changed outside a batch, with their values in
+    the rows. Returns False when a batch is claimed, or was claimed since `last`: try again after that batch.
     """
     names = keys_of(shard_of(video_id))
     own = facts or VideoFacts(Totals(), 0, 0)

@@ -1,7 +1,7 @@
-"""The wire to the counters' Redis: one connection a thread, what a refusal means, and the pause after a failure.
+"""Connections to the counters' Redis: one for each thread, the meaning of a refusal, and the pause after a failure.
 
-redis-py connects (TLS, credentials, database number, Sentinel) and reads replies. Its command layers and its pool are
-left out: they took as long as the server's answer.
+redis-py opens connections (TLS, credentials, database number, Sentinel) and reads replies. Its command layers and its
+pool are not used, because they took as long as the server's answer.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from videos.counters import scripts
 logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_SECONDS: Final = 10.0  # a flush's script handles thousands of fields; a request's handles one
-# A connection that answered so shortly ago is not asked whether it is alive: the question takes a tenth of a like's CPU
-# time. Should the server die within that time, the next command fails, and counts as uncertain.
+# A connection that answered within this time is not checked before use: a check takes a tenth of a like's CPU time. If
+# the server dies within this time, the next command fails and counts as uncertain.
 FRESH_SECONDS: Final = 0.05
-PROTOCOL: Final = 2  # the shapes of replies that the scripts' callers expect
-# The code that begins an error. With these a server executed nothing of a script.
+PROTOCOL: Final = 2  # version of RESP: callers of the scripts rely on its reply types
+# Error codes with which a server refuses a script before it executes anything of it.
 REFUSALS: Final = frozenset({
     *("MISCONF", "NOREPLICAS", "BUSY", "OOM", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS"),
     *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING"),
 })  # fmt: skip
-# This server is not, or no longer, the one to write to: the next call must look up the address again.
+# Error codes of a server that takes no writes, or no longer: the next call must look up the address again.
 WRONG_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK"})
 
 
@@ -44,7 +44,7 @@ class CountersUnavailable(VideosError):
 
     def __init__(self, message: str | None = None, *, uncertain: bool = False) -> None:
         super().__init__(message)
-        self.uncertain = uncertain  # Redis may have executed what it was asked
+        self.uncertain = uncertain  # Redis may have executed the commands
 
 
 @lru_cache(maxsize=1)
@@ -56,10 +56,10 @@ class Lease:
     """A connection to the counters' Redis that belongs to one thread."""
 
     def __init__(self, owner: tuple[int, int], *, for_flush: bool) -> None:
-        self.owner = owner  # the process and the generation of settings that it is good for
-        with _connecting:  # threads that come first at once would each make a pool
+        self.owner = owner  # the process and the generation of settings that it was made for
+        with _connecting:  # without the lock, threads that start together would each make a pool
             pool = self._pool = _pool(conf.COUNTERS_ALIAS, _generation)
-        # What the calls rely on is set here, whatever CACHES says.
+        # Callers rely on these two, so they override CACHES.
         options = pool.connection_kwargs | {"protocol": PROTOCOL, "decode_responses": False}
         if for_flush:
             options["socket_timeout"] = FLUSH_TIMEOUT_SECONDS
@@ -68,7 +68,7 @@ class Lease:
         self._answered_at = time.monotonic()
 
     def make_ready(self) -> None:
-        """Connect again where the server hung up while nothing was sent. Raises redis.RedisError and OSError."""
+        """Reconnect if the server closed the connection. Call it before sending. Raises redis.RedisError, OSError."""
         connection = self.connection
         try:
             if connection.is_connected and (
@@ -85,9 +85,9 @@ class Lease:
         self.connection.disconnect()
 
     def ask(self, commands: Sequence[tuple[Any, ...]], wait_seconds: float | None) -> list[Any]:
-        """Send commands in one piece and return their replies; a server's error is a reply.
+        """Send commands together and return their replies; an error of the server counts as a reply.
 
-        Raises redis.RedisError and OSError.
+        Raises redis.RedisError and OSError when the connection fails.
         """
         connection = self.connection
         connection.send_packed_command([b"".join([pack_command(part) for part in commands])], check_health=False)
@@ -103,7 +103,7 @@ class Lease:
 
 
 class _Leases(threading.local):
-    """The thread's own connections: one for requests, one with a flush's patience."""
+    """This thread's connections: one for requests, and one for a flush, with a longer time-out."""
 
     request: Lease | None = None
     flush: Lease | None = None
@@ -140,15 +140,15 @@ def _connected(*, for_flush: bool) -> Lease:
 
 
 def code_of(error: Exception) -> str:
-    """The code of a server's error, such as READONLY: redis-py keeps it apart where it knows the code."""
+    """The code of a server's error, such as READONLY. redis-py moves known codes from the text to an attribute."""
     return getattr(error, "status_code", None) or str(error).partition(" ")[0]
 
 
 def send(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Send a request's commands in one round trip and return their replies.
 
-    Nothing is sent twice but a script that the server did not know. Raises CountersUnavailable: at once while a failure
-    is less than VIDEOS_REDIS_PAUSE_SECONDS old.
+    Only a script that the server did not know is sent twice. Raises CountersUnavailable, without calling Redis if the
+    last failure is less than VIDEOS_REDIS_PAUSE_SECONDS ago.
     """
     if _away_until and time.monotonic() < _away_until:
         raise CountersUnavailable
@@ -156,7 +156,7 @@ def send(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
 
 
 def flush_call(*command: Any, wait_seconds: float | None = None) -> Any:
-    """The reply to one command of a flush, which is patient and does not wait for the end of a pause.
+    """Send one command of a flush and return its reply, with a longer time-out and without the pause after a failure.
 
     Raises CountersUnavailable.
     """
@@ -164,7 +164,7 @@ def flush_call(*command: Any, wait_seconds: float | None = None) -> Any:
 
 
 def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_seconds: float | None = None) -> list[Any]:
-    """Every command to the counters' Redis passes here: `send` and `flush_call` say what it does."""
+    """Send commands and return their replies, for `send` and `flush_call`: no command takes another way to Redis."""
     try:
         lease = _connected(for_flush=for_flush)
     except (redis.RedisError, OSError) as error:
@@ -185,7 +185,7 @@ def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_secon
         if isinstance(reply, Exception):
             if code_of(reply) in WRONG_SERVER:
                 lease.disconnect()
-            # One shard may have counted while another refused: to do the whole call elsewhere would count twice.
+            # One shard may have counted while another refused: retrying the whole call elsewhere would count twice.
             uncertain = not all(map(_moved_nothing, replies))
             raise CountersUnavailable(f"The counters' Redis: {code_of(reply)}: {reply}", uncertain=uncertain) from reply
     return replies
@@ -199,8 +199,8 @@ def _pause_after(error: Exception, *, uncertain: bool) -> CountersUnavailable:
 
 
 def _moved_nothing(reply: Any) -> bool:
-    """Whether a command that was answered so certainly left the counts alone."""
+    """Whether this reply proves that its command changed no count."""
     if isinstance(reply, Exception):
         return code_of(reply) in REFUSALS
     lacking = isinstance(reply, list) and all(code == -1 for code in reply[::2])
-    return reply is None or lacking  # prime.lua's answer; like.lua's and view.lua's where they lacked something
+    return reply is None or lacking  # prime.lua replies None; like.lua and view.lua reply -1 when they lack something

@@ -1,19 +1,19 @@
 """The name of every key. A video lives in shard `video_id % VIDEOS_SHARDS`, and its keys carry the shard's hash tag.
 
-{videos:7}:live:42       hash    the totals shown; what of them gathered since batch `epoch` was claimed
-                                 (`<count>_pending`); owner and duration; `unmarked_until` and `unmarked_last`, while
-                                 nobody had marked the video when it became live
-{videos:7}:liked:42:9    string  "1:<ms>" or "0:<ms>": the last mark of user 9 on video 42, as far as known
-{videos:7}:seen:42:<v>   string  a view of this viewer was counted in this window
-{videos:7}:address:42:<a> string how many views of this address were counted in this window
-{videos:7}:pending       hash    changes that no batch has claimed; videos/fields.py has its grammar
-{videos:7}:claimed       hash    pending, renamed: the batch that is being flushed
-{videos:7}:batch         hash    number of the claimed batch, the last number ever, whether it is open, its sums
-{videos:7}:rejected      hash    "<batch>:<field>" -> value: malformed fields, kept aside
-{user:9}:recent          zset    videos that this user marked lately
-videos:shards            string  the largest number of shards that there has been
-videos:flushed           string  when a run of the flush last finished, in Unix milliseconds
-videos:watched           string  when somebody first asked how the flush is, in Unix milliseconds
+{videos:10}:live:42        hash    the totals that are shown; how much of them came after batch `epoch` was claimed
+                                   (`<count>_pending`); owner and duration; `unmarked_until` and `unmarked_last`, if
+                                   the video had no marks when it became live
+{videos:10}:liked:42:9     string  "1:<ms>" or "0:<ms>": the last mark of user 9 on video 42, as far as known
+{videos:10}:seen:42:<v>    string  a view of this viewer was counted in this window
+{videos:10}:address:42:<a> string  how many views of this address were counted in this window
+{videos:10}:pending        hash    changes that no batch has claimed; videos/fields.py has its grammar
+{videos:10}:claimed        hash    pending, renamed: the batch that is being flushed
+{videos:10}:batch          hash    number of the claimed batch, the highest number ever, whether it is open, its sums
+{videos:10}:rejected       hash    "<batch>:<field>" -> value: malformed fields, set aside
+{user:9}:recent            zset    videos that this user marked lately
+videos:shards              string  the largest number of shards that there has been
+videos:flushed             string  when a run of the flush last finished, in Unix milliseconds
+videos:watched             string  when the state of the flush was first read, in Unix milliseconds
 """
 
 from __future__ import annotations
@@ -62,5 +62,5 @@ def shard_of(video_id: int) -> int:
 
 
 def recent_key(user_id: int) -> str:
-    """The user's own slot of a cluster: it holds no key of a video."""
+    """The key of a user's recent marks. It is in a slot of the user's own, apart from all keys of videos."""
     return f"{{user:{user_id}}}:recent"

@@ -1,4 +1,4 @@
-"""What a request asks of Redis: to mark, to view, to read. Each is one round trip where the video is warm."""
+"""What requests do in Redis: mark, view, read. Each takes one round trip if the video is warm."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from videos.counters.connection import send
 from videos.counters.keys import keys_of, recent_key, shard_of
 from videos.fields import State, mark_field, parse_state
 
-RECENT_VIDEOS: Final = 200  # kept for a user
-REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")  # by view.lua's code
+RECENT_VIDEOS: Final = 200  # kept for each user
+REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")  # by the codes of view.lua
 
 
 class Marked(NamedTuple):
-    """Outcome of a wish to mark a video."""
+    """The result of setting a mark."""
 
     changed: bool
     totals: Totals  # now
 
 
 class Missing(NamedTuple):
-    """What a script lacks. The caller reads it from the database, and calls again with it."""
+    """What a script needs from the database. The caller reads it and calls again with it."""
 
     state: bool
     facts: bool
@@ -44,7 +44,7 @@ class ViewEvent(NamedTuple):
 
 
 class Live(NamedTuple):
-    """What Redis knows of a video; None where it does not."""
+    """What Redis knows about a video; None is unknown."""
 
     totals: Totals | None
     state: State | None  # the user's mark
@@ -58,9 +58,9 @@ def now_ms() -> int:
 def set_mark(
     *, video_id: int, user_id: int, value: int, at_ms: int, facts: VideoFacts | None = None, state: int | None = None
 ) -> Marked | Missing:
-    """Give a video the mark `value` of a user, in one round trip; or say what is missing: call again with it.
+    """Set a user's mark on a video, in one round trip. Missing: nothing was done, call again with what is missing.
 
-    `state` is the user's mark and `facts` are the video's, both as the database has them.
+    `state` is the user's mark and `facts` are the video's facts, both as read from the database.
     """
     keys = keys_of(shard_of(video_id))
     known = () if state is None else (state,)
@@ -71,7 +71,7 @@ def set_mark(
     if facts is None and state is None:
         kept = 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS
         code, *numbers = send([script, scripts.RECENT.command((recent_key(user_id),), at_ms, video_id, *kept)])[0]
-    else:  # the first call has noted the video as recent
+    else:  # the first call has already noted the video as recent
         code, *numbers = send([script] if facts is None else [_prime(video_id, facts), script])[-1]
     if code < 0:
         return Missing(state=bool(numbers[0] & 1), facts=bool(numbers[0] & 2))
@@ -79,9 +79,9 @@ def set_mark(
 
 
 def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = None) -> list[tuple[str, int]]:
-    """Count views, or not, in one round trip: for each event the reason and the video's views now.
+    """Judge views and count the new ones, in one round trip. Returns each event's reason and the video's views now.
 
-    The reason is "" where nothing was done because the video's facts are missing: call again with them.
+    The reason is "" if Redis lacks the video's facts. Nothing was done for that event: call again with them.
     """
     by_shard: dict[int, list[int]] = {}
     for place, event in enumerate(events):
@@ -128,7 +128,7 @@ def _prime(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
 
 
 def lookup(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
-    """What Redis knows of these videos now, in one round trip."""
+    """What Redis knows about these videos, in one round trip."""
     by_shard: dict[int, list[int]] = {}
     for video_id in video_ids:
         by_shard.setdefault(shard_of(video_id), []).append(video_id)
@@ -155,17 +155,17 @@ def lookup(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
 def recent(user_id: int) -> dict[int, int]:
     """Videos that this user marked lately, newest first, with Unix milliseconds.
 
-    May list videos of which the mark was taken back, or came to nothing; check each.
+    May list videos whose mark was taken back or never set; check each.
     """
     (reply,) = send([("ZREVRANGE", recent_key(user_id), 0, -1, "WITHSCORES")])
     return {int(video_id): int(float(at_ms)) for video_id, at_ms in zip(reply[::2], reply[1::2], strict=True)}
 
 
 def refresh(*, video_id: int, owner_id: int, duration: int) -> None:
-    """Take an edited owner and duration into the live key, where there is one."""
+    """Write an edited owner and duration to the live key, if there is one."""
     send([scripts.REFRESH.command((keys_of(shard_of(video_id)).live(video_id),), owner_id, duration)])
 
 
 def forget(video_id: int) -> None:
-    """Remove the live key of a video that is gone; the flush drops what is pending of it."""
+    """Remove the live key of a video that is gone; the flush drops its pending changes."""
     send([("DEL", keys_of(shard_of(video_id)).live(video_id))])

@@ -1,4 +1,4 @@
-"""The Lua scripts. Each is a file in lua/; `shared.lua` and the names of COUNTS stand before its text."""
+"""The Lua scripts. Each is a file in lua/; the names of COUNTS and `shared.lua` are put before its text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ def _table(items: Iterable[str]) -> str:
     return f"{{ {', '.join(items)} }}"
 
 
-# A script cannot import, so what it must know of COUNTS stands before its text. They are constants: putting names
-# together in the script costs a tenth of a like.
+# A script cannot import, so it gets COUNTS as constants. Joining the names in the script would cost a tenth of a like.
 _PENDING = {count.name: f"{count.name}_pending" for count in COUNTS}
 COUNTS_IN_LUA: Final = f"""\
 local COUNTS = {_table(map(repr, _PENDING))}

@@ -1,4 +1,4 @@
-"""What health, metrics and checks ask of Redis: depths, when the flush last ran, how the server is set."""
+"""What health, metrics and checks read from Redis: depths, when the flush last ran, the server's configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from videos.counters.keys import keys_of
 
 
 class Depth(NamedTuple):
-    """How much lies in a shard, in fields."""
+    """How many fields a shard holds."""
 
     pending: int
     claimed: int
@@ -20,7 +20,7 @@ class Depth(NamedTuple):
 
 
 def depths() -> list[Depth]:
-    """How much lies in each shard, in two round trips; shards of an earlier, larger VIDEOS_SHARDS are among them."""
+    """The depth of each shard, in two round trips, with the shards of an earlier, larger VIDEOS_SHARDS."""
     (known,) = send([("GET", keys.SHARDS)])
     commands = [
         ("HLEN", key)
@@ -32,27 +32,27 @@ def depths() -> list[Depth]:
 
 
 def note_finished_run(at_ms: int) -> int | None:
-    """Note that a run of the flush finished; return when one finished before. Both in Unix milliseconds."""
+    """Record when a run of the flush finished; return when the one before did. Both in Unix milliseconds."""
     before = flush_call("SET", keys.FLUSHED, at_ms, "GET")
     return None if before is None else int(before)
 
 
 def last_finished_run() -> int | None:
-    """When a run of the flush last finished, in Unix milliseconds; None where Redis does not know."""
+    """When a run of the flush last finished, in Unix milliseconds; None if Redis does not know."""
     (reply,) = send([("GET", keys.FLUSHED)])
     return None if reply is None else int(reply)
 
 
 def watched_since(at_ms: int) -> int:
-    """When somebody first asked, in Unix milliseconds: from then on a flush that never ran is late."""
+    """When this was first called, in Unix milliseconds. A flush that has not run since then can be late."""
     _, reply = send([("SET", keys.WATCHED, at_ms, "NX"), ("GET", keys.WATCHED)])
     return int(reply)
 
 
 def server_facts() -> dict[str, Any]:
-    """What the server is and how it is set, for checks: version, policy of eviction, append-only file, role, replicas.
+    """The server's version and configuration, for checks: eviction policy, append-only file, role, replicas.
 
-    `appendfsync` is None where the server does not tell, as managed ones do not.
+    `appendfsync` is None if the server hides its configuration, as managed servers do.
     """
     sections = [flush_call("INFO", section) for section in ("server", "replication", "persistence", "memory")]
     lines = b"\n".join(sections).decode().splitlines()

@@ -1,16 +1,19 @@
--- Claims what is pending in a shard as a batch, or finds the batch that is still open.
+-- Claims the pending changes of a shard as a batch, or finds the batch that is still open.
 --
 -- KEYS     pending, claimed, batch
 -- ARGV     floor: the highest batch number that the database knows of this shard; the highest it knows of any shard;
 --          now (Unix ms); VIDEOS_SHARDS
 -- RETURNS  {number, last, fields, rewound (0 or 1), claimed at (Unix ms)}; number is 0 when nothing is pending
 --
--- Guarantees: the number is minted here, above last and every number that the database knows, in the moment in which pending
--- becomes claimed; one batch a shard is open at a time, and the one that is open is finished first, under its own number.
--- Other shards' numbers matter when VIDEOS_SHARDS was changed: the watermark of a video that came from another shard must
--- not be above the number here. The batch keeps that setting, so that one left open under another is finished before
--- higher numbers are minted elsewhere. Where Redis was set back behind the database, forgotten tells up to which number:
--- of a video that became live before it, Redis does not know who likes it.
+-- Guarantees:
+-- - The number is minted in the moment in which pending becomes claimed. It is above last, and above every number that
+--   the database knows.
+-- - One batch of a shard is open at a time. An open batch is finished first, under its own number.
+-- - After a change of VIDEOS_SHARDS, no video has a watermark above the numbers of its new shard: this is why the
+--   numbers of other shards matter. The batch stores the setting, so that a batch left open under another setting is
+--   finished before any higher number is minted.
+-- - If Redis was set back behind the database, forgotten holds the highest number that it lost. Of a video that became
+--   live before that batch, Redis does not know who likes it.
 
 local batch = redis.call('HMGET', KEYS[3], 'number', 'last', 'open', 'fields', 'rewound', 'claimed_at')
 local last = tonumber(batch[2] or 0)

@@ -1,14 +1,16 @@
--- Removes from a claimed batch what the database has committed, and sets the live totals from the rows.
+-- Removes fields that the database has committed from the claimed batch, and sets the live totals from the rows.
 --
 -- KEYS     claimed, batch, rejected; then live of each video
--- ARGV     number of the batch, seconds that live stays once nothing is pending; then for each video a head: what to do with
---          live ("1" set, "0" the video is gone, "" leave), the total of each of COUNTS in its row, how many fields were
---          applied, repeated, dropped, rejected; then these fields of all videos, in this order
+-- ARGV     number of the batch, seconds that live stays once nothing is pending; then for each video a head: what to do
+--          with live ("1" set it, "0" delete it: the video is gone, "" leave it), the total of each of COUNTS in its
+--          row, how many fields were applied, repeated, dropped, rejected; then the fields of all videos, in this order
 -- RETURNS  fields removed; nil when the number is not that of the claimed batch
 --
--- Guarantees: each field is accounted for once, when it leaves claimed. Live is set only for a video of which a field was
--- removed here: a later flush's totals are not overwritten by an earlier one's. A rejected field is kept aside with the
--- number of its batch.
+-- Guarantees:
+-- - Each field is counted in the sums once, when it leaves claimed.
+-- - Live is set only for videos of which this call removed a field, so a flush that confirms late does not overwrite
+--   newer totals.
+-- - A rejected field is set aside with the number of its batch.
 
 local number, settled_ttl = ARGV[1], ARGV[2]
 if redis.call('HGET', KEYS[2], 'number') ~= number then
@@ -20,7 +22,7 @@ local OUTCOMES = { 'applied', 'repeated', 'dropped', 'rejected' }
 local FIRST_HEAD, HEAD = 3, 1 + #COUNTS + #OUTCOMES
 local first_field = FIRST_HEAD + (#KEYS - 3) * HEAD
 
--- One call for many fields: a call costs more than a field. A field may be named twice; it is counted once.
+-- One HMGET for many fields, because a call costs more than a field. A field that is named twice is counted once.
 local there = {}
 for from = first_field, #ARGV, CHUNK do
   local to = math.min(from + CHUNK - 1, #ARGV)
@@ -54,7 +56,7 @@ for video = 4, #KEYS do
   end
 end
 
--- All removals and their sums come first: each field is accounted for, whatever a live key holds.
+-- Removals and sums come before live: a live key with malformed values must not leave fields unaccounted for.
 for from = first_field, #ARGV, CHUNK do
   redis.call('HDEL', KEYS[1], unpack(ARGV, from, math.min(from + CHUNK - 1, #ARGV)))
 end

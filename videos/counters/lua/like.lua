@@ -1,18 +1,20 @@
--- A user's wish to mark a video: to like it, or to take that back.
+-- Sets a user's mark on a video: a like, or none.
 --
 -- KEYS     live, liked, pending, claimed, batch; all of the video's shard
 -- ARGV     field (l:<video>:<user>), wish (the value of a mark; "0" for none), now (Unix ms), seconds that live stays,
---          seconds that liked stays, and, where it was read from the database, the state (a value)
--- RETURNS  {1, the total of each of COUNTS} changed; {0, the same} it was so already; {-1, needs} nothing done: needs is 1
---          for the state, 2 for the video's totals (prime.lua takes them), 3 for both
+--          seconds that liked stays, and, if the caller has read it from the database, the state (a value)
+-- RETURNS  {1, the total of each of COUNTS} changed; {0, the same} unchanged; {-1, needs} nothing done: needs is 1 for
+--          the state, 2 for the video's totals (prime.lua takes them), 3 for both
 --
--- Guarantees: the state now is that of the pending field, else the claimed field, else liked, else the state that was
--- read, which is older than all of them. The pending field and the live totals move together, and only when the wish
--- differs from the state. A wish that returns to where the batch began leaves no pending field.
--- Until unmarked_until a video had no mark when it became live, and every wish since then is still in liked, since liked
--- keys stay longer: an unknown user may like it without the database being asked. To take a mark back always asks: a Redis
--- that was set back may have forgotten a like that the row has. Only a like and its unlike between such a loss and the
--- shard's next claim, which notices the loss, can leave that row behind.
+-- Guarantees:
+-- - The state is that of the pending field, else of the claimed field, else of liked, else the one that the caller has
+--   read, which is older than all of them.
+-- - The pending field and the live totals change together, and only if the wish differs from the state. A wish that
+--   restores the state at the last claim removes the pending field.
+-- - Until unmarked_until, every wish since the video became live without marks is still in liked. A user without a
+--   liked key has not marked it then, so a first like needs no query.
+-- - Taking a mark back always needs the state: a Redis that was set back may have lost a like whose row exists. A like
+--   and its unlike, both between such a loss and the shard's next claim, which notices it, can leave that row behind.
 
 local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
 

@@ -1,13 +1,14 @@
--- Takes a video's totals, which the caller has read from the database.
+-- Makes a video's live key from what the caller has read from the database.
 --
 -- KEYS     live, batch; both of the video's shard
 -- ARGV     seconds that live stays while nothing is pending, seconds that liked stays, owner, duration,
 --          the total of each of COUNTS
 -- RETURNS  nothing
 --
--- Guarantees: what Redis knows already stays; it is newer than what was read. A video that nobody has marked gets
--- unmarked_until (Unix seconds), which ends before any liked key that is written from now on: the first likes of a video
--- ask the database nothing. With it goes the number of the newest batch: see forgotten in claim.lua.
+-- Guarantees:
+-- - An existing live key is left as it is: it is newer than what was read.
+-- - A video without marks gets unmarked_until (Unix seconds), a time before any liked key that is written from now on
+--   expires: like.lua uses it. With it goes the number of the newest batch: see forgotten in claim.lua.
 
 local UNMARKED_MARGIN_SECONDS = 60
 

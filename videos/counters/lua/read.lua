@@ -1,10 +1,10 @@
--- The totals of videos of one shard now, and the marks of a user on them.
+-- Reads the totals of videos of one shard, and the marks of a user on them.
 --
 -- KEYS     pending, claimed; then live of each video; then, where a user is given, liked of each video
 -- ARGV     user ("" for none), then the videos
--- RETURNS  for each video: each of COUNTS or nil, then the user's state ("1:<ms>") or nil; nil is not known here
+-- RETURNS  for each video: each of COUNTS or nil, then the user's state ("1:<ms>") or nil; nil is unknown to Redis
 --
--- Guarantees: all of it is of one moment; a total is read, never added up.
+-- Guarantees: everything is read at one moment; a total is one stored number, never a sum.
 
 local user = ARGV[1]
 local videos = #ARGV - 1

@@ -1,4 +1,4 @@
--- Notes that a user marked a video just now: "my likes" looks here for what is not in the rows yet.
+-- Notes that a user has just marked a video. "My likes" looks here for likes whose rows the flush has not written yet.
 --
 -- KEYS     recent, of the user's own slot
 -- ARGV     now (Unix ms), video, seconds that it stays, how many videos are kept

@@ -1,4 +1,4 @@
--- Takes an edited video's owner and duration into its live key, where there is one.
+-- Writes an edited video's owner and duration to its live key, if there is one.
 --
 -- KEYS     live
 -- ARGV     owner, duration

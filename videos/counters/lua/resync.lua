@@ -1,22 +1,24 @@
--- Sets a video's live totals anew after its rows changed outside a batch. The caller holds the lock of the video's row.
+-- Sets a video's live totals from its row, after rows changed outside a batch. The caller holds the lock of that row.
 --
 -- KEYS     live, pending, claimed, batch; then liked of each user whose mark changed
--- ARGV     last: the number of the newest batch as the caller knows it; "1", or "0" when the video is gone; owner and
---          duration in its row; seconds that live stays, that it stays once settled, and that liked stays; the total of
---          each of COUNTS in the row; then for each user: pending field, value in the rows, when it was wished (Unix ms)
--- RETURNS  1 done; 0 nothing done: a batch is claimed, or was since
+-- ARGV     last: the number of the newest batch that the caller knows; "1", or "0" if the video is gone; owner and
+--          duration in its row; seconds that live stays, that it stays once settled, and that liked stays; the total
+--          of each of COUNTS in the row; then for each user: pending field, value in the rows, time of wish (Unix ms)
+-- RETURNS  1 done; 0 nothing done: a batch is claimed, or was claimed since last
 --
--- Guarantees: live is the row's totals plus what is pending. Of a wish written to the rows and a wish written here the
--- later one stands: an older pending field goes, and a newer wish that has no pending field left gets one. It is done on a
--- full Redis too: likes that it refused were written to the rows, and only this ends their notes.
+-- Guarantees:
+-- - Live is the row's totals plus what is pending.
+-- - Of a wish in the rows and a wish in Redis, the later one stands. An older pending field is removed; a newer wish
+--   whose pending field was lost gets one again.
+-- - It works on a full Redis. Likes that a full Redis refused are in the rows, and only this script ends their notes.
 
 local batch = redis.call('HMGET', KEYS[4], 'last', 'open')
 local last = batch[1] or '0'
 if last ~= ARGV[1] or batch[2] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then
   return 0
 end
--- Rows changed without Redis: an unknown user may have marked the video. It is also the harmless first write on a full
--- Redis, see shared.lua.
+-- Users without a liked key may have marked the video in the rows. This HDEL is also the harmless first write that a
+-- full Redis allows: see shared.lua.
 redis.call('HDEL', KEYS[1], 'unmarked_until')
 if ARGV[2] == '0' then
   redis.call('DEL', KEYS[1])
@@ -54,7 +56,7 @@ for i = 5, #KEYS do
   end
   if pending and wish == row then
     redis.call('HDEL', KEYS[2], field)
-    move_pending(pending == '0' and '1' or '0', pending, -1)  -- of two values, it began at the other one
+    move_pending(pending == '0' and '1' or '0', pending, -1)  -- there are two values, so the row had the other one
   elseif not pending and wish ~= row then
     redis.call('HSET', KEYS[2], field, wish .. ':' .. string.format('%d', at))
     move_pending(row, wish, 1)
@@ -70,7 +72,8 @@ if live[1] or unsettled then
       fields[#fields + 1] = value
     end
   end
-  redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], 'epoch', unsettled and last or '-1', unpack(fields))
+  redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], 'epoch', unsettled and last or '-1',
+    unpack(fields))
   redis.call('EXPIRE', KEYS[1], unsettled and ARGV[5] or ARGV[6])
 end
 return 1

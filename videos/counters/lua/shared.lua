@@ -1,16 +1,16 @@
--- What all scripts share. Before it stand, made of videos/changes.py: COUNTS (the names of all counts), PENDING (the fields
--- of live that hold their pending sums), LIVE (both, one after the other), MARKS (the value of each mark and its place in
--- COUNTS), MARK (the letter of a mark's field).
+-- What all scripts share. scripts.py puts constants before it, from COUNTS in videos/changes.py: COUNTS (all names),
+-- PENDING (the fields of live with their pending sums), LIVE (COUNTS, then PENDING), MARKS (the value of each mark and
+-- its place in COUNTS), MARK (the letter of a mark's pending field).
 
 local CHUNK = 1000  -- unpack fails near 8000 values
 
--- The value and the time in "1:<ms>"; nil and 0 where the text is none.
+-- The value and the time in "1:<ms>"; nil and 0 for any other text.
 local function parse_state(text)
   local value, at = string.match(text or '', '^(%d+):(%d+)$')
   return value, tonumber(at or 0)
 end
 
--- Starts the pending sums of a live key anew where a batch was claimed since they began, and says whether it did.
+-- Sets the pending sums of a live key to zero if a batch was claimed since they began. Returns whether it did.
 local function renew_pending(key, epoch, last)
   if epoch == last then
     return false

@@ -1,14 +1,14 @@
--- One or many events of a shard: somebody watched a video.
+-- Judges views of videos of one shard, and counts the new ones.
 --
 -- KEYS     pending, batch; then for each event: live, seen, address
 -- ARGV     seconds that live stays, seconds of the window, views that count for an address in a window (0: no limit),
---          seconds watched that count; then for each event: video, hour (since 1970), user ("" signed out), seconds watched
---          ("" not told), "1" for a bot, "1" where the limit per address holds
+--          seconds that must be watched; then for each event: video, hour (since 1970), user ("" if signed out),
+--          seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address applies
 -- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
 --          -1 nothing done, the video's totals are needed: prime.lua takes them
 --
--- Guarantees: only a new view counts; then seen, pending and the live count move together. A view over the limit of its
--- address leaves no seen behind.
+-- Guarantees: only a new view counts; then seen, pending and the live total change together. A view above the limit of
+-- its address leaves no seen key.
 
 local live_ttl, window, limit, min_watched = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local last
@@ -49,7 +49,7 @@ local function count(live, event)
   local field = 'v:' .. event.video .. ':' .. event.hour
   local sum = redis.pcall('HINCRBY', KEYS[1], field, 1)
   if type(sum) == 'table' and sum.err then
-    -- The field holds no number, so another program wrote it: set aside under a name that the flush rejects and reports.
+    -- Another program wrote this field: it holds no number. Move it to a name that the flush rejects and reports.
     redis.call('HSET', KEYS[1], field .. '?', redis.call('HGET', KEYS[1], field))
     redis.call('HSET', KEYS[1], field, 1)
   end
