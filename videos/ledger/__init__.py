@@ -1,7 +1,7 @@
-"""The database room: the only writer of like rows and of count columns. Knows no Redis.
+"""The database: the only writer of like rows and count columns. Knows no Redis.
 
-Every change of a video's marks, tallies or totals is made under the lock of the video's row, and rows are locked in the
-order of their ids. So `like_count` always equals the number of like rows, and writers do not deadlock on videos.
+A writer locks a video's row before it changes the video's marks, tallies or totals, and locks rows in the order of
+their ids. So `like_count` always equals the number of like rows, and writers do not deadlock on videos.
 docs/glossary.md explains the terms.
 """
 

@@ -1,4 +1,4 @@
-"""What a flush writes: a batch's row, and its fields chunk by chunk. A write without Redis uses `take_in` too."""
+"""What a flush writes: a batch's row, and its fields chunk by chunk. Writes without Redis share `take_in`."""
 
 from __future__ import annotations
 
@@ -42,27 +42,27 @@ NO_SUMS: Final = dict.fromkeys(SUM_COLUMNS, 0)
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one video's changes. `totals`: those in its row now; None when the video is gone."""
+    """What happened to one video's changes. `totals` are those in its row now; None if the video is gone."""
 
     totals: Totals | None
-    repeated: bool = False  # the row had taken in this batch before: nothing was changed now
-    dropped: frozenset[int] = frozenset()  # users who are gone; every other change was applied
+    repeated: bool = False  # the row contained this batch already: nothing was changed now
+    dropped: frozenset[int] = frozenset()  # users who are gone; all other changes were applied
 
 
 def newest_batch(shard: int) -> tuple[int, int]:
-    """The highest batch number that the database knows of a shard, and of any shard; 0 where there is none."""
+    """The highest batch number of a shard, and of any shard, that the database knows; 0 for none."""
     newest = newest_batches()
     return newest.get(shard, 0), max(newest.values(), default=0)
 
 
 def newest_batches() -> dict[int, int]:
     """The highest batch number of each shard."""
-    # In this form the index on (shard, number) answers with one step a shard, however many batches are kept.
+    # In this form the index on (shard, number) takes one step for each shard, however many batches are kept.
     return dict(FlushBatch.objects.order_by().values_list("shard").annotate(Max("number")))
 
 
 def open_batch(batch: BatchFacts) -> None:
-    """Record a claimed batch, unless an interrupted run has done so."""
+    """Record a claimed batch, unless an interrupted run has recorded it."""
     claimed_at = datetime.fromtimestamp(batch.claimed_ms / 1000, UTC)
     FlushBatch.objects.get_or_create(
         shard=batch.shard,
@@ -72,18 +72,19 @@ def open_batch(batch: BatchFacts) -> None:
 
 
 def finish_batch(batch: BatchFacts, sums: FieldSums) -> None:
-    """Record what became of a batch's fields. Repeated, it changes nothing."""
+    """Record the sums of a batch's fields. Repeating it changes nothing."""
     unfinished = FlushBatch.objects.filter(shard=batch.shard, number=batch.number, finished_at=None)
     unfinished.update(finished_at=datetime.now(UTC), **sums._asdict())
 
 
 def apply(batch: BatchFacts, changes: Mapping[int, Changes], *, commit: bool = True) -> tuple[dict[int, Outcome], Sums]:
-    """Take a chunk of a batch into the rows, in one transaction; applied again, it changes nothing.
+    """Apply a chunk of a batch to the rows, in one transaction. Applying it again changes nothing.
 
-    Returns each video's outcome, with the totals that the transaction left in the rows, and what it changed.
-    `commit=False` tries it out. Raises django.db errors: `is_data_fault` tells those that a field's value caused.
+    Returns each video's outcome, with the totals that the transaction left in the rows, and the sums of what changed.
+    `commit=False` tries it and rolls back. Raises django.db errors; `is_data_fault` recognises those that the value of
+    a field caused.
     """
-    # Nearly all users exist: the rows' foreign keys ask anyway, and users are looked for only after one has failed.
+    # Nearly all users exist, and the foreign key checks them anyway: look for users only after it has failed.
     look = not commit
 
     def transact() -> tuple[dict[int, Outcome], Sums]:
@@ -103,10 +104,10 @@ def apply(batch: BatchFacts, changes: Mapping[int, Changes], *, commit: bool = T
 def take_in(
     changes: Mapping[int, Changes], number: int | None, *, look_for_users: bool
 ) -> tuple[dict[int, Outcome], Sums]:
-    """Bring changes into the rows; those of batch `number` only where the row has not taken it in before.
+    """Write changes to the rows; those of batch `number` only to rows whose watermark is below it.
 
-    Call it in a transaction. Without `look_for_users` a new like of a user who is gone raises IntegrityError, on SQLite
-    with the commit.
+    Call it in a transaction. Without `look_for_users` a new like of a user who is gone raises IntegrityError; SQLite
+    raises it at the commit.
     """
     rows = sql.lock_videos(list(changes))
     outcomes: dict[int, Outcome] = {}
@@ -127,7 +128,7 @@ def take_in(
     gains, hours = _gains(fresh, moved)
     for video_id, gain in gains.items():
         totals = Totals(*map(sum, zip(rows[video_id].totals, gain, strict=True)))
-        if max(totals) > MAX_ID:  # SQLite would make it a float in silence
+        if max(totals) > MAX_ID:  # SQLite would silently store a float
             raise OverflowError(f"The totals of video {video_id} would be {totals}")
         outcomes[video_id] = Outcome(totals)
     for video_id, users in moved.dropped.items():
@@ -153,7 +154,7 @@ _Marks: TypeAlias = list[tuple[int, MarkChange]]  # with the video of each
 
 
 class _Moved(NamedTuple):
-    """The wishes that differ from the rows. A like row holds no value yet: each is a LIKE."""
+    """The wishes that differ from the rows. A like row has no column for the value: it always means LIKE."""
 
     added: _Marks
     removed: _Marks
@@ -166,7 +167,7 @@ def _compare_marks(
 ) -> _Moved:
     wished = {(video_id, mark.user_id): mark for video_id, change in fresh.items() for mark in change.marks}
     existing = sql.existing_likes(wished)
-    # A wish that changes no row has no foreign key that would ask.
+    # An unlike without a like row inserts nothing, so no foreign key checks its user.
     asked = {
         user_id
         for (video_id, user_id), mark in wished.items()
@@ -185,12 +186,12 @@ def _compare_marks(
         elif mark.value == NOTHING and row is not None:
             moved.removed.append((video_id, mark))
             moved.removed_ids.append(row)
-    moved.added.sort(key=lambda pair: (pair[1].at_ms, pair[0]))  # so that ids of like rows follow time
+    moved.added.sort(key=lambda pair: (pair[1].at_ms, pair[0]))  # so that ids of like rows are in the order of time
     return moved
 
 
 def _gains(fresh: Mapping[int, Changes], moved: _Moved) -> tuple[Gains, HourGains]:
-    """What the totals and the hours gain."""
+    """How much totals and hours gain."""
     gains: Gains = {video_id: zeros() for video_id in fresh}
     hours: HourGains = defaultdict(zeros)
     for step, changed in ((1, moved.added), (-1, moved.removed)):
@@ -207,7 +208,7 @@ def _gains(fresh: Mapping[int, Changes], moved: _Moved) -> tuple[Gains, HourGain
 
 
 def newer_notes(fresh: Mapping[int, Changes]) -> dict[tuple[int, int], int]:
-    """When marks were written outside a batch: an older pending wish must not undo a newer one."""
+    """When marks were written outside a batch, in Unix ms: an older pending wish must not undo them."""
     notes: dict[tuple[int, int], int] = {}
     if not sql.has_like_notes():
         return notes

@@ -1,7 +1,7 @@
-"""What is written outside a batch: each write leaves a note, and the flush settles it.
+"""Writes outside a batch: each leaves a note, and the flush settles it.
 
-A note (`StaleLive`) says that a video's rows changed without Redis. It outdates older pending wishes, and between
-batches the flush sets the video's live totals from the rows.
+A note (`StaleLive`) says that a video's rows changed without Redis. The flush skips pending wishes that are older than
+the note, and between batches it sets the video's live totals from the rows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from videos.models import StaleLive, VideoLike
 
 
 def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
-    """Changes straight into the rows, while Redis is away. Leaves a note a mark, and one for a video's tallies."""
+    """Write changes to the rows while Redis is away. Leaves a note for each mark, and one for a video's tallies."""
 
     def write() -> dict[int, Outcome]:
         with transaction.atomic(durable=True):
             outcomes, _ = take_in(changes, None, look_for_users=True)
             there = {video_id: change for video_id, change in changes.items() if outcomes[video_id].totals is not None}
-            # One note a video is enough for its tallies: it cannot be settled while the video's row is locked here.
+            # One note is enough for all tallies of a video: the row is locked here, so it is not settled meanwhile.
             tallied = [video_id for video_id, change in there.items() if change.tallies]
             noted = {
                 video_id
@@ -48,11 +48,11 @@ def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
 
 
 def forget_user(user_id: int, *, at_ms: int) -> None:
-    """Take a user's likes out of rows and totals; in the transaction in which the user is deleted."""
+    """Remove a user's likes from rows and totals, in the transaction that deletes the user."""
     with transaction.atomic():
         liked = VideoLike.objects.filter(user_id=user_id).order_by("video_id").values_list("video_id", flat=True)
         sql.lock_videos(list(liked))
-        sql.lock_users([user_id])  # a flush's new like of this user waits for this lock, then its foreign key fails
+        sql.lock_users([user_id])  # a flush that inserts such a like waits for this lock; then its foreign key fails
         video_ids = list(liked.all())
         VideoLike.objects.filter(user_id=user_id).delete()
         loss = zeros()
@@ -64,14 +64,14 @@ def forget_user(user_id: int, *, at_ms: int) -> None:
 
 
 def forget_video(video_id: int) -> None:
-    """Lock and note a video that is about to be deleted, in the transaction in which it is."""
+    """Lock a video and leave a note, in the transaction that deletes it."""
     with transaction.atomic():
-        sql.lock_videos([video_id])  # before its like rows, as the flush locks them
+        sql.lock_videos([video_id])  # before its like rows, in the order of the flush
         note_stale([video_id])
 
 
 def note_stale(video_ids: Iterable[int]) -> None:
-    """Note that rows of videos changed: their live keys are to be set anew."""
+    """Leave notes: the rows of these videos changed, so their live keys must be set again."""
     leave_notes(StaleLive(video_id=video_id) for video_id in video_ids)
 
 
@@ -82,9 +82,9 @@ def stale_videos(shard: int, shards: int) -> list[int]:
 
 
 def settle(video_id: int, set_live: Callable[[VideoFacts | None, Sequence[MarkChange]], bool]) -> bool:
-    """Hold the video's row lock, hand its facts (None: it is gone) and the noted marks to `set_live`, delete the notes.
+    """Under the lock of a video's row, call `set_live(facts, marks)`, and delete the notes if it returns True.
 
-    The notes stay when `set_live` returns False.
+    `facts` is None if the video is gone; `marks` are those that the notes name, with their values in the rows.
     """
 
     def settle_once() -> bool:
@@ -109,5 +109,5 @@ def settle(video_id: int, set_live: Callable[[VideoFacts | None, Sequence[MarkCh
 
 
 def leave_notes(notes: Iterable[StaleLive]) -> None:
-    """Write notes; in the transaction that changes the rows."""
+    """Write notes. Call it in the transaction that changes the rows."""
     StaleLive.objects.bulk_create(notes, batch_size=STATEMENT_ROWS)

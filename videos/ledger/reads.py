@@ -1,7 +1,6 @@
 """What readers are shown of the rows.
 
-The statements stand here by hand: to build one anew for each request takes Django longer than the database takes to
-answer it.
+The statements are written by hand, because Django takes longer to build one than the database takes to answer it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from videos.models import Video
 
 
 class VideoRow(NamedTuple):
-    """A video as its row has it."""
+    """The row of a video."""
 
     id: int
     title: str
@@ -32,29 +31,29 @@ class VideoRow(NamedTuple):
     totals: Totals
 
     def value_of(self, order: str) -> Any:
-        """What one of ORDERS orders it by."""
+        """The value by which `order`, one of ORDERS, sorts it."""
         return self.created_at if order == "created_at" else self.totals[COLUMNS.index(order)]
 
     @classmethod
     def of(cls, video: Video) -> VideoRow:
-        """The row of a video that was read or written through Django."""
+        """The row of a model instance."""
         return cls(*[getattr(video, name) for name in cls._fields])
 
 
 FACTS: Final = ("id", "title", "description", "url", "duration", "owner_id", "created_at")
 ORDERS: Final = ("created_at", *COLUMNS)
-# mysqlclient makes times of text in Python, a microsecond each; `fromisoformat` takes a tenth of that.
+# mysqlclient parses times in Python, a microsecond each; `fromisoformat` takes a tenth of that.
 _SELECTED: Final = {
     "sqlite": ", ".join((*FACTS, *COLUMNS)),
     "mysql": ", ".join((*FACTS, *COLUMNS)).replace("created_at", "CAST(created_at AS CHAR)"),
 }
 _LISTED_TOTALS: Final = ", ".join(f"v.{column}" for column in COLUMNS)
 _LIKED: Final = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
-STALE_SECONDS: Final = 1  # a stale connection fails faster than this; a slower failure is the server's own trouble
+STALE_SECONDS: Final = 1  # a stale connection fails faster; a slower failure comes from the server, so do not retry
 
 
 def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
-    """The first videos in the order of (`by`, id), or the first beyond a value and id."""
+    """The first videos in the order of (`by`, id), or the first after the value and id in `beyond`."""
     if beyond is None:
         return _videos(_nearest(by, falling, begins=False), [most])
     value, tie = beyond
@@ -68,7 +67,7 @@ def _nearest(by: str, falling: bool, *, begins: bool) -> str:
     if by not in ORDERS:
         raise ValueError(f"Videos are not ordered by {by}.")
     compare, direction = ("<", "DESC") if falling else (">", "ASC")
-    # The first condition lets SQLite walk the index from there on; the second is two ranges of it to MySQL.
+    # The first condition lets SQLite start in the index; MySQL reads the second one as two ranges of the index.
     where = f"WHERE {by} {compare}= %s AND ({by} {compare} %s OR ({by} = %s AND id {compare} %s)) " if begins else ""
     order = f"ORDER BY {by} {direction}, id {direction} LIMIT %s"
     return f"FROM videos_video {where}{order}"
@@ -103,7 +102,7 @@ def read_counts(video_ids: Collection[int], user_id: int | None) -> dict[int, tu
 
 
 def read_facts(video_ids: Iterable[int]) -> dict[int, VideoFacts]:
-    """What the counters begin with, by video; absent ones are left out."""
+    """Facts by video; absent videos are left out."""
     return {
         video_id: VideoFacts(Totals(*totals), owner_id, duration)
         for part in parts(video_ids)
@@ -127,7 +126,7 @@ def read_facts_and_state(video_id: int, user_id: int) -> tuple[VideoFacts, int] 
 
 
 def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:
-    """Which of the videos the user likes, as the rows have it."""
+    """Those of the videos that the user likes in the rows."""
     select = "SELECT video_id FROM videos_videolike WHERE user_id = %s"
     return {
         video_id
@@ -137,10 +136,10 @@ def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:
 
 
 def _ask(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
-    """The rows that a statement finds.
+    """The rows that a statement finds; the statement is run again if the connection was stale.
 
-    A connection that was kept may have been closed by the server. Django asks it (a round trip) before its first use in
-    a request; here the statement itself is the question, since it may be repeated: it only reads.
+    Django checks a kept connection with a round trip before its first use in a request. A statement that only reads
+    needs no such check, because it can be repeated on a new connection.
     """
     began = time.monotonic()
     connection.health_check_done = True  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The recount of like rows against `like_count`: for SQL by hand, and for a restored backup."""
+"""The recount of like rows against `like_count`, for use after SQL by hand or a restored backup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from videos.models import Video, VideoLike
 
 
 class Difference(NamedTuple):
-    """A count that does not equal the rows that it counts."""
+    """A count that differs from the number of its rows."""
 
     video_id: int
     stored: int
@@ -24,7 +24,7 @@ class Difference(NamedTuple):
 
 
 def recount(video_ids: Sequence[int], *, repair: bool) -> list[Difference]:
-    """Compare `like_count` with the like rows of these videos under their locks; `repair` sets it."""
+    """Compare `like_count` with the like rows of these videos, under their locks; `repair` corrects it."""
     place = MARK_PLACES[LIKE]
 
     def recount_once() -> list[Difference]:
@@ -49,7 +49,7 @@ def recount(video_ids: Sequence[int], *, repair: bool) -> list[Difference]:
 
 
 def video_ids(after: int, limit: int) -> list[int]:
-    """The next `limit` video ids after one."""
+    """The next `limit` video ids after the id `after`."""
     return list(Video.objects.filter(id__gt=after).order_by("id").values_list("id", flat=True)[:limit])
 
 

@@ -1,4 +1,4 @@
-"""Which errors of a transaction go away when it is run again, and which come from a field's own value."""
+"""Which failed transactions to retry, and which errors come from the value of a field."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 def is_data_fault(error: Exception) -> bool:
-    """Whether a field's value made the database fail, so that it fails again. Any other error is the database's own."""
+    """Whether the value of a field caused the error, so that a retry would fail too."""
     if isinstance(error, OperationalError):
         return error.args[:1] == (OUT_OF_RANGE,)
     return isinstance(error, DataError | IntegrityError | OverflowError)
 
 
 def again(transact: Callable[[], T]) -> T:
-    """Run a transaction, TRIES times at most: again after a deadlock, a lock timeout or a row that has just gone."""
+    """Run a transaction; retry it after a deadlock, a lock timeout or a foreign key to a deleted row. TRIES at most."""
     for attempt in range(TRIES):
         try:
             return transact()
@@ -34,7 +34,7 @@ def again(transact: Callable[[], T]) -> T:
             if attempt == TRIES - 1 or not _is_transient(error) or connection.in_atomic_block:
                 raise
             logger.debug("Again after %s", error)
-            time.sleep(random.uniform(0, 0.01 * 2**attempt))  # spreads writers
+            time.sleep(random.uniform(0, 0.01 * 2**attempt))  # so that writers do not retry at the same moment
     raise AssertionError("unreachable")
 
 

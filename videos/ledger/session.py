@@ -1,4 +1,4 @@
-"""The database session of a flush: its isolation, its patience with locks, and what happens after each statement."""
+"""The database session of a flush: isolation level, lock wait, and a call after each statement."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from videos.conf import conf
 
 @contextlib.contextmanager
 def flush_session(after_each: Callable[[], None] | None = None) -> Iterator[None]:
-    """The settings of a flush's database session: isolation, and a lock wait of seconds; put back afterwards.
+    """Set isolation level and lock wait of this connection for a flush; restore both afterwards.
 
-    `after_each()` is called after each statement, also within transactions; not on SQLite, where a transaction keeps
-    all other writers out.
+    `after_each()` is called after each statement, also within transactions. SQLite is the exception: a transaction
+    there keeps all other writers out.
     """
     if connection.vendor != "mysql":
         yield
         return
     connection.ensure_connection()
-    # Session settings go with the connection, which Django replaces when it has failed: both are set for each run.
+    # Django replaces a failed connection, and its session settings are lost with it: so set them for each run.
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@innodb_lock_wait_timeout")
         (lock_wait,) = cursor.fetchone()

@@ -1,7 +1,7 @@
-"""Statements of many rows each, as one JSON parameter: one text for MySQL and MariaDB, one for SQLite.
+"""Statements of many rows each, given as one JSON parameter: one text for MySQL and MariaDB, one for SQLite.
 
-Chosen for what both MySQL 8 and MariaDB 10.6 take: `JSON_TABLE` joined in UPDATE and INSERT … SELECT … ON DUPLICATE KEY
-UPDATE. `VALUES ROW()`, `AS new`, `FOR SHARE` and `INSERT … RETURNING` each fail on one of them.
+MySQL 8 and MariaDB 10.6 both accept `JSON_TABLE` joined in UPDATE and in INSERT … SELECT … ON DUPLICATE KEY UPDATE.
+`VALUES ROW()`, `AS new`, `FOR SHARE` and `INSERT … RETURNING` each fail on one of them: docs/adr/0006.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from django.db import connection
 
 from videos.changes import COLUMNS, COUNTS, HOUR_SECONDS, SUM_COLUMNS, Totals
 
-STATEMENT_ROWS: Final = 5000  # rows of one statement: keeps a packet far below max_allowed_packet
+STATEMENT_ROWS: Final = 5000  # of one statement, so that its packet stays far below max_allowed_packet
 
 T = TypeVar("T")
 
-# The parts of the statements that name the counts; d is the table of what they gain.
+# The parts of the statements that name the counts. The table d holds the gains.
 _NAMES: Final = [count.name for count in COUNTS]
 _LISTED_NAMES: Final = ", ".join(_NAMES)
 _LISTED_COLUMNS: Final = ", ".join(COLUMNS)
@@ -99,7 +99,7 @@ def parts(items: Iterable[T], size: int = STATEMENT_ROWS) -> Iterator[list[T]]:
 
 
 class LockedRow(NamedTuple):
-    """What a locked row of a video holds that a writer needs."""
+    """What a writer needs of a locked row of a video."""
 
     id: int
     flushed_batch: int  # the watermark
@@ -107,7 +107,7 @@ class LockedRow(NamedTuple):
 
 
 def listed(ids: Iterable[int]) -> str:
-    """Ids as text of a statement: a driver takes a microsecond for each parameter. int() lets nothing else in."""
+    """Ids as text of a statement, because a driver takes a microsecond for each parameter. int() rejects all else."""
     return ",".join([str(int(one)) for one in ids])
 
 
@@ -143,11 +143,12 @@ def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], in
 def existing_users(user_ids: Collection[int]) -> set[int]:
     """Which of the users exist.
 
-    At READ UNCOMMITTED one whose deletion may yet be rolled back looks gone; asking with a lock waits for its end.
+    At READ UNCOMMITTED a user whose deletion may still be rolled back looks deleted. Reading those users again with a
+    lock waits for the end of that transaction.
     """
     wanted = set(user_ids)
     found = {pk for part in parts(wanted) for (pk,) in _select("existing_users", part)}
-    # In a statement of its own: MySQL locks nothing that JSON_TABLE is joined to.
+    # MySQL refuses a locking read that joins JSON_TABLE (error 3569), so this is a statement of its own.
     return found | lock_users(wanted - found) if connection.features.has_select_for_update else found
 
 
@@ -168,7 +169,7 @@ def delete_notes(ids: Iterable[int]) -> None:
 
 
 def add_counts(gains: Mapping[int, Sequence[int]], number: int | None) -> None:
-    """Add gains, in the order of COUNTS, to videos; in batch `number`, only where the watermark is below it."""
+    """Add gains, in the order of COUNTS, to videos; for batch `number`, only if the watermark is below it."""
     texts = _texts()
     mysql = connection.vendor == "mysql"
     text = texts["add_counts"].format(
@@ -198,7 +199,7 @@ def add_sums(shard: int, number: int, sums: Mapping[str, int]) -> None:
 
 
 def has_like_notes() -> bool:
-    """Whether likes were written outside a batch, and are not settled."""
+    """Whether there are notes of likes, which were written outside a batch."""
     return bool(_rows("SELECT EXISTS(SELECT 1 FROM videos_stalelive WHERE user IS NOT NULL)")[0][0])
 
 
@@ -234,7 +235,7 @@ def _delete(table: str, ids: Iterable[int]) -> None:
 
 @lru_cache(maxsize=4096)
 def _second_text(unix_seconds: int) -> str:
-    """A second as Django stores it on this database: both are of the form 2026-01-31 12:00:00."""
+    """A second as Django stores it, on all databases in the form 2026-01-31 12:00:00."""
     return str(connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(unix_seconds, UTC)))
 
 

@@ -1,4 +1,4 @@
-"""What the database knows of the flush, and its housekeeping: old batches go, old hours roll up into days."""
+"""What the database knows about the flush, and its housekeeping: delete old batches, merge old hours into days."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from videos.models import FlushBatch, StaleLive, VideoHour
 
 
 class FlushFacts(NamedTuple):
-    """The flush as the database knows it."""
+    """What the database knows about the flush."""
 
     last_finished: datetime | None
     rewound: int
     stale_notes: int
-    stuck: frozenset[int]  # shards whose newest batch was claimed before the given moment and is not finished
-    lively: frozenset[int]  # shards of which a batch was finished since
+    stuck: frozenset[int]  # shards whose newest batch was claimed before `since` and is not finished
+    lively: frozenset[int]  # shards of which a batch was finished since then
 
 
 def flush_facts(since: datetime) -> FlushFacts:
-    """When a batch was last finished, how many were rewound, how many notes wait; and how each shard does."""
+    """When a batch was last finished, how many were rewound, how many notes wait, and which shards are stuck."""
     unfinished = FlushBatch.objects.filter(finished_at=None, claimed_at__lt=since).values_list("shard", "number")
     newest = newest_batches() if unfinished else {}
     lively = FlushBatch.objects.filter(finished_at__gte=since).values_list("shard", flat=True).distinct()
@@ -42,12 +42,12 @@ def flush_facts(since: datetime) -> FlushFacts:
 
 
 def has_one_writer() -> bool:
-    """Whether the database lets but one transaction write at a time, as SQLite does."""
+    """Whether the database lets only one transaction write at a time, as SQLite does."""
     return connection.vendor == "sqlite"
 
 
 def prune(*, now: datetime) -> None:
-    """Delete old finished batches, but each shard's newest, and roll old hours up into their day's first."""
+    """Delete old finished batches, except each shard's newest, and merge old hours into the first of their day."""
     floor = newest_batches()
     old = FlushBatch.objects.filter(finished_at__lt=now - timedelta(days=conf.BATCHES_DAYS))
     gone = [
@@ -58,7 +58,7 @@ def prune(*, now: datetime) -> None:
 
 
 def _roll_up_hours(now: datetime) -> None:
-    """Some of the hours that are old enough, in one transaction; the next run goes on."""
+    """Merge some of the old hours, in one transaction; the next run continues."""
     horizon = (now - timedelta(days=conf.HOURS_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
     loose = VideoHour.objects.filter(hour__lt=horizon).exclude(hour__hour=0).order_by("hour")
     chosen = dict(loose.values_list("id", "video_id")[:STATEMENT_ROWS])
