@@ -1,9 +1,9 @@
 """The clock corridor: claim -> apply -> confirm, shard by shard; and reconcile.
 
-For each shard: read the floor of batch numbers, claim what is pending (or find the batch that an interrupted run left),
-make the claim durable, bring it to the database chunk by chunk, confirm each chunk, end the batch, settle the notes of
-what was written outside batches. A run may die anywhere and any number of runs may overlap: claims and confirms are
-guarded by the batch's number in Redis, rows by their watermark in the database. docs/glossary.md explains the terms.
+For each shard: read the floor of batch numbers; claim what is pending, or find the batch that an interrupted run left;
+make the claim durable; apply and confirm it chunk by chunk; end the batch; settle notes. A run may die anywhere, and
+any number of runs may overlap: the batch's number guards claims and confirms in Redis, and the watermark guards the
+rows. docs/glossary.md explains the terms.
 """
 
 from videos.flush.reconcile import ReconcileReport, reconcile

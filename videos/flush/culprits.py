@@ -1,4 +1,4 @@
-"""A chunk of a batch: applied, then confirmed. A refused one is split until the culprit stands alone."""
+"""Applies and confirms the chunks of a batch; halves a chunk that the database refuses until it finds the culprits."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 class Mover:
-    """Moves the fields of one batch. Each call returns False once another batch was claimed."""
+    """Moves the fields of one batch. Its methods return False once another batch was claimed."""
 
     def __init__(self, run: Run, batch: Batch) -> None:
         self.run = run
         self.batch = batch
 
     def move(self, chunk: Mapping[int, Changes], *, again: bool = False) -> bool:
-        """Apply a chunk and confirm it, without what the database refuses: that is set aside as rejected."""
+        """Apply a chunk and confirm it. Fields that the database refuses are rejected."""
         try:
             outcomes, sums = ledger.apply(self.batch, chunk)
         except Exception as error:
@@ -41,7 +41,7 @@ class Mover:
         return self.confirm([_confirmation(video_id, chunk[video_id], outcomes[video_id]) for video_id in chunk])
 
     def reject(self, malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> bool:
-        """Set malformed fields aside."""
+        """Reject malformed fields: they are set aside in Redis."""
         by_video: dict[int | None, list[bytes]] = {}
         for name in malformed:
             logger.error("Rejected the pending field %r: it is malformed", name[:100])
@@ -65,16 +65,17 @@ class Mover:
         return True
 
     def _move_without_culprits(self, chunk: Mapping[int, Changes], error: Exception, *, again: bool) -> bool:
-        """Reject what the database refuses of one video, then apply the rest in one transaction.
+        """Reject the fields of one video that the database refuses, then apply the others in one transaction.
 
-        In this order: once the rest has set the row's watermark, another flush would take the culprits for applied.
+        The rejection comes first: once the others have set the row's watermark, another flush would take the culprits
+        for applied.
         """
         ((video_id, changes),) = chunk.items()
         culprits = self._culprits(video_id, changes)
         if not len(culprits):
             if not again:
-                return self.move(chunk, again=True)  # the fault has passed
-            culprits = changes  # it comes with the commit only
+                return self.move(chunk, again=True)  # no field fails any more: try all of them again
+            culprits = changes  # the fault comes only with the commit, so reject all
         logger.error("Shard %s, video %s: rejected %s fields: %s", self.batch.shard, video_id, len(culprits), error)
         bad = set(culprits.flat())
         rest = Changes.of(change for change in changes.flat() if change not in bad)
@@ -95,7 +96,7 @@ class Mover:
         half = len(flat) // 2
         found = [self._culprits(video_id, Changes.of(part)) for part in (flat[:half], flat[half:])]
         if not any(map(len, found)):
-            return changes  # the database takes each half alone, and refuses both together
+            return changes  # the database accepts each half alone, and refuses both together
         return Changes.of([*found[0].flat(), *found[1].flat()])
 
 
@@ -113,7 +114,7 @@ def _confirmation(video_id: int, changes: Changes, outcome: ledger.Outcome) -> C
 
 
 def _rejection(video_id: int | None, names: Sequence[bytes | str], *, leave_live: bool) -> Confirmation:
-    """Set fields aside, and live to the row's totals, unless other fields of the video are still to come."""
+    """Reject fields, and set live to the row's totals; `leave_live` if other fields of the video follow."""
     if video_id is None or leave_live:
         return Confirmation(None, rejected=names)
     facts = read_facts([video_id]).get(video_id)

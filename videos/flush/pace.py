@@ -1,4 +1,4 @@
-"""How a gentle flush spreads its work: it rests after each piece, and takes the CPU when no other process wants it.
+"""How a gentle flush spreads its work: it rests after each piece, and uses the CPU only when no other process wants it.
 
 On a machine of two cores a process that computes for 12 ms of every 100 adds a third to the 99th percentile of the
 requests beside it (docs/benchmarks.md, "Is the flush felt?").
@@ -10,12 +10,12 @@ import contextlib
 import os
 import time
 
-REST_MOST = 9.0  # seconds of rest a second of work
-REST_MAX_SECONDS = 0.05  # rows are locked while a run rests within a transaction
+REST_MOST = 9.0  # seconds of rest for each second of work
+REST_MAX_SECONDS = 0.05  # of one rest: rows stay locked if it is within a transaction
 
 
 class Pace:
-    """When to rest, and how long: so that what waits is moved in the given time, or in ten times its work."""
+    """How long to rest after each piece of work, so that the waiting fields are moved in the given time."""
 
     def __init__(self, *, seconds: float, waiting: int) -> None:
         self._begin = self._rested_until = time.monotonic()
@@ -31,7 +31,7 @@ class Pace:
         return time.monotonic() >= self._begin + self._seconds
 
     def rest(self) -> None:
-        """Rest from the work since the last rest."""
+        """Rest in proportion to the work since the last rest."""
         now = time.monotonic()
         rest = min((now - self._rested_until) * self._ratio, REST_MAX_SECONDS)
         if rest > 0:
@@ -40,11 +40,11 @@ class Pace:
         self._rested += self._rested_until - now
 
     def worked(self) -> float:
-        """Seconds since the begin, rests left out."""
+        """Seconds of work so far, without rests."""
         return time.monotonic() - self._begin - self._rested
 
     def note_moved(self, fields: int, seconds: float) -> None:
-        """Learn what was moved in how much work: the fields ahead take as long, the rest of the time is for rests."""
+        """Note how long fields took. The fields ahead should take as long each; the other time is left for rests."""
         self._moved += fields
         self._moving += seconds
         ahead = self._moving / max(self._moved, 1) * max(self._waiting - self._moved, 1)
@@ -53,10 +53,10 @@ class Pace:
 
 
 def lower_priority() -> None:
-    """Give this thread the lowest priority (SCHED_IDLE), where the system has it: Linux.
+    """Give this thread the lowest priority, SCHED_IDLE, which only Linux has.
 
-    Without privileges the thread keeps it to its end. Linux compares threads within a control group, or, outside of
-    any, within a session.
+    A thread without privileges cannot leave this priority. Linux compares threads within a control group, or within a
+    session if there is no control group.
     """
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # 0 is the calling thread

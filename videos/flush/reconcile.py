@@ -1,4 +1,4 @@
-"""Reconcile: the recount of like rows against `like_count`, in parts, for a command, the clock door and the admin."""
+"""Reconcile: the recount of like rows against `like_count`, in parts. A command, Lambda and the admin call it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _COLUMN: Final = next(count.column for count in MARKS if count.value == LIKE)
 
 @dataclass(slots=True)
 class ReconcileReport:
-    """What a recount found: a row a difference `{video, column, stored, counted, repaired}`."""
+    """What a recount found. Each difference is `{video, column, stored, counted, repaired}`."""
 
     videos: int = 0
     differences: list[dict[str, Any]] = field(default_factory=list)
     repaired: int = 0
-    absent: list[int] = field(default_factory=list)  # of the videos asked for, those that do not exist
+    absent: list[int] = field(default_factory=list)  # requested videos that do not exist
 
 
 def reconcile(
@@ -32,8 +32,8 @@ def reconcile(
 ) -> ReconcileReport:
     """Recount like rows against `like_count` under the lock of each video's row, all videos by default.
 
-    For what happened outside the service: SQL by hand, a restored backup. After a repair the next flush sets the live
-    totals.
+    Needed after changes outside the service: SQL by hand, a restored backup. After a repair the next flush sets the
+    live totals.
     """
     report = ReconcileReport()
     chosen = None if video_ids is None else sorted(set(video_ids))

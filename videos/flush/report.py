@@ -23,15 +23,15 @@ class FlushReport:
     settled: int = 0  # videos whose rows had changed outside a batch
     seconds: float = 0.0
     complete: bool = True  # False when the time budget or a stop ended the run early
-    failures: dict[int, str] = field(default_factory=dict)  # shard -> why
+    failures: dict[int, str] = field(default_factory=dict)  # shard -> reason
 
     @property
     def failed(self) -> bool:
-        """Whether a shard failed; what it had claimed stays for the next run."""
+        """Whether a shard failed; the next run finishes its batch."""
         return bool(self.failures)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; the sums stand beside the other figures."""
+        """Plain values, ready for JSON, with the sums beside the other figures."""
         values = asdict(self)
         sums: dict[str, int] = values.pop("sums")
         return values | sums
@@ -39,7 +39,7 @@ class FlushReport:
 
 @dataclass(frozen=True, slots=True)
 class ClosedBatch:
-    """A batch of which every field is accounted for; `seconds` since its claim, whichever run claimed it."""
+    """A batch that has ended. `seconds` is the time since its claim, also if another run claimed it."""
 
     shard: int
     number: int

@@ -1,4 +1,4 @@
-"""What the shards of one run share: the report, the limits of time, the pace. Knows no threads and no shard."""
+"""What the shards of one run share: report, time limits, pace. Knows no threads and no shards."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from videos.counters.batches import READ_FIELDS
 from videos.flush.pace import Pace
 from videos.flush.report import ClosedBatch, FlushReport
 
-# Of a gentle run: pieces are short, and it rests while the rows of a chunk are locked.
+# For a gentle run: it rests while the rows of a chunk are locked, so a chunk is small.
 GENTLE_CHUNK_FIELDS: Final = 100
 GENTLE_READ_FIELDS: Final = 100
 
 
 class Stopped(Exception):
-    """Out of time, or told to stop: the next run goes on."""
+    """The run is out of time or was told to stop; the next run continues."""
 
 
 class GentleTimeOver(Exception):
-    """The time of a gentle run is over: a thread of normal priority goes on."""
+    """The time of a gentle run is over; a thread of normal priority continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Run:
     on_batch: Callable[[ClosedBatch], None] | None = None
     begin: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)  # held to change the report and in callbacks
-    crashed: threading.Event = field(default_factory=threading.Event)  # a thread raised what nobody expects
+    crashed: threading.Event = field(default_factory=threading.Event)  # a thread raised an unexpected exception
     gentle_time_over: threading.Event = field(default_factory=threading.Event)
 
     def check_time(self, *, low_priority: bool) -> None:
-        """Between chunks. Raises Stopped at the end of the budget, GentleTimeOver where another thread must go on."""
+        """Call it between chunks. Raises Stopped if the run must end, GentleTimeOver if this thread must."""
         late = self.max_seconds is not None and time.monotonic() - self.begin >= self.max_seconds
         report = self.report
         moved = report.fields or report.settled or report.failures
@@ -61,14 +61,14 @@ class Run:
                 setattr(self.report, name, getattr(self.report, name) + number)
 
     def note_closed(self, batch: ClosedBatch) -> None:
-        """Count a closed batch, and hand it to the caller."""
+        """Count a batch that has ended, and pass it to `on_batch`."""
         self.add(batches=1, rewound=batch.rewound)
         if self.on_batch is not None:
             with self.lock:
                 self.on_batch(batch)
 
     def rest(self) -> None:
-        """After each piece of work: rest, if this is a gentle run."""
+        """Rest after a piece of work, if this is a gentle run."""
         if self.pace is not None:
             self.pace.rest()
 
@@ -78,7 +78,7 @@ class Run:
         return READ_FIELDS if self.pace is None else GENTLE_READ_FIELDS
 
     def chunks(self, changes: Mapping[int, Changes]) -> Iterator[dict[int, Changes]]:
-        """The chunks to move, of which the pace learns how long each takes."""
+        """Yield the chunks to move, and tell the pace how long each took."""
         pace = self.pace
         for chunk in split(changes, conf.FLUSH_CHUNK_FIELDS if pace is None else GENTLE_CHUNK_FIELDS):
             moved, worked = self.report.fields, 0.0 if pace is None else pace.worked()
@@ -88,7 +88,7 @@ class Run:
 
 
 def split(changes: Mapping[int, Changes], most: int) -> Iterator[dict[int, Changes]]:
-    """Videos in the order of their ids, about `most` fields a chunk; a video's fields stay together."""
+    """Yield chunks of about `most` fields, in the order of video ids. All fields of a video are in one chunk."""
     chunk: dict[int, Changes] = {}
     size = 0
     for video_id in sorted(changes):

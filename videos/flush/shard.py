@@ -17,11 +17,11 @@ from videos.flush.run import Run
 
 logger = logging.getLogger(__name__)
 
-PASSES: Final = 3  # over one claimed batch, should fields be left
+PASSES: Final = 3  # over a claimed batch, while fields are left
 
 
 class ShardFlush:
-    """The flush of a shard. `pause_point()` is called between chunks and may raise to end the run."""
+    """The flush of one shard. It calls `pause_point()` between chunks, which may raise to end the run."""
 
     def __init__(self, run: Run, shard: int, pause_point: Callable[[], None]) -> None:
         self.run = run
@@ -29,20 +29,20 @@ class ShardFlush:
         self.pause_point = pause_point
 
     def flush(self) -> None:
-        """Finish the batch that an interrupted run left, and claim and finish the next; then settle."""
+        """Finish a batch that an interrupted run left, claim and finish the next one, then settle notes."""
         while True:
             self.pause_point()
             at_ms = counters.now_ms()
             floor, newest = ledger.newest_batch(self.shard)
             batch, last = Batch.claim(shard=self.shard, floor=floor, newest=newest, at_ms=at_ms)
             if batch is not None and not self.finish(batch):
-                return  # another flush has moved on
+                return  # another flush has claimed a newer batch
             self.settle(last)
             if batch is None or batch.claimed_ms == at_ms:
                 return
 
     def finish(self, batch: Batch) -> bool:
-        """Bring a claimed batch to the database. False: another flush has ended it meanwhile."""
+        """Write a claimed batch to the database and end it. False: another flush has ended it meanwhile."""
         batch.make_durable()
         if batch.rewound:
             logger.error(
@@ -83,7 +83,7 @@ class ShardFlush:
                 return counters.resync(video_id=video_id, last=last, facts=facts, marks=marks)
 
             if not ledger.settle(video_id, set_live):
-                return  # a batch was claimed since: its flush settles
+                return  # a batch was claimed meanwhile: the flush that ends it settles
             self.run.add(settled=1)
 
 

@@ -1,4 +1,4 @@
-"""Where the flush stands, for health, metrics and the admin."""
+"""The state of the flush, for health, metrics and the admin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from videos.conf import conf
 
 @dataclass(frozen=True, slots=True)
 class FlushStatus:
-    """What health and metrics say of the flush."""
+    """What health and metrics show of the flush."""
 
     last_finished_seconds: float | None  # since a batch was last finished, or a run found nothing to do; None: never
     pending_fields: int
@@ -19,11 +19,11 @@ class FlushStatus:
     rejected_fields: int
     stale_notes: int
     rewound_batches: int
-    late: bool  # of some shard nothing was finished for three intervals although something is pending
+    late: bool  # a shard had something to flush for three intervals, and nothing of it was finished
 
 
 def flush_status() -> FlushStatus:
-    """Where the flush stands. Raises CountersUnavailable and django.db errors as they come."""
+    """The state of the flush now. Raises CountersUnavailable and django.db errors."""
     now = counters.now_ms()
     limit = now - 3000 * conf.FLUSH_INTERVAL_SECONDS
     depths = counters.depths()
@@ -37,7 +37,7 @@ def flush_status() -> FlushStatus:
     late = False
     if waiting:
         begun = last_run or counters.watched_since(now)
-        # A run in which one shard fails is not noted as finished, while the other shards' batches go on.
+        # A run with a failed shard is not recorded as finished, although the other shards finish batches.
         stuck = claimed & facts.stuck or (begun < limit and waiting - facts.lively)
         late = bool(stuck) or max(finished, default=begun) < limit
     return FlushStatus(

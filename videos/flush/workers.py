@@ -1,4 +1,4 @@
-"""A run of the flush: its shards, shared by threads."""
+"""One run of the flush: threads that share its shards."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def run_flush(
 ) -> FlushReport:
     """Flush the given shards (all by default) once. `progress(done, total, report)` is called after each chunk.
 
-    `on_batch(batch)` is called after each batch that this run closed; one call is made at a time. VIDEOS_FLUSH_THREADS
-    threads share the shards, the caller's among them. A run with `gentle_seconds` has one low-priority thread, which
-    takes small chunks and rests after each piece of work as long as this time allows; when the time is over, the
-    caller's thread goes on at normal priority.
+    `on_batch(batch)` is called after each batch that this run has ended. Callbacks are never called at the same time.
+    VIDEOS_FLUSH_THREADS threads share the shards, among them the caller's. A run with `gentle_seconds` has one
+    low-priority thread, which takes small chunks and rests after each piece of work as long as this time allows; after
+    that time the caller's thread continues at normal priority.
 
-    One shard's failure does not stop the others: it is in `report.failures`. Ends between chunks when `max_seconds` are
-    over, but not before one chunk is moved or a shard has failed, or when `should_stop()` is true.
+    A shard that fails does not stop the others; `report.failures` has the reason. The run ends between chunks when
+    `should_stop()` is true, or when `max_seconds` have passed and it has moved a chunk or a shard has failed.
     """
     report = FlushReport()
     begin = time.monotonic()
     total = _shard_total()
     chosen = list(range(total) if shards is None else shards)
     if max_seconds is not None and chosen:
-        # Begin anywhere: else runs that are always too short never come to the last shards.
+        # Runs that always end early would never reach the last shards: so start at a random one.
         first = random.randrange(len(chosen))
         chosen = chosen[first:] + chosen[:first]
     try:
@@ -58,18 +58,18 @@ def run_flush(
     else:
         pace = Pace(seconds=gentle_seconds, waiting=_waiting_fields(chosen)) if gentle_seconds else None
         run = Run(report, max_seconds, pace, should_stop, on_batch, begin)
-        # A video's watermark must not pass a batch in which it still is: no number is minted before these are finished.
+        # Finish batches of another VIDEOS_SHARDS before minting numbers: a higher watermark would hide their fields.
         Workers(run, list(left), progress).work(lambda flush: flush.finish(left[flush.shard]))
         if report.complete and not report.failed:
             Workers(run, chosen, progress).work(ShardFlush.flush)
-    if not report.failed and report.complete and 0 in chosen:  # one of several runs that share the shards
+    if not report.failed and report.complete and 0 in chosen:  # if several runs share the shards, one of them does
         keep_house()
     report.seconds = round(time.monotonic() - begin, 3)
     return report
 
 
 class Workers:
-    """Threads that take shards from one queue. While one waits for the database, another works out its own chunk."""
+    """Threads that take shards from one queue. While one waits for a server, another computes."""
 
     def __init__(self, run: Run, shards: Sequence[int], progress: Progress | None) -> None:
         self.run = run
@@ -81,7 +81,7 @@ class Workers:
         self.threads = 1 if one_at_a_time else min(conf.FLUSH_THREADS, self.total)
 
     def work(self, act: Callable[[ShardFlush], object]) -> None:
-        """Do it shard by shard, until the time is up. A shard that fails does not stop the others."""
+        """Call `act` for each shard, until the run must end. A shard that fails does not stop the others."""
         low_priority = self._may_lower_priority()
         helpers = 1 if low_priority else self.threads - 1
         if helpers <= 0:
@@ -100,7 +100,7 @@ class Workers:
                 helper.result()
 
     def _may_lower_priority(self) -> bool:
-        # Where one transaction writes at a time, other writers would wait for a thread that waits for the CPU.
+        # With one writer at a time, all others would wait for a transaction whose thread gets no CPU.
         return self.run.pace is not None and not self.run.gentle_time_over.is_set() and not ledger.has_one_writer()
 
     def _help(self, act: Callable[[ShardFlush], object], *, low_priority: bool) -> None:
@@ -151,7 +151,7 @@ def _shard_total() -> int:
     try:
         return counters.shard_total()
     except counters.CountersUnavailable:
-        return conf.SHARDS  # each of them will fail and say why
+        return conf.SHARDS  # each shard will fail and report the reason
 
 
 def _waiting_fields(shards: Collection[int]) -> int:
@@ -159,16 +159,16 @@ def _waiting_fields(shards: Collection[int]) -> int:
         depths = enumerate(counters.depths())
         return sum(depth.pending + depth.claimed for shard, depth in depths if shard in shards)
     except counters.CountersUnavailable:
-        return 0  # the shards will fail and say why
+        return 0  # each shard will fail and report the reason
 
 
 def keep_house() -> None:
-    """Note that a run finished; once an hour, delete what is old."""
+    """Record that a run finished; once an hour, delete old batches and merge old hours."""
     try:
         now = datetime.now(UTC)
         before = counters.note_finished_run(counters.now_ms())
         if before is None or datetime.fromtimestamp(before / 1000, UTC).hour != now.hour:
             ledger.prune(now=now)
     except (counters.CountersUnavailable, django.db.Error) as error:
-        # The counts are in: housekeeping that failed does not make the run fail.
+        # The counts are written: failed housekeeping does not make the run fail.
         logger.warning("Housekeeping after the flush: %s", error)
