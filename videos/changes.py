@@ -1,7 +1,7 @@
-"""The words that both corridors speak: what is counted, what changes, what a video's counters begin with.
+"""The words that requests and flush share: counts, changes, the facts of a video, batches.
 
 A count is a *mark* or a *tally*. A mark is the state that a user gave a video: a like. A tally is a sum per video and
-hour: views. `COUNTS` names every count; Redis' scripts, SQL, answers, the admin and health go through it.
+hour: views. `COUNTS` names every count; Lua scripts, SQL, answers, the admin and health loop over it.
 docs/adding-a-count.md lists what else a new count needs; docs/glossary.md explains the terms.
 """
 
@@ -15,7 +15,7 @@ DAY_SECONDS: Final = 86_400
 HOUR_SECONDS: Final = 3600
 HOUR_MS: Final = 3_600_000
 
-# Values of a mark. Redis keeps them as they are, so a value that was used once keeps its meaning.
+# Values of a mark. Redis stores them, so a value that was used once must keep its meaning.
 NOTHING: Final = 0
 LIKE: Final = 1
 
@@ -37,7 +37,7 @@ COUNTS: Final = (
 
 
 class Totals(NamedTuple):
-    """A number for each of COUNTS, in their order: totals of a video, or what they gain."""
+    """A number for each of COUNTS, in their order: the totals of a video, or how much they gain."""
 
     likes: int = 0
     views: int = 0
@@ -50,7 +50,7 @@ PLACES: Final = {count.name: place for place, count in enumerate(COUNTS)}
 MARK_PLACES: Final = {count.value: PLACES[count.name] for count in MARKS}  # a mark's value -> its place in Totals
 
 
-# What a batch adds up, as columns of FlushBatch: rows that changed, then what each count gained.
+# The sums of a batch, as columns of FlushBatch: changed rows, then the gain of each count.
 SUM_COLUMNS: Final = (
     "videos",
     *(
@@ -62,11 +62,11 @@ SUM_COLUMNS: Final = (
 
 
 class VideoFacts(NamedTuple):
-    """What the counters begin with, from the video's row: its totals, and what the rules of views need."""
+    """What Redis needs of a video's row before it counts: the totals, and the values that the rules of views use."""
 
     totals: Totals
     owner_id: int
-    duration: int  # seconds; 0 where it is not known
+    duration: int  # seconds; 0 if unknown
 
 
 class MarkChange(NamedTuple):
@@ -86,12 +86,12 @@ class TallyChange(NamedTuple):
 
 
 class Changes:
-    """What changed of one video. Keyed by user (marks) and by tally and hour: the last one added wins."""
+    """The changes of one video. Keyed by user (marks) and by tally and hour (tallies): the last one added wins."""
 
     __slots__ = ("_marks", "_tallies")
 
     def __init__(self, marks: Iterable[MarkChange] = (), tallies: Iterable[TallyChange] = ()) -> None:
-        # A flush makes one for each video, and most hold a single change.
+        # A flush makes one of these for each video, and most hold a single change: so skip what is empty.
         self._marks = {mark.user_id: mark for mark in marks} if marks else {}
         self._tallies = {tally[:2]: tally for tally in tallies} if tallies else {}
 
@@ -112,16 +112,16 @@ class Changes:
 
     @property
     def marks(self) -> Collection[MarkChange]:
-        """The marks, one a user."""
+        """The marks, one for each user."""
         return self._marks.values()
 
     @property
     def tallies(self) -> Collection[TallyChange]:
-        """The tallies, one an hour."""
+        """The tallies, one for each name and hour."""
         return self._tallies.values()
 
     def flat(self) -> list[MarkChange | TallyChange]:
-        """Every change, one after another."""
+        """All changes in one list."""
         return [*self._marks.values(), *self._tallies.values()]
 
     def __len__(self) -> int:
@@ -133,22 +133,22 @@ class BatchFacts(NamedTuple):
 
     shard: int
     number: int
-    fields: int  # that it held when it was claimed
-    rewound: bool  # Redis had forgotten batches that the database knows
+    fields: int  # at the claim
+    rewound: bool  # Redis had forgotten batches that the database contains
     claimed_ms: int  # Unix milliseconds
 
 
 class FieldSums(NamedTuple):
-    """What became of the fields of a batch."""
+    """How many fields of a batch had each outcome."""
 
     applied: int
-    repeated: int  # an earlier run had applied them
+    repeated: int  # applied by an earlier run
     dropped: int  # their video or user is gone
-    rejected: int  # malformed; kept aside in Redis
+    rejected: int  # malformed or refused by the database; set aside in Redis
 
 
 def zeros() -> list[int]:
-    """A zero for each of COUNTS, to add up in."""
+    """A list with a zero for each of COUNTS, to add gains to."""
     return [0] * len(COUNTS)
 
 
@@ -159,7 +159,7 @@ def add_up(sums: list[int], gains: Sequence[int]) -> None:
 
 
 class VideosError(Exception):
-    """Base of this app's errors. The docstring of an error is its message, unless another one is given."""
+    """Base of this app's errors. The docstring of a class is its default message."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.__doc__)

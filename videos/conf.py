@@ -1,4 +1,4 @@
-"""Settings of the app, typed, each with its default; `override_settings` just works."""
+"""Settings of the app, typed, each with its default; `override_settings` works."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Setting(Generic[T]):
     """A setting `VIDEOS_<name>`, its default, and what it means.
 
-    What was read stays in the instance's dictionary until a setting changes: Django takes 2 µs each time for a setting
-    that was left to its default, and a view reads nine of them.
+    A value that was read stays in the dictionary of the instance until a setting changes. Django takes 2 µs to look up
+    a setting that is not set, and a view reads nine of them.
     """
 
     def __init__(self, default: T, about: str) -> None:
@@ -35,29 +35,29 @@ class Setting(Generic[T]):
 
 
 class Conf:
-    """What operators may set, as `VIDEOS_<NAME>` in Django's settings."""
+    """The settings that operators may set, as `VIDEOS_<NAME>` in Django's settings."""
 
     COUNTERS_ALIAS = Setting(
         "counters",
-        "The `CACHES` alias of the counters' Redis; it must be a database apart from any cache.",
+        "The `CACHES` alias of the counters' Redis. No cache may use that database.",
     )
     SHARDS = Setting(
         16,
-        "How many parts the videos are spread over. To change it, stop flush and web servers, change it everywhere.",
+        "How many parts the videos are spread over. Stop flush and web servers, then change it everywhere.",
     )
-    VIEW_WINDOW_SECONDS = Setting(1800, "A viewer counts once for a video in this time.")
+    VIEW_WINDOW_SECONDS = Setting(1800, "A viewer counts once for each video in this time.")
     VIEW_MIN_WATCHED_SECONDS = Setting[float](
         30,
-        "A view that reports a shorter time watched does not count; for a short video half of it is enough.",
+        "A view that reports less time watched does not count; half of the duration is always enough.",
     )
     VIEW_ADDRESS_LIMIT = Setting(
         100,
-        "Views of one video that count from one address in a window, signed-in viewers apart; 0 is no limit.",
+        "How many views of a video count for one address in a window; 0 is no limit. Signed-in viewers are exempt.",
     )
     VIEW_MAX_AGE_SECONDS = Setting(7 * DAY_SECONDS, "How old an event of a batch may be.")
     TRUSTED_PROXY_HOPS = Setting(
         0,
-        "How many proxies of ours stand before the service, each adding one address to X-Forwarded-For.",
+        "How many proxies of the operator are before the service. Each adds one address to X-Forwarded-For.",
     )
     THROTTLE_RATES = Setting[Mapping[str, str | None]](
         {"token": "60/minute", "like": "600/minute", "view": "6000/minute", "write": "120/minute"},
@@ -65,38 +65,38 @@ class Conf:
     )
     THROTTLE_STORAGE = Setting(
         "process://",
-        "Where throttles count: each worker process for itself, or the URL of a storage of the `limits` package.",
+        "Where throttles count: `process://` is each worker process; else the URL of a storage of `limits`.",
     )
     EXPRESS = Setting(
         True,
-        "Whether usual requests are answered before Django's handler; turn it off to have all go through it.",
+        "Whether the express lane answers usual requests; if False, all requests go through Django's handler.",
     )
     TOKEN_MINUTES = Setting[float](60, "How long an access token is valid.")
     REFRESH_TOKEN_DAYS = Setting[float](14, "How long a refresh token is valid.")
     LIKED_SECONDS = Setting(
         900,
-        "How long Redis remembers whether a user likes a video; minutes, far longer than a request takes.",
+        "How long Redis remembers whether a user likes a video. It must be far longer than a request takes.",
     )
-    LIVE_SECONDS = Setting(7 * DAY_SECONDS, "How long a live count stays after its last write.")
-    LIVE_SETTLED_SECONDS = Setting(3600, "How long a live count stays once nothing of it is pending.")
-    FLUSH_INTERVAL_SECONDS = Setting(60, "How often the clock runs the flush; health turns red after three of them.")
+    LIVE_SECONDS = Setting(7 * DAY_SECONDS, "How long a live key stays after its last write.")
+    LIVE_SETTLED_SECONDS = Setting(3600, "How long a live key stays once nothing of it is pending.")
+    FLUSH_INTERVAL_SECONDS = Setting(60, "How often the flush is run; health reports it as late after three intervals.")
     FLUSH_CHUNK_FIELDS = Setting(
         1000,
-        "About how many pending fields one transaction of the flush takes; a video's fields are never split.",
+        "About how many fields one transaction of the flush applies; a video's fields are never split.",
     )
     FLUSH_THREADS = Setting(
         2,
-        "How many shards a run of the flush takes at a time; each thread has a connection to the database.",
+        "How many shards a run of the flush takes at a time, each in a thread with its own database connection.",
     )
     FLUSH_ISOLATION_LEVEL = Setting("read uncommitted", "Isolation level of the flush's session on MySQL and MariaDB.")
-    FLUSH_LOCK_WAIT_SECONDS = Setting(5, "How long the flush waits for a row lock before it tries again.")
+    FLUSH_LOCK_WAIT_SECONDS = Setting(5, "How long the flush waits for a row lock before it retries.")
     FLUSH_DURABLE_SECONDS = Setting[float](
         5.0,
-        "How long a claim may take to be durable, on disk and on the replicas, before its shard fails.",
+        "How long a claim may take to be on disk and on the replicas; then its shard fails.",
     )
-    BATCHES_DAYS = Setting(14, "How long finished batches are kept; the newest of each shard stays.")
-    HOURS_DAYS = Setting(30, "How long hours are kept one by one, before they roll up into days.")
-    REDIS_PAUSE_SECONDS = Setting[float](1.0, "How long a process leaves Redis alone after a failure.")
+    BATCHES_DAYS = Setting(14, "How long finished batches are kept; each shard's newest is never deleted.")
+    HOURS_DAYS = Setting(30, "How long hours are kept separately, before they are merged into days.")
+    REDIS_PAUSE_SECONDS = Setting[float](1.0, "How long a process does not call Redis after a failure.")
     RETRY_AFTER_SECONDS = Setting(2, "What a 503 tells the client to wait.")
 
     def __getattr__(self, name: str) -> Any:

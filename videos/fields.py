@@ -1,10 +1,10 @@
-"""The grammar of Redis' pending hash: how a change is written as a field and its value, and read again.
+"""The grammar of Redis' pending hash: how a change is written as a field with a value, and parsed.
 
-    l:42:9       1:1767225600000    user 9 likes video 42, since this Unix millisecond; 0 for the first number: no more
+    l:42:9       1:1767225600000    user 9 likes video 42, at this Unix millisecond; 0 as the first number: unlikes it
     v:42:491000  17                 video 42 gained 17 views in this hour since 1970
 
-The letter is that of the count in COUNTS. A field is read only in exactly the form in which it is written: another
-spelling of the same number would be another field, and would count apart.
+The letter is that of the count in COUNTS. Parsing accepts exactly the form that is written: another spelling of the
+same number, such as a leading zero, would be a second field for the same thing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _VIDEO: Final = re.compile(rb"[a-z]:([1-9]\d{0,18})(?!\d)")
 
 
 class State(NamedTuple):
-    """A mark's value, and when it was wished."""
+    """The value of a mark, and the time of the wish."""
 
     value: int
     at_ms: int  # Unix milliseconds
@@ -52,13 +52,13 @@ def field_names(video_id: int, changes: Changes) -> list[str]:
 
 
 def parse_state(text: bytes) -> State | None:
-    """The state in `1:<ms>`; None for any other text."""
+    """Parse `1:<ms>`; None for any other text."""
     match = _STATE.fullmatch(text)
     return None if match is None else State(int(match[1]), int(match[2]))
 
 
 def parse(name: bytes, value: bytes) -> tuple[int, MarkChange | TallyChange] | None:
-    """The video and the change in a field; None for a malformed one."""
+    """Parse a field into video id and change; None if it is malformed."""
     if match := _MARK.fullmatch(name):
         state = parse_state(value)
         video_id, user_id = int(match[1]), int(match[2])
@@ -74,7 +74,7 @@ def parse(name: bytes, value: bytes) -> tuple[int, MarkChange | TallyChange] | N
 
 
 def sort_in(part: Iterable[tuple[bytes, bytes]], changes: dict[int, Changes], malformed: list[bytes]) -> None:
-    """Add fields to the changes of their videos, and the names of malformed ones to `malformed`."""
+    """Parse fields into the changes of their videos. Names of malformed fields are added to `malformed`."""
     for name, value in part:
         parsed = parse(name, value)
         if parsed is None:
@@ -88,6 +88,6 @@ def sort_in(part: Iterable[tuple[bytes, bytes]], changes: dict[int, Changes], ma
 
 
 def video_of(name: bytes) -> int | None:
-    """The video that a malformed field names; None where that cannot be told."""
+    """The video id in a malformed field; None if there is none."""
     match = _VIDEO.match(name)
     return int(match[1]) if match and int(match[1]) <= MAX_ID else None

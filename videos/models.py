@@ -1,4 +1,4 @@
-"""Rows and constraints. Knows no Redis; count columns and like rows are written by `ledger` alone."""
+"""Rows and constraints. Knows no Redis. Only `ledger` writes count columns and like rows."""
 
 from typing import Any, ClassVar
 
@@ -10,26 +10,26 @@ from videos.changes import COLUMNS, Totals
 
 
 class CountField(models.BigIntegerField):  # type: ignore[type-arg]  # no generic at run time
-    """A number that the ledger alone writes: saving an existing row through Django leaves it as it is.
+    """A number that only the ledger writes; `save()` on an existing row leaves it unchanged.
 
-    An object that was read a minute ago must not write its old counts over a minute of likes.
+    Otherwise an object that was read a minute ago would overwrite a minute of likes with its old counts.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"default": 0, "editable": False, **options})
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        """The object's value for a new row, the column's own value for an existing one."""
+        """For a new row the value of the object, for an existing row the column's current value."""
         return super().pre_save(model_instance, add) if add else models.F(self.attname)
 
     def deconstruct(self) -> Any:
-        """To migrations it is the BigIntegerField that it is in the database."""
+        """Migrations see a plain BigIntegerField, which it is in the database."""
         name, _, args, options = super().deconstruct()
         return name, "django.db.models.BigIntegerField", args, options
 
 
 class Video(models.Model):
-    """A video and its counts as of the newest flush; what is shown is one live number in Redis, where there is one."""
+    """A video, with its counts as of the last flush. Readers are shown the live totals in Redis, if there are any."""
 
     title = models.CharField(max_length=200)
     description = models.TextField(blank=True, max_length=5000)
@@ -59,9 +59,9 @@ class Video(models.Model):
 
 
 class VideoLike(models.Model):
-    """A user likes a video. Written by the flush, or by the ledger while Redis is away."""
+    """A user likes a video. The flush writes it; while Redis is away the request does."""
 
-    # Neither key has an index of its own: the unique constraint and the index below begin with them.
+    # The foreign keys need no index of their own: the unique constraint and the indexes below begin with them.
     video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="likes", db_index=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="video_likes", db_index=False
@@ -70,7 +70,7 @@ class VideoLike(models.Model):
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["video", "user"], name="videolike_once")]
-        # One each for "what I like" and "who likes it", newest first: a page costs its own length, not the list's.
+        # For "what I like" and "who likes it", newest first: the cost of a page does not depend on the list's length.
         indexes: ClassVar = [
             models.Index(fields=["user", "created_at", "video"], name="videolike_user"),
             models.Index(fields=["video", "created_at", "user"], name="videolike_video"),
@@ -81,7 +81,7 @@ class VideoLike(models.Model):
 
 
 class VideoHour(models.Model):
-    """What a video gained in an hour (UTC): the history behind graphs. Old hours roll up into their day's first."""
+    """What a video gained in an hour (UTC), for graphs. Old hours are merged into the first hour of their day."""
 
     video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="hours", db_index=False)
     hour = models.DateTimeField()
@@ -97,9 +97,9 @@ class VideoHour(models.Model):
 
 
 class StaleLive(models.Model):
-    """A note: the rows of this video changed outside a batch, so its live count in Redis is to be set anew.
+    """A note: rows of this video changed outside a batch, so its live totals in Redis must be set again.
 
-    No constraint ties it to the video or the user: it outlives both, so that what Redis holds of them goes too.
+    It has no foreign key constraint, because it must outlive a deleted video or user: settling it removes their keys.
     """
 
     video = models.ForeignKey(Video, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
@@ -111,7 +111,7 @@ class StaleLive(models.Model):
 
 
 class FlushBatch(models.Model):
-    """A batch of pending changes that a flush claimed from one shard, and what became of its fields.
+    """A batch of pending changes that a flush claimed from one shard, and how many fields had each outcome.
 
     `fields = applied + repeated + dropped + rejected` once it is finished.
     """
