@@ -1,4 +1,4 @@
-"""The database as the services use it: its outages in this room's words."""
+"""The database as the services use it: an outage is raised as Unavailable."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from videos.services.outcomes import Unavailable, UserNotFound, VideoNotFound
 
 @contextlib.contextmanager
 def database() -> Iterator[None]:
-    """A connection that is neither broken nor too old. Raises Unavailable when the database is away.
+    """Work with a connection that is neither broken nor too old. Raises Unavailable when the database is away.
 
-    Django closes old connections at each end of a request that its handler serves; the express lane has none.
+    Django closes old connections when its handler begins and ends a request. The express lane does not call that
+    handler, so it is done here.
     """
     close_old_connections()
     try:
@@ -26,7 +27,7 @@ def database() -> Iterator[None]:
 
 
 def write_direct(video_id: int, changes: Changes) -> Totals:
-    """Write changes of a video into the rows, while Redis is away. Raises VideoNotFound, UserNotFound, Unavailable."""
+    """Write changes of a video to the rows while Redis is away. Raises VideoNotFound, UserNotFound, Unavailable."""
     with database():
         outcome = ledger.write_direct({video_id: changes})[video_id]
     if outcome.totals is None:

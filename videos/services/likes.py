@@ -1,4 +1,4 @@
-"""Likes: a wish is a state, so it may be repeated, and written on both ways."""
+"""Likes. A wish is a state, so it is safe to repeat it, and to write it to Redis and to the rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from videos.services.database import database, write_direct
 from videos.services.outcomes import Like, RecentLike, RecentLikes, Unavailable, VideoNotFound
 from videos.services.reading import read_counts
 
-TRIES: Final = 5  # of a script: what it lacked is read and given to it in between
+TRIES: Final = 5  # of a script; in between, what it lacks is read from the database
 
 
 def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
-    """Make a user like a video, or not; repeats change nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
+    """Set or remove a user's like; repeating it changes nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
     at_ms = counters.now_ms()
     value = LIKE if liked else NOTHING
     try:
@@ -37,14 +37,14 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
                 state=state,
             )
     except counters.CountersUnavailable:
-        # A wish is a state: it is safe to write it although Redis may have taken it too.
+        # Redis may have taken the wish too. A wish is a state, so writing it twice is safe.
         totals = write_direct(video_id, Changes([MarkChange(user_id, value, at_ms)]))
         return Like(video_id, liked, totals.likes, stored=True)
     raise Unavailable
 
 
 def get_like(*, video_id: int, user_id: int | None) -> Like:
-    """Whether a user likes a video, the user's last wish included. Raises VideoNotFound, Unavailable."""
+    """Whether a user likes a video, as of the user's last wish. Raises VideoNotFound, Unavailable."""
     counts = read_counts(video_ids=[video_id], user_id=user_id)
     count = counts.by_video.get(video_id)
     if count is None:

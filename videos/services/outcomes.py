@@ -1,4 +1,4 @@
-"""What services take and return, and the errors that they raise."""
+"""What the services take and return, and their errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Unavailable(VideosError):
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """A user's like of a video, and the video's number of likes. `stored`: from the rows, because Redis is away."""
+    """Whether a user likes a video, and the video's likes. `stored`: read from the rows, because Redis is away."""
 
     video_id: int
     liked: bool | None  # None for an anonymous reader
@@ -33,20 +33,20 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class ViewEvent:
-    """Somebody watched a video."""
+    """A view that a client reports."""
 
     video_id: int
     viewer: str  # stable for one viewer, at most 64 characters; never an address in clear
-    user_id: int | None = None  # of the viewer, where signed in
-    watched: float | None = None  # seconds; None where the player does not report it
+    user_id: int | None = None  # of a signed-in viewer
+    watched: float | None = None  # seconds; None if the player does not report it
     at_ms: int | None = None  # Unix milliseconds; None is now
-    address: str | None = None  # a keyed hash of the client's address; None is exempt from the cap per address
+    address: str | None = None  # a keyed hash of the client's address; None: no limit per address applies
     bot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What became of a view. `reason`: new, seen, bot, short, owner or address; only `new` counts."""
+    """Whether a view counted. `reason`: new, seen, bot, short, owner or address; only `new` counts."""
 
     video_id: int
     counted: bool
@@ -57,7 +57,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class ViewSums:
-    """What became of a batch of views; `ignored` by reason, `absent` among them for videos that do not exist."""
+    """How many of many views counted. `ignored` is by reason; `absent` is for videos that do not exist."""
 
     counted: int
     ignored: Mapping[str, int]
@@ -73,7 +73,7 @@ class VideoCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Totals by video id; absent videos are left out. `stored`: from the rows, because Redis is away."""
+    """Totals by video id; absent videos are left out. `stored`: read from the rows, because Redis is away."""
 
     by_video: Mapping[int, VideoCounts]
     stored: bool = False
@@ -90,7 +90,7 @@ class RecentLike:
 
 @dataclass(frozen=True, slots=True)
 class RecentLikes:
-    """Likes and unlikes that may not be in the rows yet. `stored`: none are known, because Redis is away."""
+    """Likes and unlikes that may not be in the rows yet. `stored`: unknown, because Redis is away."""
 
     likes: Sequence[RecentLike] = ()
     stored: bool = False

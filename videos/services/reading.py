@@ -1,4 +1,4 @@
-"""Totals and videos as readers are shown them: what is live in Redis, over what the rows have."""
+"""Totals and videos for readers: live totals from Redis where there are some, else those in the rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN: Final = Live(None, None)
 
 
 def read_counts(*, video_ids: Iterable[int], user_id: int | None) -> Counts:
-    """The totals of these videos now: at most one query. Raises Unavailable when what is needed is away."""
+    """The totals of these videos now, with at most one query. Raises Unavailable if that query fails."""
     chosen = list(dict.fromkeys(video_ids))
     found, from_rows = _lookup(chosen, user_id)
     absent = [video_id for video_id in chosen if found.get(video_id, UNKNOWN).totals is None]
@@ -32,18 +32,18 @@ def read_counts(*, video_ids: Iterable[int], user_id: int | None) -> Counts:
 
 
 def overlay_rows(*, rows: Iterable[VideoRow], user_id: int | None) -> Counts:
-    """The totals now of videos whose rows the caller has just read: at most one query. Raises Unavailable."""
+    """The totals now of videos whose rows the caller has just read, with at most one query. Raises Unavailable."""
     return overlay_totals(stored={row.id: row.totals for row in rows}, user_id=user_id)
 
 
 def overlay_totals(*, stored: Mapping[int, Totals], user_id: int | None) -> Counts:
-    """The same for totals by video."""
+    """Like `overlay_rows`, for totals by video. Raises Unavailable."""
     found, from_rows = _lookup(list(stored), user_id)
     return _counts(list(stored), stored, found, user_id=user_id, from_rows=from_rows)
 
 
 def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
-    """The first rows of videos in the order of (`by`, id), or the first beyond a value and id. Raises Unavailable."""
+    """The first videos by (`by`, id), or the first after the value and id in `beyond`. Raises Unavailable."""
     with database():
         return reads.nearest_videos(by=by, falling=falling, beyond=beyond, most=most)
 
@@ -55,7 +55,7 @@ def read_videos(*, video_ids: Iterable[int]) -> dict[int, VideoRow]:
 
 
 def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:
-    """What Redis knows, and whether it is away."""
+    """What Redis knows, and True if it is away."""
     try:
         return counters.lookup(video_ids, user_id), False
     except counters.CountersUnavailable:
@@ -63,7 +63,7 @@ def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Li
 
 
 def _unknown(video_ids: Iterable[int], found: Mapping[int, Live], user_id: int | None) -> list[int]:
-    """The videos of which Redis does not know whether the user likes them."""
+    """The videos for which only the database knows whether the user likes them."""
     if user_id is None:
         return []
     return [video_id for video_id in video_ids if found.get(video_id, UNKNOWN).state is None]
@@ -76,7 +76,7 @@ def _counts(
     *,
     user_id: int | None,
     from_rows: bool,
-    liked: Collection[int] | None = None,  # None: the rows of likes are not read yet
+    liked: Collection[int] | None = None,  # None: the like rows are not read yet
 ) -> Counts:
     if liked is None:
         liked = ()

@@ -1,4 +1,4 @@
-"""Deletions and edits that Django made: counts and the memory of Redis follow."""
+"""Deletions and edits through Django: keeps counts right, and updates Redis."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ logger = logging.getLogger(__name__)
 
 
 def forget_user(*, user_id: int) -> None:
-    """Take the likes of a user who is being deleted out of all counts. Call it inside the deleting transaction."""
+    """Remove the likes of a user who is being deleted from all counts. Call it in the deleting transaction."""
     ledger.forget_user(user_id, at_ms=counters.now_ms())
 
 
 def forget_video(*, video_id: int) -> None:
-    """Remove what Redis shows of a video that is being deleted. Call it inside the deleting transaction."""
+    """Remove the live key of a video that is being deleted. Call it in the deleting transaction."""
     ledger.forget_video(video_id)
     transaction.on_commit(lambda: _try_at_once(lambda: counters.forget(video_id)))
 
 
 def refresh_video(*, video_id: int) -> None:
-    """Take an edited owner or duration into the rules of views. Call it inside the editing transaction."""
+    """Pass an edited owner or duration to the rules of views. Call it in the editing transaction."""
     ledger.note_stale([video_id])
 
     def refresh() -> None:
@@ -37,7 +37,7 @@ def refresh_video(*, video_id: int) -> None:
 
 
 def _try_at_once(act: Callable[[], None]) -> None:
-    """Do what the flush does anyway when it settles the note; so an outage is no failure."""
+    """Do now what the flush will do when it settles the note; an outage is therefore only logged."""
     try:
         act()
     except (counters.CountersUnavailable, InterfaceError, OperationalError) as error:

@@ -1,4 +1,4 @@
-"""Views: counted in Redis, where `seen` tells a repeat; or in the rows, while Redis refuses."""
+"""Views: counted in Redis, which recognises repeats by `seen`; or in the rows, while Redis refuses."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from videos.ledger import reads
 from videos.services.database import database, write_direct
 from videos.services.outcomes import Unavailable, VideoNotFound, View, ViewEvent, ViewSums
 
-TRIES: Final = 5  # of a script: what it lacked is read and given to it in between
+TRIES: Final = 5  # of a script; in between, what it lacks is read from the database
 TALLY: Final = "views"
 
 
 def record_view(*, event: ViewEvent) -> View:
-    """Count one view, or say why not. Raises VideoNotFound, Unavailable."""
+    """Count one view, or return the reason why it does not count. Raises VideoNotFound, Unavailable."""
     taken = [_event(event)]
     video_id = event.video_id
     try:
@@ -29,7 +29,7 @@ def record_view(*, event: ViewEvent) -> View:
             ((reason, views),) = counters.view(taken, {video_id: _facts(video_id)})
     except counters.CountersUnavailable as error:
         if error.uncertain:
-            raise Unavailable from error  # it may be counted: the client's repeat is then `seen`
+            raise Unavailable from error  # it may be counted: a retry of the client is then `seen`
         facts = _facts(video_id)
         reason = _judge(event, facts)
         if reason != "new":
@@ -40,9 +40,9 @@ def record_view(*, event: ViewEvent) -> View:
 
 
 def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
-    """Count a batch of views, in one round trip where all is warm.
+    """Count many views, in one round trip if all videos are warm.
 
-    Raises Unavailable: sent again, what had counted is `seen`.
+    Raises Unavailable; some may have counted then, and are `seen` when the caller sends them again.
     """
     reasons: Counter[str] = Counter()
     left = [_event(event) for event in events]
@@ -63,7 +63,7 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
         else:
             raise Unavailable
     except counters.CountersUnavailable as error:
-        # Those of the first round trips may be counted: sent again they are `seen`, in the rows they count twice.
+        # Some may be counted in Redis. When they are sent again they are `seen`; in the rows they would count twice.
         if error.uncertain or len(left) < len(events):
             raise Unavailable from error
         return _record_direct(events)
@@ -111,7 +111,7 @@ def _event(event: ViewEvent) -> counters.ViewEvent:
 
 
 def _judge(event: ViewEvent, facts: VideoFacts) -> str:
-    """The rules of view.lua but those that need Redis: seen, and the limit per address."""
+    """The rules of view.lua, except those that need Redis: seen, and the limit per address."""
     if event.bot:
         return "bot"
     if event.user_id is not None and event.user_id == facts.owner_id:
