@@ -1,8 +1,8 @@
-"""The clock door: functions that AWS Lambda calls with a scheduled event, through Zappa.
+"""The functions that AWS Lambda calls with a scheduled event, through Zappa.
 
-Zappa calls a function that raised TypeError again with fewer arguments, so each takes exactly `(event, context)` and
-lets no TypeError out. What it logs is one JSON object a line, for CloudWatch: a line a batch, and a line a run that
-carries its metrics in the Embedded Metric Format.
+Zappa calls a function that raised TypeError again with fewer arguments. So each function takes exactly
+`(event, context)` and raises no TypeError. Each line of the log is one JSON object, for CloudWatch: one for each batch,
+and one for each run, with its metrics in the Embedded Metric Format.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
@@ -22,7 +22,7 @@ import django
 from django.apps import apps
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "streaming.settings")
-if not apps.ready:  # Zappa has set Django up; another caller may not have
+if not apps.ready:  # Zappa has set up Django, other callers may not have
     django.setup()
 
 from django import db
@@ -32,12 +32,12 @@ from videos import ledger
 from videos.conf import conf
 from videos.counters import CountersUnavailable
 
-gc.freeze()  # what is loaded stays: see flush_counters
+gc.freeze()  # loaded modules are never freed: see flush_counters
 
 NAMESPACE = "Streaming/Flush"
 REPORT_SECONDS = 5.0
-RECONCILE_VIDEOS = 5000  # between two looks at the clock
-SHOWN_DIFFERENCES = 100  # an answer of Lambda holds 6 MB
+RECONCILE_VIDEOS = 5000  # between two checks of the time
+SHOWN_DIFFERENCES = 100  # because an answer of Lambda holds 6 MB
 UNITS = {
     "Lag": "Seconds",
     "Moved": "Count",
@@ -52,7 +52,7 @@ UNITS = {
 
 
 class Context(Protocol):
-    """What of Lambda's context is used here."""
+    """The part of Lambda's context that is used here."""
 
     aws_request_id: str
 
@@ -61,14 +61,14 @@ class Context(Protocol):
 
 
 class FlushFailed(Exception):
-    """A shard failed. What it had claimed stays, and the next run goes on with it."""
+    """A shard failed. The next run finishes what it had claimed."""
 
 
 def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Flush the shards of `event["kwargs"]["shards"]`, all by default, within Lambda's remaining time less a margin.
 
-    Returns the sums of the run. Raises FlushFailed when a shard failed, so that Lambda counts an error and repeats the
-    event, and ValueError for arguments that make no sense.
+    Returns the sums of the run. Raises FlushFailed when a shard failed, so that Lambda counts an error and retries the
+    event, and ValueError for invalid arguments.
     """
     with _no_type_error():
         shards = _shards(_arguments(event, {"shards"}))
@@ -99,10 +99,10 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
 
 def reconcile(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Recount like rows against `like_count`; repair with `event["kwargs"]["repair"]`, else only tell.
+    """Recount like rows against `like_count`; `event["kwargs"]["repair"]` corrects them, else they are only reported.
 
-    Out of time it stops and returns the last video seen as `after`; an event with that in its kwargs goes on there.
-    Raises ValueError for arguments that make no sense.
+    Out of time it stops and returns the last recounted video as `after`. An event with that in its kwargs continues
+    there. Raises ValueError for invalid arguments.
     """
     with _no_type_error():
         arguments = _arguments(event, {"repair", "after"})
@@ -149,7 +149,7 @@ def _arguments(event: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
 
 
 def _shards(arguments: Mapping[str, Any]) -> list[int] | None:
-    """None is all: those left from a larger VIDEOS_SHARDS too."""
+    """None is all, among them those left from a larger VIDEOS_SHARDS."""
     shards = arguments.get("shards")
     if shards is None:
         return None
@@ -163,18 +163,18 @@ def _is_shard(shard: object) -> bool:
 
 
 def _budget_seconds(context: Context) -> float:
-    """Lambda's remaining time less what must still fit in then: the chunk in hand, which may wait for row locks."""
+    """Lambda's remaining time less the time for the current chunk, which may wait for row locks, and for the report."""
     remaining = context.get_remaining_time_in_millis() / 1000
     margin = ledger.TRIES * conf.FLUSH_LOCK_WAIT_SECONDS + REPORT_SECONDS
     return max(remaining - margin, remaining / 2)
 
 
 def _lag_seconds() -> float | None:
-    """How far the rows are behind Redis when the run begins, in seconds; None where nobody can tell."""
+    """How far the rows are behind Redis when the run begins, in seconds; None if Redis or the database is away."""
     try:
         status = flushing.flush_status()
     except (CountersUnavailable, db.Error):
-        return None  # the run will say why
+        return None  # the run will report the reason
     if not status.pending_fields and not status.claimed_fields:
         return 0.0
     return status.last_finished_seconds
@@ -189,7 +189,7 @@ def _waiting_fields() -> int | None:
 
 
 class _Log:
-    """Lines of one invocation, on the standard output, which Lambda brings to CloudWatch."""
+    """Lines of one invocation, on standard output, which Lambda sends to CloudWatch."""
 
     def __init__(self, context: Context) -> None:
         self.always = {
@@ -203,7 +203,7 @@ class _Log:
         sys.stdout.flush()
 
     def metrics(self, event: str, metrics: Mapping[str, float | None], **facts: Any) -> None:
-        """Write one line from which CloudWatch takes the metrics that are known."""
+        """Write one line with those metrics that are not None, in the form that CloudWatch reads."""
         known = {name: value for name, value in metrics.items() if value is not None}
         directive = {
             "Namespace": NAMESPACE,
