@@ -1,4 +1,4 @@
-"""What script/server does: an environment, demo data, and Valkey, the flush and the web server under one supervisor."""
+"""What script/server does: make an environment and demo data; run Valkey, flush and web server under a supervisor."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from servers.server import Server, make_private, write_private
 from servers.supervisor import Supervisor
 from servers.web import WebServer, manage_command
 
-FLUSH_SECONDS = 5  # soon enough for a newcomer to see rows change; production flushes once a minute
+FLUSH_SECONDS = 5  # so that a newcomer soon sees rows change; production flushes once a minute
 DEMO_USER = "demo1"
-DEMO_PASSWORD = "demo"  # noqa: S105  of the demo accounts; the web server listens on 127.0.0.1 only
+DEMO_PASSWORD = "demo"  # noqa: S105  of demo accounts; the web server listens on 127.0.0.1 only
 PORT_TRIES = 5
-THREADS = 4  # of a web worker: while one waits for the disk that holds Redis' file, others go on
-VALKEY_SECONDS = 120  # in which it reads its append-only file
+THREADS = 4  # of a web worker: while one waits for Redis' disk, others work
+VALKEY_SECONDS = 120  # for its start: it reads its append-only file
 
 
 def main(description: str | None) -> int:
-    """Run until Ctrl-C or SIGTERM; the exit code is 0 then, and 1 when something could not be kept running."""
+    """Run until Ctrl-C or SIGTERM. Return the exit code: 0 then, 1 if a server cannot be kept running."""
     options = _parse(description or "")
     begun = time.monotonic()
     try:
@@ -45,7 +45,7 @@ def main(description: str | None) -> int:
     except (SetupError, StartFailed) as error:
         print(f"script/server: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before any server runs; from then on SIGINT stops the servers in order
+    except KeyboardInterrupt:  # only before the first server; later SIGINT stops the servers in order
         return 130
 
 
@@ -188,11 +188,11 @@ def _manage(python: Path, arguments: list[str], env: Mapping[str, str]) -> None:
         command, env=dict(env), cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True, check=False
     )
     if done.returncode:
-        raise SetupError(f"manage.py {arguments[0]} failed; what it said stands above.")
+        raise SetupError(f"manage.py {arguments[0]} failed; its output is above.")
 
 
 def _call(method: str, port: int, path: str, body: dict[str, str] | None = None) -> Any:
-    """Return the service's answer, decoded. None when it is not a success."""
+    """Return the service's answer, decoded; None if it is not a success."""
     request = urllib.request.Request(
         f"http://{HOST}:{port}{path}",
         method=method,
@@ -207,7 +207,7 @@ def _call(method: str, port: int, path: str, body: dict[str, str] | None = None)
 
 
 def _greet(port: int, var: Path, env: Mapping[str, str], seconds: float) -> None:
-    """Print the address of the service and lines to try."""
+    """Print the address of the service, and commands to try."""
     url = f"http://{HOST}:{port}"
     tokens = _call("POST", port, "/api/token/", {"username": DEMO_USER, "password": DEMO_PASSWORD})
     page = _call("GET", port, "/api/videos/")

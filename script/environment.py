@@ -1,4 +1,4 @@
-"""A virtual environment that holds what a requirements file pins: made once, made anew when that file changes."""
+"""A virtual environment with the packages of a requirements file: made once, updated when that file changes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-STAMP = "requirements.stamp"  # in the environment: its Python, and what was installed completely
+STAMP = "requirements.stamp"  # in the environment: its Python, and a hash of the installed requirements
 
 
 class SetupError(Exception):
-    """Something that the start needs is missing; the message says what, and the cure."""
+    """Something is missing; the message names it and the cure."""
 
 
 def ensure_environment(folder: Path, requirements: Sequence[Path]) -> Path:
-    """Return the environment's Python, with `requirements` installed. Two that start at once wait for each other."""
+    """Return the environment's Python, with `requirements` installed. A lock lets one process install at a time."""
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -35,7 +35,7 @@ def ensure_environment(folder: Path, requirements: Sequence[Path]) -> Path:
         if version is None or (installed and installed[0] != version):
             if not stamp.is_file() and (folder / "pyvenv.cfg").exists():
                 raise SetupError(f"The environment in {folder} does not work. Remove it and start again.")
-            stamp.write_text("")  # from now on it is ours, also when this is interrupted
+            stamp.write_text("")  # marks the folder as ours, also when this is interrupted
             with _step(f"Making a virtual environment in {folder.name}"):
                 _make(folder)
         with _step(f"Installing {' and '.join(path.name for path in requirements)}, once"):
@@ -45,7 +45,7 @@ def ensure_environment(folder: Path, requirements: Sequence[Path]) -> Path:
 
 
 def _version(python: Path) -> str | None:
-    # A Python that was upgraded or removed leaves an environment that looks whole and does not start.
+    # After its Python was upgraded or removed, an environment looks complete but does not start.
     if not python.exists():
         return None
     show = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -57,10 +57,10 @@ def _make(folder: Path) -> None:
     if importlib.util.find_spec("ensurepip") is not None:
         options = []
     elif importlib.util.find_spec("pip") is not None:
-        options = ["--without-pip"]  # `pip --python` of the system fills it
+        options = ["--without-pip"]  # the system's `pip --python` installs into it
     else:
         raise SetupError("This Python lacks venv and pip (Debian and Ubuntu: apt install python3-venv).")
-    for name in ("bin", "include", "lib", "lib64", "pyvenv.cfg"):  # what is left of one whose Python is gone
+    for name in ("bin", "include", "lib", "lib64", "pyvenv.cfg"):  # remains of an environment whose Python is gone
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
