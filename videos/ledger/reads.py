@@ -25,7 +25,7 @@ class VideoRow(NamedTuple):
     title: str
     description: str
     url: str
-    duration: int  # seconds; 0 where it is not known
+    duration: int  # seconds; 0 if unknown
     owner_id: int
     created_at: datetime
     totals: Totals
