@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from servers import (
     MariaDBServer,
@@ -43,6 +45,11 @@ PAIRS: dict[str, tuple[type[MariaDBServer] | None, type[RedisServer]]] = {
     "mysql": (MySQLServer, RedisServer),
 }
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+# How long an example takes says how busy the machine is. Fixtures may last for all examples: these tests know it.
+hypothesis_settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+hypothesis_settings.load_profile("tests")
 _started = pytest.StashKey[contextlib.ExitStack]()
 
 
