@@ -153,11 +153,12 @@ def install_system_packages() -> None:
 
 
 def check_statically(python: Path, tally: Tally) -> None:
-    """Format, lint, types, and whether the models have migrations: all of them, whatever the first one says."""
+    """Run every static check, also after one that failed."""
     programs = python.parent
     checks: Mapping[str, Sequence[str | Path]] = {
         "format": [programs / "ruff", "format", "--check", "."],
         "lint": [programs / "ruff", "check", "."],
+        "imports": [programs / "lint-imports", "--no-logo", "--no-cache"],
         "types": [programs / "mypy"],
         "migrations": [python, "manage.py", "makemigrations", "--check", "--dry-run"],
     }
