@@ -158,6 +158,7 @@ def check_statically(python: Path, tally: Tally) -> None:
     checks: Mapping[str, Sequence[str | Path]] = {
         "format": [programs / "ruff", "format", "--check", "."],
         "lint": [programs / "ruff", "check", "."],
+        "spelling": [programs / "typos"],
         "imports": [programs / "lint-imports", "--no-logo", "--no-cache"],
         "types": [programs / "mypy"],
         "migrations": [python, "manage.py", "makemigrations", "--check", "--dry-run"],
