@@ -55,8 +55,9 @@ class Actor:
         self.finished = False
         self.dying = False
         self.error: BaseException | None = None
-        self._go = threading.Semaphore(0)
-        self._back = threading.Semaphore(0)
+        self._go, self._back = threading.Lock(), threading.Lock()  # held until it is the actor's turn, or the world's
+        self._go.acquire()
+        self._back.acquire()
         self._thread = threading.Thread(target=self._run, args=(act,), name=name, daemon=True)
         self._thread.start()
 
