@@ -126,9 +126,8 @@ def chosen_suites(arguments: Sequence[str]) -> list[Suite]:
             Suite("sqlite", ("protocol",)),
             Suite("mariadb", ("rooms", "http"), COVERED),
             Suite("mariadb", ("deploy",)),
-            Suite("mysql", ("deploy",), on_mysql),
             Suite("sqlite", ("unit", "rooms", "http"), COVERED),
-            Suite("mysql", ("rooms", "http"), on_mysql),
+            Suite("mysql", ("rooms", "http", "deploy"), on_mysql),
         ]
     return [suite for suite in suites if suite.pair != "mysql" or os.environ.get(MYSQL_TOOL)]
 
