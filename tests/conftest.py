@@ -179,9 +179,11 @@ def redis_client() -> Iterator[redis.Redis]:
 
 @pytest.fixture(autouse=True)
 def _forget_other_tests(redis_client: redis.Redis) -> None:
-    """Empty Redis, and start what is counted per minute anew: tests come from one address, and many in a minute."""
+    """Empty Redis, and forget what a process remembers: requests of a minute, and that Redis did not answer."""
+    from videos.counters import connection
     from videos.throttling import limits_on
 
+    connection._away_until = 0.0
     redis_client.flushdb()
     limits_on.cache_clear()
 
