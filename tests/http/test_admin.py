@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
@@ -15,7 +14,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from videos import admin, services
+from videos import services
+from videos.admin import lists
+from videos.admin.videos import COUNT_COLUMNS
 from videos.counters.connection import Lease
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
@@ -51,13 +52,9 @@ def rows(client: Client, model: str, query: str = "") -> list[Any]:
     return list(response.context["cl"].result_list)
 
 
-def shown(client: Client, query: str = "") -> list[tuple[str, Any, int, Any, int]]:
+def shown(client: Client, query: str = "") -> list[tuple[Any, ...]]:
     """Title, live and stored likes, live and stored views, as the list shows them."""
-    own = admin.VideoAdmin(Video, site)
-    return [
-        (row.title, own.live_likes(row), own.stored_likes(row), own.live_views(row), own.stored_views(row))
-        for row in rows(client, "videos_video", query)
-    ]
+    return [(row.title, *(column(row) for column in COUNT_COLUMNS)) for row in rows(client, "videos_video", query)]
 
 
 def test_live_and_stored_counts_stand_side_by_side(client: Client, video: Video, owner: User) -> None:
@@ -302,7 +299,7 @@ def test_hours_are_found_by_video(client: Client, video: Video, owner: User) -> 
 
 
 def test_long_lists_are_not_counted_to_their_end(client: Client, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin, "MAX_LISTED", 100)
+    monkeypatch.setattr(lists, "MAX_LISTED", 100)
     Video.objects.bulk_create(Video(title=f"v{i}", url="u", owner=owner) for i in range(130))
     with CaptureQueriesContext(connection) as queries:
         page = client.get(url_of("videos_video"))

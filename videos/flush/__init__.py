@@ -6,9 +6,19 @@ any number of runs may overlap: the batch's number guards claims and confirms in
 rows. docs/glossary.md explains the terms.
 """
 
+from videos.counters import CountersUnavailable
 from videos.flush.reconcile import ReconcileReport, reconcile
 from videos.flush.report import ClosedBatch, FlushReport
 from videos.flush.status import FlushStatus, flush_status
 from videos.flush.workers import run_flush
 
-__all__ = ["ClosedBatch", "FlushReport", "FlushStatus", "ReconcileReport", "flush_status", "reconcile", "run_flush"]
+__all__ = [
+    "ClosedBatch",
+    "CountersUnavailable",
+    "FlushReport",
+    "FlushStatus",
+    "ReconcileReport",
+    "flush_status",
+    "reconcile",
+    "run_flush",
+]

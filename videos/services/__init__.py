@@ -18,7 +18,14 @@ from videos.services.outcomes import (
     ViewEvent,
     ViewSums,
 )
-from videos.services.reading import nearest_videos, overlay_rows, overlay_totals, read_counts, read_videos
+from videos.services.reading import (
+    ids_by_name,
+    nearest_videos,
+    overlay_rows,
+    overlay_totals,
+    read_counts,
+    read_videos,
+)
 from videos.services.upkeep import forget_user, forget_video, refresh_video
 from videos.services.views import record_view, record_views
 
@@ -38,6 +45,7 @@ __all__ = [
     "forget_user",
     "forget_video",
     "get_like",
+    "ids_by_name",
     "nearest_videos",
     "overlay_rows",
     "overlay_totals",

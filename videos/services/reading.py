@@ -8,7 +8,7 @@ from typing import Any, Final
 from videos import counters
 from videos.changes import LIKE, Totals
 from videos.counters import Live
-from videos.ledger import reads
+from videos.ledger import names, reads
 from videos.ledger.reads import VideoRow
 from videos.services.database import database
 from videos.services.outcomes import Counts, VideoCounts
@@ -52,6 +52,12 @@ def read_videos(*, video_ids: Iterable[int]) -> dict[int, VideoRow]:
     """Rows by video; absent ones are left out. Raises Unavailable."""
     with database():
         return reads.read_videos(video_ids)
+
+
+def ids_by_name(*, name: str, most: int) -> tuple[list[int], list[int]]:
+    """Ids of the users of this name, and of the videos whose title begins with it. Raises Unavailable."""
+    with database():
+        return names.user_ids_by_name(name, most=most), names.video_ids_by_title(name, most=most)
 
 
 def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:
