@@ -1,4 +1,4 @@
-"""Liveness, readiness, metrics. Nothing here hangs when a server does: every part has until the deadline to answer."""
+"""Liveness, readiness, metrics. Each part is checked by its own thread: a server that hangs cannot block the answer."""
 
 from __future__ import annotations
 
@@ -6,28 +6,22 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Sum
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from videos import counters, flush, viewers
+from videos import counters, flush, ledger, viewers
 from videos.conf import conf
-from videos.models import FlushBatch
 
-DEADLINE_SECONDS = 2.0
-BATCH_SUMS = ("fields", "applied", "repeated", "dropped", "rejected", "videos", "likes_added", "likes_removed", "views")
+DEADLINE_SECONDS = 2.0  # for the checks of all parts
 
 
 class Part:
-    """Something that is looked after, by a thread of its own: a check that hangs holds up nobody, and is not repeated
-    before it has ended."""
+    """A part of the service, and the thread that checks it. A check that hangs is joined, not started again."""
 
     def __init__(self, name: str, check: Callable[[], Mapping[str, Any]]) -> None:
         self.name = name
@@ -35,27 +29,26 @@ class Part:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"health-{name}")
         self._running: Future[Mapping[str, Any]] | None = None
 
-    def begin(self) -> Future[Mapping[str, Any]]:
+    def start_check(self) -> Future[Mapping[str, Any]]:
         """Start the check, or join the one that is running."""
         if self._running is None or self._running.done():
             self._running = self._thread.submit(self._run)
         return self._running
 
     def _run(self) -> Mapping[str, Any]:
-        begin = time.perf_counter()
+        started = time.perf_counter()
         try:
-            found = {"ok": True, **self._check()}
-        except Exception as error:  # noqa: BLE001  whatever it is, this part does not work
-            found = {"ok": False, "error": type(error).__name__}
+            state = {"ok": True, **self._check()}
+        except Exception as error:  # noqa: BLE001  any error means that this part does not work
+            state = {"ok": False, "error": type(error).__name__}
         finally:
             connection.close()  # this thread's
-        return {**found, "milliseconds": round((time.perf_counter() - begin) * 1000, 1)}
+        return {**state, "milliseconds": round((time.perf_counter() - started) * 1000, 1)}
 
 
 def check_database() -> Mapping[str, Any]:
     """The database answers."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+    ledger.ping()
     return {}
 
 
@@ -66,24 +59,22 @@ def check_redis() -> Mapping[str, Any]:
 
 
 def check_flush() -> Mapping[str, Any]:
-    """Where the flush stands, and what its batches of the last hour moved. Not ok once it is late."""
-    flushed = flush.flush_status()
-    hour = FlushBatch.objects.filter(finished_at__gt=timezone.now() - timedelta(hours=1))
-    sums = hour.aggregate(batches=Count("pk"), **{name: Sum(name, default=0) for name in BATCH_SUMS})
-    return {"ok": not flushed.late, **asdict(flushed), "last_hour": sums}
+    """Where the flush stands, and the sums of its batches of the last hour. Not ok once it is late."""
+    status = flush.flush_status()
+    return {"ok": not status.late, **asdict(status), "last_hour": flush.last_hour_sums()}
 
 
 PARTS = [Part("database", check_database), Part("redis", check_redis), Part("flush", check_flush)]
 
 
-def look() -> dict[str, Mapping[str, Any]]:
-    """The state of every part, after DEADLINE_SECONDS at most."""
-    running = {part.name: part.begin() for part in PARTS}
+def check_parts() -> dict[str, Mapping[str, Any]]:
+    """The state of every part, after at most DEADLINE_SECONDS."""
+    checks = {part.name: part.start_check() for part in PARTS}
     deadline = time.monotonic() + DEADLINE_SECONDS
     states: dict[str, Mapping[str, Any]] = {}
-    for name, future in running.items():
+    for name, check in checks.items():
         try:
-            states[name] = future.result(timeout=max(0.0, deadline - time.monotonic()))
+            states[name] = check.result(timeout=max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             states[name] = {"ok": False, "error": f"no answer in {DEADLINE_SECONDS:g} seconds"}
     return states
@@ -92,19 +83,19 @@ def look() -> dict[str, Mapping[str, Any]]:
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
-    """The process answers; whether its servers do is not asked, since a restart would not help them."""
+    """The process answers. Its servers are not asked: a restart of the process would not help them."""
     return JsonResponse({"status": "ok"})
 
 
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """Each part's state, and how the caller is seen.
+    """Each part's state, and the caller's address as the service sees it.
 
-    `unavailable` and 503 when the database or Redis does not answer; `degraded` when the flush is late: then everything
-    goes on, so it is 200, unless the caller asks for `?strict` to be told by the status, as an alarm would.
+    `unavailable` and 503 when the database or Redis does not answer. `degraded` when the flush is late: likes and views
+    go on, so the status is 200, or 503 with `?strict`, which is for alarms.
     """
-    states = look()
+    states = check_parts()
     needed = all(states[name]["ok"] for name in ("database", "redis"))
     status = "ok" if all(state["ok"] for state in states.values()) else "degraded" if needed else "unavailable"
     healthy = needed and (status == "ok" or "strict" not in request.GET)
@@ -118,9 +109,9 @@ def ready(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Gauges in Prometheus' text form, measured when asked for. They tell of the service, not of this process."""
+    """Gauges in Prometheus' text format, measured at each request. They describe the service, not this process."""
     registry = CollectorRegistry()
-    states = look()
+    states = check_parts()
     up = Gauge("videos_up", "Whether a part answers.", ["part"], registry=registry)
     for name in ("database", "redis"):
         up.labels(name).set(states[name]["ok"])
@@ -130,19 +121,19 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def _measure_flush(state: Mapping[str, Any], registry: CollectorRegistry) -> None:
     if "late" not in state:
-        return  # not known: absent rather than wrong
-    for name, about in {
+        return  # the check failed: a gauge is left out rather than wrong
+    for name, description in {
         "pending_fields": "Changes that wait in Redis for the next flush.",
         "claimed_fields": "Changes of batches that are being flushed.",
         "rejected_fields": "Malformed changes, kept aside in Redis.",
-        "stale_notes": "Videos whose rows changed outside of a batch, to be set live.",
+        "stale_notes": "Notes of rows that changed outside a batch; the flush sets their live totals.",
         "rewound_batches": "Batches, of those kept, that found Redis rewound or replaced.",
-        "late": "Whether nothing was flushed for three intervals although something waits.",
+        "late": "Whether changes wait and none was flushed for three intervals.",
     }.items():
-        Gauge(f"videos_flush_{name}", about, registry=registry).set(state[name])
+        Gauge(f"videos_flush_{name}", description, registry=registry).set(state[name])
     if state["last_finished_seconds"] is not None:
         age = Gauge("videos_flush_age_seconds", "Since the flush last finished.", registry=registry)
         age.set(state["last_finished_seconds"])
-    moved = Gauge("videos_flush_last_hour", "Sums of the last hour's batches.", ["sum"], registry=registry)
+    last_hour = Gauge("videos_flush_last_hour", "Sums of the last hour's batches.", ["sum"], registry=registry)
     for name, value in state["last_hour"].items():
-        moved.labels(name).set(value)
+        last_hour.labels(name).set(value)

@@ -134,14 +134,14 @@ def test_metrics_leave_out_what_is_not_known() -> None:
 @pytest.fixture
 def stuck() -> Iterator[Callable[[], Mapping[str, Any]]]:
     """A check that hangs until the test is over."""
-    over = threading.Event()
+    test_ended = threading.Event()
 
     def hang() -> Mapping[str, Any]:
-        over.wait(60)
+        test_ended.wait(60)
         return {}
 
     yield hang
-    over.set()
+    test_ended.set()
 
 
 def test_a_part_that_hangs_holds_up_nobody(

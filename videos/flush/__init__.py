@@ -9,7 +9,7 @@ rows. docs/glossary.md explains the terms.
 from videos.counters import CountersUnavailable
 from videos.flush.reconcile import ReconcileReport, reconcile
 from videos.flush.report import ClosedBatch, FlushReport
-from videos.flush.status import FlushStatus, flush_status
+from videos.flush.status import FlushStatus, flush_status, last_hour_sums
 from videos.flush.workers import run_flush
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "FlushStatus",
     "ReconcileReport",
     "flush_status",
+    "last_hour_sums",
     "reconcile",
     "run_flush",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from videos import counters, ledger
 from videos.conf import conf
@@ -49,3 +49,8 @@ def flush_status() -> FlushStatus:
         rewound_batches=facts.rewound,
         late=late,
     )
+
+
+def last_hour_sums() -> dict[str, int]:
+    """Number and sums of the batches that were finished in the last hour. Raises django.db errors."""
+    return ledger.batch_sums(datetime.now(UTC) - timedelta(hours=1))

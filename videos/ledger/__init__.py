@@ -10,7 +10,7 @@ from videos.ledger.notes import forget_user, forget_video, note_stale, settle, s
 from videos.ledger.recount import Difference, recount, video_ids, video_total
 from videos.ledger.retry import TRIES, is_data_fault
 from videos.ledger.session import flush_session
-from videos.ledger.upkeep import FlushFacts, flush_facts, has_one_writer, prune
+from videos.ledger.upkeep import FlushFacts, batch_sums, flush_facts, has_one_writer, ping, prune
 
 __all__ = [
     "TRIES",
@@ -18,6 +18,7 @@ __all__ = [
     "FlushFacts",
     "Outcome",
     "apply",
+    "batch_sums",
     "finish_batch",
     "flush_facts",
     "flush_session",
@@ -28,6 +29,7 @@ __all__ = [
     "newest_batch",
     "note_stale",
     "open_batch",
+    "ping",
     "prune",
     "recount",
     "settle",

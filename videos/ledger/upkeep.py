@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import Count, Max, Sum
 
-from videos.changes import COUNTS, HOUR_SECONDS, add_up, zeros
+from videos.changes import COUNTS, HOUR_SECONDS, SUM_COLUMNS, FieldSums, add_up, zeros
 from videos.conf import conf
 from videos.ledger import sql
 from videos.ledger.batches import HourGains, newest_batches
@@ -39,6 +39,19 @@ def flush_facts(since: datetime) -> FlushFacts:
         frozenset(shard for shard, number in unfinished if number == newest[shard]),
         frozenset(lively),
     )
+
+
+def batch_sums(since: datetime) -> dict[str, int]:
+    """The number of batches that were finished since then, and the sums of their columns."""
+    names = ("fields", *FieldSums._fields, *SUM_COLUMNS)
+    finished = FlushBatch.objects.filter(finished_at__gt=since)
+    return finished.aggregate(batches=Count("pk"), **{name: Sum(name, default=0) for name in names})
+
+
+def ping() -> None:
+    """Ask the database for an answer. Raises django.db errors."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 def has_one_writer() -> bool:
