@@ -29,6 +29,7 @@ from django import db
 
 from videos import flush as flushing
 from videos import ledger
+from videos.changes import VideosError
 from videos.conf import conf
 from videos.counters import CountersUnavailable
 
@@ -60,7 +61,7 @@ class Context(Protocol):
         """Milliseconds until Lambda kills the process."""
 
 
-class FlushFailed(Exception):
+class FlushFailed(VideosError):
     """A shard failed. The next run finishes what it had claimed."""
 
 
@@ -70,7 +71,7 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     Returns the sums of the run. Raises FlushFailed when a shard failed, so that Lambda counts an error and retries the
     event, and ValueError for invalid arguments.
     """
-    with _no_type_error():
+    with _type_error_as_runtime_error():
         shards = _shards(_arguments(event, {"shards"}))
         log = _Log(context)
         db.close_old_connections()  # Lambda may have frozen this process for minutes
@@ -78,9 +79,10 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
         report = flushing.run_flush(
             shards=shards,
             max_seconds=_budget_seconds(context),
-            on_batch=lambda batch: log.line("batch", **asdict(batch)),
+            on_batch=lambda batch: log.write("batch", **asdict(batch)),
         )
-        sums = report.as_dict() | {"failures": {str(shard): why for shard, why in report.failures.items()}}
+        failures = {str(shard): reason for shard, reason in report.failures.items()}
+        sums = report.as_dict() | {"failures": failures}
         metrics = {
             "Lag": lag,
             "Moved": report.applied,
@@ -92,9 +94,9 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
             "Waiting": _waiting_fields(),
             "Duration": report.seconds,
         }
-        log.metrics("flush", metrics, shards=shards, **sums)
+        log.write_metrics("flush", metrics, shards=shards, **sums)
         if report.failed:
-            raise FlushFailed(json.dumps(sums["failures"]))
+            raise FlushFailed(json.dumps(failures))
         return sums
 
 
@@ -104,7 +106,7 @@ def reconcile(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     Out of time it stops and returns the last recounted video as `after`. An event with that in its kwargs continues
     there. Raises ValueError for invalid arguments.
     """
-    with _no_type_error():
+    with _type_error_as_runtime_error():
         arguments = _arguments(event, {"repair", "after"})
         repair, after = arguments.get("repair", False), arguments.get("after", 0)
         if not isinstance(repair, bool) or isinstance(after, bool) or not isinstance(after, int) or after < 0:
@@ -129,16 +131,16 @@ def reconcile(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
             "complete": not part,
             "after": after,
         }
-        log.line("reconcile", **outcome)
+        log.write("reconcile", **outcome)
         return outcome
 
 
 @contextlib.contextmanager
-def _no_type_error() -> Iterator[None]:
+def _type_error_as_runtime_error() -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        raise RuntimeError(f"A fault in the flush, not in how it was called: {error}") from error
+        raise RuntimeError(f"A bug in the flush, not in how it was called: {error}") from error
 
 
 def _arguments(event: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
@@ -192,17 +194,17 @@ class _Log:
     """Lines of one invocation, on standard output, which Lambda sends to CloudWatch."""
 
     def __init__(self, context: Context) -> None:
-        self.always = {
+        self.common = {
             "Function": os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
             "request": context.aws_request_id,
         }
 
-    def line(self, event: str, **facts: Any) -> None:
+    def write(self, event: str, **facts: Any) -> None:
         """Write one line."""
-        sys.stdout.write(json.dumps({"event": event, **self.always, **facts}) + "\n")
+        sys.stdout.write(json.dumps({"event": event, **self.common, **facts}) + "\n")
         sys.stdout.flush()
 
-    def metrics(self, event: str, metrics: Mapping[str, float | None], **facts: Any) -> None:
+    def write_metrics(self, event: str, metrics: Mapping[str, float | None], **facts: Any) -> None:
         """Write one line with those metrics that are not None, in the form that CloudWatch reads."""
         known = {name: value for name, value in metrics.items() if value is not None}
         directive = {
@@ -210,6 +212,6 @@ class _Log:
             "Dimensions": [["Function"]],
             "Metrics": [{"Name": name, "Unit": UNITS[name]} for name in known],
         }
-        self.line(
+        self.write(
             event, _aws={"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}, **known, **facts
         )

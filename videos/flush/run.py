@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from videos.changes import Changes
+from videos.changes import Changes, VideosError
 from videos.conf import conf
 from videos.counters.batches import READ_FIELDS
 from videos.flush.pace import Pace
@@ -19,11 +19,11 @@ GENTLE_CHUNK_FIELDS: Final = 100
 GENTLE_READ_FIELDS: Final = 100
 
 
-class Stopped(Exception):
+class Stopped(VideosError):
     """The run is out of time or was told to stop; the next run continues."""
 
 
-class GentleTimeOver(Exception):
+class GentleTimeOver(VideosError):
     """The time of a gentle run is over; a thread of normal priority continues."""
 
 
