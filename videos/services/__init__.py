@@ -5,9 +5,12 @@ docs/glossary.md explains the terms.
 
 from videos.ledger.reads import VideoRow
 from videos.services.likes import get_like, recent_likes, set_like
+from videos.services.lists import liked_videos, likers, search_videos, usernames
 from videos.services.outcomes import (
     Counts,
     Like,
+    ListedLike,
+    ListedLikes,
     RecentLike,
     RecentLikes,
     Unavailable,
@@ -27,11 +30,14 @@ from videos.services.reading import (
     read_videos,
 )
 from videos.services.upkeep import forget_user, forget_video, refresh_video
+from videos.services.videos import add_video, delete_video, edit_video
 from videos.services.views import record_view, record_views
 
 __all__ = [
     "Counts",
     "Like",
+    "ListedLike",
+    "ListedLikes",
     "RecentLike",
     "RecentLikes",
     "Unavailable",
@@ -42,10 +48,15 @@ __all__ = [
     "View",
     "ViewEvent",
     "ViewSums",
+    "add_video",
+    "delete_video",
+    "edit_video",
     "forget_user",
     "forget_video",
     "get_like",
     "ids_by_name",
+    "liked_videos",
+    "likers",
     "nearest_videos",
     "overlay_rows",
     "overlay_totals",
@@ -55,5 +66,7 @@ __all__ = [
     "record_view",
     "record_views",
     "refresh_video",
+    "search_videos",
     "set_like",
+    "usernames",
 ]

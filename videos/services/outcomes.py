@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from videos.changes import Totals, VideosError
@@ -93,4 +94,19 @@ class RecentLikes:
     """Likes and unlikes that may not be in the rows yet. `stored`: unknown, because Redis is away."""
 
     likes: Sequence[RecentLike] = ()
+    stored: bool = False
+
+
+class ListedLike(NamedTuple):
+    """A like in a list."""
+
+    at: datetime
+    id: int  # of the user in a list of likers, of the video in a list of liked videos
+
+
+@dataclass(frozen=True, slots=True)
+class ListedLikes:
+    """Likes in the order of the list. `stored`: the user's last likes may be missing, because Redis is away."""
+
+    likes: Sequence[ListedLike]
     stored: bool = False

@@ -1,0 +1,62 @@
+"""Lists that are read seldom enough for Django's queries: search, who likes a video, what a user likes.
+
+Each is a window of an order by (a column, id): the first rows, or the first beyond a value and id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import Q, QuerySet
+
+from videos.ledger.reads import VideoRow
+from videos.models import Video, VideoLike
+
+
+def search_videos(
+    words: Iterable[str], *, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int
+) -> list[VideoRow]:
+    """Videos whose title or description contains every word."""
+    found = Video.objects.all()
+    for word in words:
+        found = found.filter(Q(title__icontains=word) | Q(description__icontains=word))
+    return [VideoRow.of(video) for video in _window(found, by, "id", falling, beyond, most)]
+
+
+def likes_of_video(
+    video_id: int, *, without: int | None, falling: bool, beyond: tuple[datetime, int] | None, most: int
+) -> Sequence[tuple[datetime, int]]:
+    """When who liked a video; `without` one user. The ids are those of users."""
+    likes = VideoLike.objects.filter(video=video_id)
+    if without is not None:
+        likes = likes.exclude(user=without)
+    return _window(likes.values_list("created_at", "user_id"), "created_at", "user_id", falling, beyond, most)
+
+
+def likes_of_user(
+    user_id: int, *, without: Collection[int], falling: bool, beyond: tuple[datetime, int] | None, most: int
+) -> Sequence[tuple[datetime, int]]:
+    """When the user liked what; `without` these videos. The ids are those of videos."""
+    likes = VideoLike.objects.filter(user=user_id).exclude(video__in=without).values_list("created_at", "video_id")
+    return _window(likes, "created_at", "video_id", falling, beyond, most)
+
+
+def usernames(user_ids: Iterable[int]) -> dict[int, str]:
+    """Names by user; absent users are left out."""
+    return {user_id: user.get_username() for user_id, user in get_user_model().objects.in_bulk(list(user_ids)).items()}
+
+
+def _window(  # noqa: PLR0917
+    rows: QuerySet[Any, Any], by: str, tie: str, falling: bool, beyond: tuple[Any, int] | None, most: int
+) -> Sequence[Any]:
+    if beyond is not None:
+        compare = "lt" if falling else "gt"
+        value, last_id = beyond
+        after = Q((f"{by}__{compare}", value)) | Q((by, value), (f"{tie}__{compare}", last_id))
+        # The first condition lets SQLite walk the index from there on; the second is two ranges of it to MySQL.
+        rows = rows.filter(Q((f"{by}__{compare}e", value)) & after)
+    sign = "-" if falling else ""
+    return list(rows.order_by(f"{sign}{by}", f"{sign}{tie}")[:most])
