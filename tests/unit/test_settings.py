@@ -60,6 +60,13 @@ def test_numbers_flags_and_lists_are_read() -> None:
     assert settings["SECRET_KEY_FALLBACKS"] == ["$old", "older"]
 
 
+def test_cors_is_installed_only_where_origins_are_named() -> None:
+    on, off = read(CORS_ALLOWED_ORIGINS="https://a.example, https://b.example"), read()
+    assert on["CORS_ALLOWED_ORIGINS"] == ["https://a.example", "https://b.example"]
+    assert on["MIDDLEWARE"] == ["corsheaders.middleware.CorsMiddleware", *off["MIDDLEWARE"]]
+    assert set(on["INSTALLED_APPS"]) - set(off["INSTALLED_APPS"]) == {"corsheaders"}
+
+
 def test_options_and_signs_of_a_mysql_url_are_kept() -> None:
     url = "mysql://u%40x:p%2F%23%3A+$@h.example:3307/some%2Bvideos?ssl_mode=VERIFY_IDENTITY&ssl-ca=/a/b.pem&read_timeout=7"
     database = read(DATABASE_URL=url)["DATABASES"]["default"]
