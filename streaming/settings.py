@@ -169,10 +169,10 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["videos.negotiation.StrictJSONParser"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "videos.negotiation.PreparedNegotiation",
+    "DEFAULT_PARSER_CLASSES": ["videos.api.bodies.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "videos.api.negotiation.PreparedNegotiation",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "videos.views.exception_handler",
+    "EXCEPTION_HANDLER": "videos.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {

@@ -7,6 +7,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("videos.urls")),
 ]
-handler400 = "videos.views.bad_request"
-handler404 = "videos.views.page_not_found"
-handler500 = "videos.views.server_error"
+handler400 = "videos.api.views.pages.bad_request"
+handler404 = "videos.api.views.pages.page_not_found"
+handler500 = "videos.api.views.pages.server_error"

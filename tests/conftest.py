@@ -180,8 +180,8 @@ def redis_client() -> Iterator[redis.Redis]:
 @pytest.fixture(autouse=True)
 def _forget_other_tests(redis_client: redis.Redis) -> None:
     """Empty Redis, and forget what a process remembers: requests of a minute, and that Redis did not answer."""
+    from videos.api.throttling import limits_on
     from videos.counters import connection
-    from videos.throttling import limits_on
 
     connection._away_until = 0.0
     redis_client.flushdb()

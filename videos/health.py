@@ -14,7 +14,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from videos import counters, flush, ledger, viewers
+from videos import counters, flush, ledger
+from videos.api import viewers
 from videos.conf import conf
 
 DEADLINE_SECONDS = 2.0  # for the checks of all parts

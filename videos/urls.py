@@ -6,28 +6,28 @@ from django.urls import path, re_path
 from django.views.decorators.cache import cache_page
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from videos import health, views
-from videos.api.views import tokens
+from videos import health
+from videos.api.views import likes, pages, tokens, videos, viewing
 
 SCHEMA_SECONDS = 300  # the schema changes with the code only, and takes a while to make
 READ_ONLY: Any = {"http_method_names": ["get", "head"]}  # the page has no template for OPTIONS
 
 urlpatterns = [
-    path("api/videos/", views.VideosView.as_view(), name="videos"),
-    path("api/videos/counts/", views.CountsView.as_view(), name="counts"),
-    path("api/videos/<int:video>/", views.OneVideoView.as_view(), name="video"),
-    path("api/videos/<int:video>/like/", views.LikeView.as_view(), name="like"),
-    path("api/videos/<int:video>/likes/", views.LikersView.as_view(), name="likers"),
-    path("api/videos/<int:video>/view/", views.ViewView.as_view(), name="view"),
-    path("api/views/", views.ViewsView.as_view(), name="views"),
-    path("api/me/likes/", views.MyLikesView.as_view(), name="my-likes"),
+    path("api/videos/", videos.VideosView.as_view(), name="videos"),
+    path("api/videos/counts/", videos.CountsView.as_view(), name="counts"),
+    path("api/videos/<int:video>/", videos.OneVideoView.as_view(), name="video"),
+    path("api/videos/<int:video>/like/", likes.LikeView.as_view(), name="like"),
+    path("api/videos/<int:video>/likes/", likes.LikersView.as_view(), name="likers"),
+    path("api/videos/<int:video>/view/", viewing.ViewView.as_view(), name="view"),
+    path("api/views/", viewing.ViewsView.as_view(), name="views"),
+    path("api/me/likes/", likes.MyLikesView.as_view(), name="my-likes"),
     path("api/token/", tokens.TokenView.as_view(), name="token"),
     path("api/token/refresh/", tokens.RefreshView.as_view(), name="token-refresh"),
     path("api/schema/", cache_page(SCHEMA_SECONDS)(SpectacularAPIView.as_view(**READ_ONLY)), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema", **READ_ONLY), name="docs"),
-    re_path(r"^api/.*[^/]$", views.without_slash),
+    re_path(r"^api/.*[^/]$", pages.without_slash),
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),
     path("metrics", health.metrics, name="metrics"),
-    path("", views.PageView.as_view(), name="page"),
+    path("", pages.PageView.as_view(), name="page"),
 ]

@@ -1,105 +1,105 @@
-"""The door that web servers call: the short way to the API differs from the whole way in nothing that a client sees."""
+"""What the handler leaves to Django, and how it prepares a request for it."""
 
 from __future__ import annotations
 
-import io
-import json
-import sys
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from streaming.wsgi import application
-from tests.support.load import make_videos
-from videos.api.tokens import RefreshToken
+from servers import WebServer
+from tests.support.doors import ask, bearer, like_path, view_path
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
-
-def start_into(started: list[Any]) -> Any:
-    """A `start_response` that keeps what it is told."""
-    return lambda status, names, *_: started.extend((status, names))
+VIEWED = b'{"viewer":"someone","watched":1}'
 
 
-def call(method: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Call the door as a web server does; return status, headers and body."""
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": "",
-        "SERVER_NAME": "localhost", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "localhost",
-        "REMOTE_ADDR": "127.0.0.1", "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr, "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http", "wsgi.multithread": True, "wsgi.multiprocess": True, "wsgi.run_once": False,
-        "CONTENT_LENGTH": "0", "CONTENT_TYPE": "",
-    }  # fmt: skip
-    started: list[Any] = []
-    response: Any = application(environ | headers, start_into(started))
-    content = b"".join(response)
-    getattr(response, "close", int)()
-    return int(started[0].split()[0]), dict(started[1]), content
-
-
-def bearer(user: User) -> dict[str, str]:
-    return {"HTTP_AUTHORIZATION": f"Bearer {RefreshToken.of(user).access_token}"}
-
-
-def test_token_likes_by_the_short_way() -> None:
-    (video,) = make_videos(1)
-    user = User.objects.create(username="u")
-    status, headers, body = call("PUT", f"/api/videos/{video}/like/", **bearer(user))
-    assert (status, json.loads(body)) == (200, {"id": video, "liked": True, "like_count": 1})
-    assert headers["Content-Length"] == str(len(body))
-    assert headers["X-Content-Type-Options"] == "nosniff"
-
-
-def test_session_takes_the_whole_way_with_its_csrf_check() -> None:
-    (video,) = make_videos(1)
+def session_of(user: User) -> str:
     client = Client()
-    client.force_login(User.objects.create(username="u"))
-    cookie = f"sessionid={client.cookies['sessionid'].value}"
-    path = f"/api/videos/{video}/like/"
-    assert call("PUT", path, HTTP_COOKIE=cookie)[0] == 403
+    client.force_login(user)
+    return f"sessionid={client.cookies['sessionid'].value}"
+
+
+def test_session_takes_djangos_way_with_its_csrf_check(video_id: int, user: User) -> None:
+    cookie = session_of(user)
+    assert ask("PUT", like_path(video_id), HTTP_COOKIE=cookie).status == 403
     token = "a" * 32
-    status, _, body = call("PUT", path, HTTP_COOKIE=f"{cookie}; csrftoken={token}", HTTP_X_CSRFTOKEN=token)
-    assert (status, json.loads(body)["liked"]) == (200, True)
+    got = ask("PUT", like_path(video_id), HTTP_COOKIE=f"{cookie}; csrftoken={token}", HTTP_X_CSRFTOKEN=token)
+    assert (got.status, got.body["liked"], got.express) == (200, True, False)
 
 
-@pytest.mark.parametrize("path", ["/api/videos/", "/admin/"])
-def test_host_that_is_not_ours_is_refused(path: str) -> None:
-    assert call("GET", path, HTTP_HOST="evil.example")[0] == 400
+def test_beacon_counts_although_it_cannot_carry_the_csrf_token_of_its_session(video_id: int, user: User) -> None:
+    cookies = session_of(user)
+    got = [
+        ask("POST", view_path(video_id), b'{"viewer":"me"}', CONTENT_TYPE=kind, HTTP_COOKIE=cookies)
+        for kind in ("application/json", "text/plain;charset=UTF-8", "text/plain;charset=UTF-8")
+    ]
+    assert [one.status for one in got] == [403, 200, 200]
+    assert [one.body["reason"] for one in got[1:]] == ["new", "seen"]
 
 
-def test_plain_http_is_redirected_in_production(settings: Any) -> None:
-    settings.SECURE_SSL_REDIRECT = True
-    from streaming.wsgi import Door
-
-    door = Door()
-    started: list[Any] = []
-    environ = {
-        "REQUEST_METHOD": "GET", "PATH_INFO": "/api/videos/", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
-        "wsgi.input": io.BytesIO(), "wsgi.url_scheme": "http", "HTTP_HOST": "localhost",
-    }  # fmt: skip
-    response: Any = door(environ, start_into(started))
-    response.close()
-    assert started[0].startswith("301")
-    assert dict(started[1])["Location"] == "https://localhost/api/videos/"
+def test_only_views_are_read_as_plain_text(user: User) -> None:
+    user.is_staff = True
+    got = ask("POST", "/api/views/", b'{"events":[]}', CONTENT_TYPE="text/plain", **bearer(user))
+    assert got.status == 415
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [("/api/nothing/", 404), ("/api/videos/0/like/", 404), ("/api/videos", 301), ("/admin/", 302), ("/", 200)],
-)
-def test_other_addresses_answer_as_they_do(path: str, status: int) -> None:
-    got, headers, body = call("GET", path)
-    assert got == status
-    if path.startswith("/api/") and status == 404:
-        assert headers["Content-Type"] == "application/json"
-        assert "detail" in json.loads(body)
+@pytest.mark.parametrize("charset", ["zlib", "idna", "undefined", "rot13", "utf-16", "x'y"])
+@pytest.mark.parametrize("parameter", ["charset={}", "a*={}''b", " CharSet={}"])
+def test_charset_that_is_no_text_encoding_is_overlooked(video_id: int, charset: str, parameter: str) -> None:
+    content_type = f"application/json;{parameter.format(charset)}"
+    got = ask("POST", view_path(video_id), VIEWED, CONTENT_TYPE=content_type, QUERY_STRING="search=%ff")
+    assert (got.status, got.body["reason"]) == (200, "short")
 
 
-def test_same_address_is_resolved_anew_after_a_404() -> None:
-    user = User.objects.create(username="u")
-    assert call("GET", "/api/videos/1/")[0] == 404
-    (video,) = make_videos(1)
-    for _ in range(2):
-        assert call("GET", f"/api/videos/{video}/", **bearer(user))[0] == 200
+def test_form_keeps_its_boundary(user: User) -> None:
+    body = b'--xyz\r\nContent-Disposition: form-data; name="username"\r\n\r\nsomebody\r\n--xyz--\r\n'
+    cookie = f"csrftoken={'a' * 32}"
+    got = ask(
+        "POST", "/admin/login/", body, HTTP_COOKIE=cookie, HTTP_X_CSRFTOKEN="a" * 32,
+        CONTENT_TYPE="multipart/form-data; charset=zlib; Boundary=xyz",
+    )  # fmt: skip
+    assert got.status == 200
+    assert b'value="somebody"' in got.content
+
+
+CHUNKED: dict[str, Any] = {"CONTENT_LENGTH": None, "HTTP_TRANSFER_ENCODING": "chunked"}
+
+
+def test_body_without_its_length_is_read(video_id: int, user: User) -> None:
+    got = ask("POST", view_path(video_id), VIEWED, **CHUNKED, **{"wsgi.input_terminated": True})
+    assert (got.status, got.body["reason"]) == (200, "short")
+    sent = b'{"title":"t","url":"https://example.com/1"}'
+    got = ask("POST", "/api/videos/", sent, **CHUNKED, **bearer(user), **{"wsgi.input_terminated": True})
+    assert (got.status, got.body["title"]) == (201, "t")
+
+
+def test_body_without_its_length_is_refused_where_its_end_is_not_told(video_id: int, user: User) -> None:
+    user.is_staff = True
+    for path in (view_path(video_id), "/api/videos/", "/api/views/", "/api/token/"):
+        got = ask("POST", path, VIEWED, **CHUNKED, **bearer(user))
+        assert (got.status, got.body) == (411, {"detail": "Send the body with a Content-Length."})
+    assert ask("POST", "/admin/login/", VIEWED, **CHUNKED).status in {400, 403}
+    assert ask("PUT", like_path(video_id), VIEWED, **CHUNKED, **bearer(user)).status == 200  # it has no use for one
+
+
+@pytest.mark.parametrize("megabytes", [0, 2])
+def test_granian_hands_on_a_chunked_body(video_id: int, web_server: Callable[..., WebServer], megabytes: int) -> None:
+    server = web_server()
+    sent = VIEWED + b" " * (megabytes * 1_000_000)
+    chunks = [sent[i : i + 100_000] for i in range(0, len(sent), 100_000)]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as peer:
+        peer.sendall(
+            b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" % view_path(video_id).encode()
+        )
+        for chunk in [*chunks, b""]:
+            peer.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        answer = b"".join(iter(lambda: peer.recv(65536), b""))
+    expected = b"413" if megabytes else b"200"
+    assert answer.split()[1] == expected
+    assert (b'"short"' in answer) is (not megabytes)

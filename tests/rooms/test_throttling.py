@@ -12,10 +12,10 @@ from django.test import Client
 from limits import parse
 
 from servers import RedisServer, free_port
-from videos import throttling
+from videos.api import throttling
+from videos.api.throttling import Limits, ProcessStorage, limits_on
 from videos.api.tokens import RefreshToken
 from videos.models import Video
-from videos.throttling import Limits, ProcessStorage, limits_on
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from videos.viewers import VIEWER_PATTERN, client_address, client_site, daily_hash, is_bot, viewer_of
+from videos.api.viewers import VIEWER_PATTERN, client_address, client_site, daily_hash, is_bot, viewer_of
 
 pytestmark = pytest.mark.once
 
@@ -44,7 +44,7 @@ def test_address_is_the_one_that_our_outermost_proxy_saw(
 
 def test_a_client_without_an_address_has_none() -> None:
     assert client_address({}) == ""
-    assert viewer_of({"HTTP_USER_AGENT": BROWSER}, user=None, sent=None).address is None
+    assert viewer_of({"HTTP_USER_AGENT": BROWSER}, user_id=None, sent=None).address is None
 
 
 def test_addresses_of_one_ipv6_network_are_one_site() -> None:
@@ -98,18 +98,18 @@ def test_an_endless_user_agent_takes_no_time() -> None:
 
 
 def test_the_signed_in_user_comes_before_the_id_that_the_client_sends() -> None:
-    viewer = viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user=9, sent="abc")
+    viewer = viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user_id=9, sent="abc")
     assert viewer == ("@9", None, False)
 
 
 def test_the_id_that_the_client_sends_comes_before_its_address() -> None:
     meta = {"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}
-    assert viewer_of(meta, user=None, sent="abc").name == "abc"
+    assert viewer_of(meta, user_id=None, sent="abc").name == "abc"
 
 
 def test_without_a_name_address_and_agent_tell_viewers_apart() -> None:
     def name(address: str, agent: str) -> str:
-        return viewer_of({"REMOTE_ADDR": address, "HTTP_USER_AGENT": agent}, user=None, sent=None).name
+        return viewer_of({"REMOTE_ADDR": address, "HTTP_USER_AGENT": agent}, user_id=None, sent=None).name
 
     assert name("192.0.2.1", BROWSER) == name("192.0.2.1", BROWSER)
     assert len({name("192.0.2.1", BROWSER), name("192.0.2.2", BROWSER), name("192.0.2.1", "Safari")}) == 3
@@ -118,14 +118,14 @@ def test_without_a_name_address_and_agent_tell_viewers_apart() -> None:
 @pytest.mark.parametrize("user", [1, 2**63 - 1])
 def test_what_a_client_sends_is_never_another_kinds_name(user: int) -> None:
     names = [
-        viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user=signed_in, sent=None).name
+        viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user_id=signed_in, sent=None).name
         for signed_in in (user, None)
     ]
     assert all(VIEWER_PATTERN.fullmatch(name) is None and len(name) <= 64 for name in names)
 
 
 def test_addresses_are_kept_as_hashes_only() -> None:
-    viewer = viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user=None, sent=None)
+    viewer = viewer_of({"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}, user_id=None, sent=None)
     assert "192.0.2" not in f"{viewer.name} {viewer.address}"
 
 

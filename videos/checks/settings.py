@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from limits import parse
 from limits.errors import ConfigurationError
 
-from videos import throttling
+from videos.api import frames, throttling
 from videos.changes import DAY_SECONDS
 from videos.conf import Conf, conf
 
@@ -117,3 +117,14 @@ def check_throttles(**_: Any) -> list[CheckMessage]:
         hint = 'Make it "process://", or the URL of a storage of the package limits, like "redis://host:6379/1".'
         found.append(Error(f"VIDEOS_THROTTLE_STORAGE cannot be used: {error}", hint=hint, id="videos.E004"))
     return found
+
+
+@register("videos")
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """W003: MIDDLEWARE that closes the express lane."""
+    hint = (
+        "All requests take Django's way, which runs all of MIDDLEWARE and is slower. Set VIDEOS_EXPRESS to False to "
+        "agree, or take the entry out of MIDDLEWARE."
+    )
+    closed = list(frames.obstacles()) if conf.EXPRESS else []
+    return [Warning(f"The express lane is closed: {obstacle}.", hint=hint, id="videos.W003") for obstacle in closed]

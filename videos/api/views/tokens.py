@@ -12,10 +12,10 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from videos import throttling
+from videos.api import throttling
 from videos.api.authentication import CHALLENGE
+from videos.api.shapes import BODY_ERRORS, responses
 from videos.api.tokens import RefreshToken, renew
-from videos.views import _BODY, _responses
 
 
 class TokenSerializer(serializers.Serializer[Any]):
@@ -75,7 +75,7 @@ class _TokensView(GenericAPIView[Any]):
         operation_id="token",
         summary="Sign in",
         request=TokenSerializer,
-        responses=_responses({200: TokenPairSerializer}, *_BODY, 401),
+        responses=responses({200: TokenPairSerializer}, *BODY_ERRORS, 401, 429),
         auth=[],
     )
 )
@@ -90,7 +90,7 @@ class TokenView(_TokensView):
         operation_id="token_refresh",
         summary="Get the next access token",
         request=RefreshSerializer,
-        responses=_responses({200: RefreshSerializer}, *_BODY, 401),
+        responses=responses({200: RefreshSerializer}, *BODY_ERRORS, 401, 429),
         auth=[],
     )
 )

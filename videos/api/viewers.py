@@ -1,6 +1,6 @@
-"""Who is watching: the client's address, whether it is a bot, and the name under which its views are told apart.
+"""Viewers: the client's address, whether it is a bot, and the name under which its views are counted once.
 
-Nothing here touches a server, and everything costly is remembered: a page's player calls again and again.
+Nothing here asks a server. Costly results are remembered, because a page's player calls again and again.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Viewer(NamedTuple):
     bot: bool
 
 
-def viewer_of(meta: Mapping[str, Any], *, user: int | None, sent: str | None) -> Viewer:
-    """Tell who sends this request: the signed-in `user`, else the id that the client `sent`, else address and agent.
+def viewer_of(meta: Mapping[str, Any], *, user_id: int | None, sent: str | None) -> Viewer:
+    """Tell who sends this request: the signed-in user, else the id that the client `sent`, else address and agent.
 
     The three kinds of names cannot collide: VIEWER_PATTERN allows neither "@" nor "#".
     """
     agent = meta.get("HTTP_USER_AGENT", "")
-    bot = is_bot(agent, named=user is not None or bool(sent))
-    if user is not None:
-        return Viewer(f"@{user}", None, bot)
+    bot = is_bot(agent, named=user_id is not None or bool(sent))
+    if user_id is not None:
+        return Viewer(f"@{user_id}", None, bot)
     site = client_site(meta)
     address = daily_hash(site) if site else None
     return Viewer(sent or f"#{daily_hash(f'{site} {agent[:AGENT_CHARACTERS]}')}", address, bot)
@@ -61,7 +61,7 @@ def client_address(meta: Mapping[str, Any]) -> str:
 
 
 def client_site(meta: Mapping[str, Any]) -> str:
-    """Whom limits are meant for: the client's address; of IPv6 the network of 64 bits that it can move in."""
+    """What limits count by: the client's address, or its IPv6 network of 64 bits, within which it moves freely."""
     return _site(client_address(meta))
 
 
@@ -76,7 +76,7 @@ def is_bot(agent: str, *, named: bool) -> bool:
 
 
 def daily_hash(text: str) -> str:
-    """A hash that nobody can turn back or join with another day's: its key changes at midnight, UTC."""
+    """A keyed hash, which cannot be reversed or compared with another day's: its key changes at midnight, UTC."""
     return _keyed_hash(text, int(time.time() // DAY_SECONDS), settings.SECRET_KEY)
 
 

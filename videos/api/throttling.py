@@ -1,7 +1,7 @@
-"""How often is too often. Limits come from VIDEOS_THROTTLE_RATES, in the notation of the `limits` package.
+"""Throttles. VIDEOS_THROTTLE_RATES holds the rates, in the notation of the `limits` package.
 
-By default each worker process counts for itself, in memory, so that a request costs no round trip: the rates hold for a
-worker. VIDEOS_THROTTLE_STORAGE names a storage shared by all of them, at the price of one.
+By default each worker process counts for itself, in memory: a request costs no round trip, and a rate holds for one
+worker. VIDEOS_THROTTLE_STORAGE names a storage that all workers share; then a request costs one round trip.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from videos import viewers
+from videos.api import viewers
 from videos.conf import conf
 
 STORAGE_TIMEOUT_SECONDS = 0.25
-SWEEP_KEYS = 50_000  # kept before the ended ones are swept out
+SWEEP_KEYS = 50_000  # windows that are kept before ended ones are removed
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 class ProcessStorage(Storage):
     """Counters of fixed windows in this process' memory.
 
-    Of `limits`' own MemoryStorage, which starts a thread a hundred times a second to look at every key, 15 to 40 µs a
-    request were measured; this one sweeps only when it has grown.
+    `limits`' own MemoryStorage starts a thread a hundred times a second, which looks at every key: it cost a request 15
+    to 40 µs. This storage removes ended windows only when it has grown.
     """
 
     STORAGE_SCHEME = ["process"]  # noqa: RUF012  as its base declares it
@@ -49,7 +49,7 @@ class ProcessStorage(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What its own failures are; it has none."""
+        """The errors of this storage. There are none."""
         return ValueError
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
@@ -95,7 +95,7 @@ class ProcessStorage(Storage):
 
 
 class Limits:
-    """The limiter on one storage. A storage that is away lets everybody through, and is left alone for a moment."""
+    """The limiter on one storage. While the storage is away, every request passes, and it is not asked for a moment."""
 
     def __init__(self, storage: Storage) -> None:
         self.limiter = FixedWindowRateLimiter(storage)
@@ -127,12 +127,12 @@ def limits_on(url: str) -> Limits:
 parse_rate = lru_cache(maxsize=64)(parse)
 
 
-def wait_seconds(scope: str, user: int | None, meta: Mapping[str, Any]) -> float | None:
+def wait_seconds(scope: str, user_id: int | None, meta: Mapping[str, Any]) -> float | None:
     """Count a hit of a user, of an address where nobody is signed in; None within the rate, else seconds to wait."""
     rate = conf.THROTTLE_RATES.get(scope)
     if not rate:
         return None
-    identity = viewers.client_site(meta) if user is None else f"@{user}"
+    identity = viewers.client_site(meta) if user_id is None else f"@{user_id}"
     return limits_on(conf.THROTTLE_STORAGE).wait_seconds(parse_rate(rate), scope, identity)
 
 

@@ -1,0 +1,125 @@
+"""Likes: the caller's own, who likes a video, what the caller likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.support.doors import pages, round_trips, videos_of
+from videos.api.tokens import RefreshToken
+from videos.flush import run_flush
+from videos.models import Video, VideoLike
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+Call = Callable[..., Any]
+
+
+def test_like_is_answered_with_its_state(call: Call, video: Video, user: User) -> None:
+    response = call("PUT", f"/api/videos/{video.id}/like/", user=user)
+    assert (response.status_code, response.json()) == (200, {"id": video.id, "liked": True, "like_count": 1})
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_repeated_like_changes_nothing(call: Call, video: Video, user: User, method: str) -> None:
+    counts = [call(method, f"/api/videos/{video.id}/like/", user=user).json()["like_count"] for _ in range(3)]
+    assert counts == [1, 1, 1]
+
+
+def test_unlike_takes_the_like_back(call: Call, video: Video, user: User) -> None:
+    call("PUT", f"/api/videos/{video.id}/like/", user=user)
+    for _ in range(2):
+        response = call("DELETE", f"/api/videos/{video.id}/like/", user=user)
+        assert response.json() == {"id": video.id, "liked": False, "like_count": 0}
+
+
+def test_a_reader_sees_the_own_like_at_once(call: Call, video: Video, user: User, owner: User) -> None:
+    call("PUT", f"/api/videos/{video.id}/like/", user=user)
+    liked = [
+        call("GET", f"/api/videos/{video.id}/like/", user=reader).json()["liked"] for reader in (user, owner, None)
+    ]
+    assert liked == [True, False, None]
+
+
+def test_anonymous_callers_cannot_like(call: Call, video: Video) -> None:
+    response = call("PUT", f"/api/videos/{video.id}/like/")
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+
+
+def test_a_warm_like_costs_one_round_trip_and_no_query(
+    call: Call, video: Video, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = f"Bearer {RefreshToken.of(user).access_token}"
+    call("PUT", f"/api/videos/{video.id}/like/", authorization=token)
+    for method in ("DELETE", "PUT"):
+        with CaptureQueriesContext(connection) as queries, round_trips(monkeypatch) as trips:
+            response = call(method, f"/api/videos/{video.id}/like/", authorization=token)
+        assert (response.status_code, len(queries), len(trips)) == (200, 0, 1)
+
+
+def test_my_likes_begin_with_my_last_one(call: Call, owner: User, user: User) -> None:
+    first, second, third = videos_of(owner, 3)
+    call("PUT", f"/api/videos/{first.id}/like/", user=user)
+    run_flush()
+    for video in (second, third):
+        call("PUT", f"/api/videos/{video.id}/like/", user=user)
+    call("DELETE", f"/api/videos/{second.id}/like/", user=user)
+    results = call("GET", "/api/me/likes/", user=user).json()["results"]
+    assert [row["video"]["id"] for row in results] == [third.id, first.id]
+    assert results[0]["video"]["like_count"] == 1
+    assert results[0]["video"]["liked"] is True
+
+
+def test_my_unlike_leaves_my_likes_before_it_is_flushed(call: Call, video: Video, user: User) -> None:
+    call("PUT", f"/api/videos/{video.id}/like/", user=user)
+    run_flush()
+    call("DELETE", f"/api/videos/{video.id}/like/", user=user)
+    assert VideoLike.objects.count() == 1
+    assert call("GET", "/api/me/likes/", user=user).json()["results"] == []
+
+
+@pytest.mark.parametrize("flushed", [0, 7, 15])
+def test_pages_of_my_likes_neither_skip_nor_repeat(call: Call, owner: User, user: User, flushed: int) -> None:
+    videos = videos_of(owner, 15)
+    for i, video in enumerate(videos):
+        if i == flushed:
+            run_flush()
+        call("PUT", f"/api/videos/{video.id}/like/", user=user)
+    url: str | None = "/api/me/likes/?page_size=4"
+    seen = []
+    while url:
+        answer = call("GET", url, user=user).json()
+        seen += [row["video"]["id"] for row in answer["results"]]
+        url = answer["next"]
+        run_flush()  # what was pending on one page is a row on the next
+    assert seen == [video.id for video in reversed(videos)]
+    _, before = pages(call, "/api/me/likes/?page_size=4", user=user)
+    back = call("GET", before[-1], user=user).json()["results"]
+    assert [row["video"]["id"] for row in back] == seen[8:12]
+
+
+def test_my_likes_are_for_users(call: Call) -> None:
+    assert call("GET", "/api/me/likes/").status_code == 401
+
+
+def test_who_likes_it_comes_newest_first_with_my_own_like_at_once(call: Call, video: Video, user: User) -> None:
+    fans = [User.objects.create(username=f"fan{i}") for i in range(3)]
+    for fan in fans:
+        call("PUT", f"/api/videos/{video.id}/like/", user=fan)
+    run_flush()
+    call("PUT", f"/api/videos/{video.id}/like/", user=user)
+
+    def names(**who: Any) -> list[str]:
+        found, _ = pages(call, f"/api/videos/{video.id}/likes/?page_size=2", **who)
+        return [like["username"] for page in found for like in page]
+
+    assert names(user=user) == ["user", "fan2", "fan1", "fan0"]
+    assert names() == ["fan2", "fan1", "fan0"]
+    call("DELETE", f"/api/videos/{video.id}/like/", user=fans[1])
+    assert names(user=fans[1]) == ["fan2", "fan0"]

@@ -1,0 +1,79 @@
+"""What all views of the API share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.exceptions import NotFound
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from videos.api import operations
+from videos.api.authentication import SessionAuthentication, TokenAuthentication
+from videos.api.bodies import StrictJSONParser
+from videos.api.errors import render
+from videos.api.frames import PROBE
+from videos.api.negotiation import PreparedNegotiation
+from videos.changes import MAX_ID
+
+
+class ApiView(APIView):
+    """A view of the API. Its usual calls are operations; other calls are its own methods."""
+
+    authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
+    content_negotiation_class = PreparedNegotiation
+    parser_classes: Any = (StrictJSONParser,)
+    renderer_classes = (JSONRenderer,)
+    address: ClassVar[str]  # of the operations that answer its usual calls
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer a request; or `frames`, which wants the headers alone."""
+        if request.META.get(PROBE) == PROBE:
+            return HttpResponse(content_type="application/json", headers=self.default_response_headers)
+        return super().dispatch(request, *args, **kwargs)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check permissions and throttles. An id that no row can have is not found."""
+        if kwargs.get("video", 0) > MAX_ID:
+            raise NotFound("No such video.")
+        super().initial(request, *args, **kwargs)
+
+    def operate(self, request: Request, video_id: int = 0) -> HttpResponse:
+        """Answer a usual call, as the express lane does."""
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        call = operations.Call(
+            meta=request.META,
+            user_id=user_id_of(request),
+            video_id=video_id,
+            query=request.query_params,
+            uri=request.build_absolute_uri(),
+            data=lambda: request.data,
+        )
+        return render(operations.run(operations.OPERATIONS[method, self.address], call))
+
+
+def user_id_of(request: Request) -> int | None:
+    """The caller's id, None for an anonymous one."""
+    user = request.user
+    return user.pk if user.is_authenticated else None
+
+
+class IsOwnerOrStaff(BasePermission):
+    """Owners and staff may edit and delete a video."""
+
+    def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
+        """Whether this caller may change this video."""
+        return bool(obj.owner_id == request.user.pk or request.user.is_staff)
+
+
+class MaySendViews(IsAuthenticated):
+    """Staff, and clients with the permission videos.send_views."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Whether this caller may speak for other viewers."""
+        user = request.user
+        return super().has_permission(request, view) and (user.is_staff or user.has_perm("videos.send_views"))

@@ -1,0 +1,74 @@
+"""What each error is answered with: one table for the express lane and for Django."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpResponse, UnreadablePostError
+from rest_framework.exceptions import APIException
+from rest_framework.views import set_rollback
+
+from videos import services
+from videos.api.answers import Answer, json_body
+from videos.api.authentication import CHALLENGE
+from videos.api.bodies import LengthRequired
+from videos.conf import conf
+
+logger = logging.getLogger(__name__)
+
+# The first row that matches answers. Errors of Django REST framework bring their own status and detail.
+TABLE: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...]] = (
+    (services.VideoNotFound, 404, "No such video."),
+    (services.UserNotFound, 401, "The user of this token is gone."),
+    (
+        (services.Unavailable, OperationalError, InterfaceError),
+        503,
+        "Counts cannot be taken or read just now; try again in a moment.",
+    ),
+    (LengthRequired, 411, "Send the body with a Content-Length."),
+    (RequestDataTooBig, 413, "The request's body is too large."),
+    (UnreadablePostError, 400, "The request's body ended early."),
+    (Http404, 404, "Not found."),
+    (PermissionDenied, 403, "You do not have permission to perform this action."),
+)
+FAULT: Final = Answer(json_body({"detail": "Internal server error."}), (), 500)  # of ours
+
+
+def answer_of(error: Exception) -> Answer | None:
+    """What an error is answered with; None where it is a fault of ours."""
+    if isinstance(error, APIException):
+        data = error.detail if isinstance(error.detail, list | dict) else {"detail": error.detail}
+        return _answer(error.status_code, data, getattr(error, "wait", None))
+    for kinds, status, detail in TABLE:
+        if isinstance(error, kinds):
+            if status == 503:
+                logger.warning("Answered 503: %s", error.__cause__ or error)
+            return _answer(status, {"detail": detail}, conf.RETRY_AFTER_SECONDS if status == 503 else None)
+    return None
+
+
+def _answer(status: int, data: Any, wait: float | None) -> Answer:
+    headers = []
+    if status == 401:
+        headers.append(("WWW-Authenticate", CHALLENGE))
+    if wait:
+        headers.append(("Retry-After", str(int(wait))))
+    return Answer(json_body(data), tuple(headers), status)
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
+    """Django REST framework's hook for the errors of its views; it raises again what None is returned for."""
+    answer = answer_of(error)
+    if answer is None:
+        return None
+    set_rollback()
+    return render(answer)
+
+
+def render(answer: Answer) -> HttpResponse:
+    """An answer as Django's response."""
+    body, headers, status = answer
+    return HttpResponse(body, status=status, content_type="application/json", headers=dict(headers))

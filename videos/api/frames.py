@@ -1,0 +1,128 @@
+"""What stands around an express answer: the headers that the operator's MIDDLEWARE gives it.
+
+A frame is remembered for each kind of address and each value of the headers that middleware looks at, so that the
+middleware need not run for each request. That is right only while every entry of MIDDLEWARE is known to decide by those
+headers and nothing else. One unknown entry closes the express lane; a system check says so.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from corsheaders.signals import check_request_enabled
+from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
+from django.core.handlers.wsgi import WSGIRequest
+from django.core.signals import setting_changed
+from django.http import HttpRequest, HttpResponseBase
+
+FRAMES_REMEMBERED: Final = 1000
+KEY_CHARACTERS: Final = 1000  # in all of a key; longer ones are not remembered
+PROBE: Final = "videos.probe"  # a key of the environ, which no header of a client can set; its value is PROBE too
+CORS: Final = "corsheaders.middleware.CorsMiddleware"
+
+# Middleware that gives every request of an address the same headers, but for what it reads in these keys of the environ
+# (beside host, port and scheme, which are part of every key).
+KNOWN_MIDDLEWARE: Final[Mapping[str, tuple[str, ...]]] = {
+    "django.middleware.security.SecurityMiddleware": (),
+    "django.middleware.common.CommonMiddleware": (),  # DISALLOWED_USER_AGENTS closes the lane
+    "django.middleware.csrf.CsrfViewMiddleware": (),  # its cookie: see `express`
+    "django.middleware.clickjacking.XFrameOptionsMiddleware": (),
+    "django.contrib.sessions.middleware.SessionMiddleware": (),  # its cookie: see `express`
+    "django.contrib.auth.middleware.AuthenticationMiddleware": (),
+    "django.contrib.messages.middleware.MessageMiddleware": (),
+    "whitenoise.middleware.WhiteNoiseMiddleware": (),
+    CORS: ("HTTP_ORIGIN", "HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK"),
+}
+PATHS: Final[Mapping[str, str]] = {
+    "like": "/api/videos/1/like/",
+    "view": "/api/videos/1/view/",
+    "video": "/api/videos/1/",
+    "counts": "/api/videos/counts/",
+    "videos": "/api/videos/",
+}
+
+
+class Frame(NamedTuple):
+    """The headers of a usual answer, but its Content-Length, and what stands before the path in links."""
+
+    headers: list[tuple[str, str]]
+    site: str
+
+
+def obstacles() -> Iterator[str]:
+    """Why the express lane is closed, with these settings; nothing where it is open."""
+    for name in settings.MIDDLEWARE:
+        if name not in KNOWN_MIDDLEWARE:
+            yield f"{name!r} in MIDDLEWARE may treat each request in its own way"
+    if settings.DISALLOWED_USER_AGENTS:
+        yield "DISALLOWED_USER_AGENTS is set, so that MIDDLEWARE judges the user agent of each request"
+    if CORS in settings.MIDDLEWARE and check_request_enabled.has_listeners():
+        yield "a receiver of corsheaders' check_request_enabled, which MIDDLEWARE asks, judges each request"
+
+
+class Frames:
+    """Frames by what they depend on. `get_response` is Django's handler, with all of the middleware."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+        self._closed = settings.DEBUG or any(obstacles())  # Django answers a fault with its debug page
+        self._middleware = list(settings.MIDDLEWARE)  # what `get_response` has loaded
+        self._frames: dict[tuple[str | None, ...], Frame | None] = {}
+        self._forget()
+        setting_changed.connect(self._forget)
+
+    def _forget(self, **_: Any) -> None:
+        self._frames.clear()
+        secure: Any = settings.SECURE_PROXY_SSL_HEADER
+        self._names = (
+            *("HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme"),
+            *(secure[:1] if secure else ()),
+            *(("HTTP_X_FORWARDED_HOST",) if settings.USE_X_FORWARDED_HOST else ()),
+            *(("HTTP_X_FORWARDED_PORT",) if settings.USE_X_FORWARDED_PORT else ()),
+            *(name for entry in self._middleware for name in KNOWN_MIDDLEWARE.get(entry, ())),
+        )
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def frame_of(self, address: str, environ: Mapping[str, Any]) -> Frame | None:
+        """The frame of a usual answer.
+
+        None where Django must answer: an unknown entry in MIDDLEWARE, a host that is not ours, a redirect, a cookie.
+        """
+        if self._closed:
+            return None
+        key = (address, *[environ.get(name) for name in self._names])
+        try:
+            return self._frames[key]
+        except KeyError:
+            return self._make(key)
+
+    def _make(self, key: tuple[str | None, ...]) -> Frame | None:
+        address, *values = key
+        if sum(len(value or "") for value in values) > KEY_CHARACTERS:
+            return None
+        # The probe holds what the key holds and nothing else, so its headers fit every request with this key.
+        request = WSGIRequest({
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": PATHS[str(address)],
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": sys.stderr,
+            PROBE: PROBE,
+            **{name: value for name, value in zip(self._names, values, strict=True) if value is not None},
+        })  # fmt: skip
+        try:
+            site = request.build_absolute_uri("/")[:-1]
+        except SuspiciousOperation:
+            return None  # the host is not ours; remembering it would only push allowed hosts out
+        response = self._get_response(request)
+        headers = [header for header in response.items() if header[0] != "Content-Length"]
+        good = response.status_code == 200 and not response.cookies
+        if len(self._frames) >= FRAMES_REMEMBERED:
+            self._frames.clear()  # a client sends many Host or Origin headers
+        self._frames[key] = frame = Frame(headers, site) if good else None
+        return frame

@@ -1,0 +1,68 @@
+"""The WSGI handler: usual requests on the express lane, all others through Django."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.core.signals import got_request_exception
+
+from videos.api import bodies, errors, express, operations
+from videos.api.answers import Answer
+from videos.api.frames import Frames
+
+STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+logger = logging.getLogger("django.request")  # what Django's own handler tells of errors
+
+
+class Handler(WSGIHandler):
+    """Django's handler behind the express lane. Both ways answer with the same status, headers and body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = Frames(self.get_response)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """Answer a request."""
+        request = express.usual(environ)
+        frame = None if request is None else self.frames.frame_of(request.operation.address, environ)
+        if request is None or frame is None:
+            return self._django(environ, start_response)
+        try:
+            call = express.call_of(environ, request, frame.site)
+            answer = None if call is None else operations.run(request.operation, call)
+        except Exception as error:  # noqa: BLE001  as Django's handler does
+            answer = _refusal(error, environ)
+        if answer is None:
+            return self._django(environ, start_response)
+        body, headers, status = answer
+        around = frame.headers
+        if status == 500:  # the view did not answer
+            around = [header for header in around if header[0] != "Allow"]
+        start_response(STATUS_LINES[status], [*around, ("Content-Length", str(len(body))), *headers])
+        return [body]
+
+    def _django(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        bodies.prepare(environ)
+        return super().__call__(environ, start_response)
+
+
+def _refusal(error: Exception, environ: dict[str, Any]) -> Answer:
+    """The answer to an error. It is logged and, where it is a fault of ours, signalled as Django does."""
+    answer = errors.answer_of(error)
+    if answer is None:
+        answer = errors.FAULT
+        got_request_exception.send(sender=Handler, request=WSGIRequest(environ))
+    logger.log(
+        logging.ERROR if answer.status >= 500 else logging.WARNING,
+        "%s: %s",
+        HTTPStatus(answer.status).phrase,
+        environ["PATH_INFO"],
+        exc_info=error if answer is errors.FAULT else None,
+        extra={"status_code": answer.status, "request": WSGIRequest(environ)},
+    )
+    return answer

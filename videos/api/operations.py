@@ -1,0 +1,125 @@
+"""The usual calls, one function each: a Call in, an Answer out.
+
+The express lane makes the Call from the WSGI environ, the views from Django REST framework's request. Both run the same
+operation, and `errors` words for both what it raises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, cast
+
+from rest_framework.exceptions import NotAuthenticated, Throttled
+
+from videos import services
+from videos.api import bodies, throttling, viewers
+from videos.api.answers import Answer, answer, count_data, like_answer, video_data, view_answer
+from videos.api.pagination import Position, VideoPagination
+from videos.services import ViewEvent
+
+
+class Call(NamedTuple):
+    """What an operation needs to know of a request."""
+
+    meta: Mapping[str, Any]  # the WSGI environ, which names the client
+    user_id: int | None  # None for an anonymous caller
+    video_id: int = 0
+    data: Callable[[], Any] = dict  # reads and parses the body
+    query: Mapping[str, str] = {}
+    uri: str = ""  # the absolute address, from which the links to other pages are made
+
+
+class Operation(NamedTuple):
+    """A usual call: where it is found, who may call it, and the function that answers it."""
+
+    method: str
+    address: str  # the name of its URL pattern
+    act: Callable[[Call], Answer]
+    scope: str | None = None  # of its throttle
+    signed_in: bool = False
+
+
+def run(operation: Operation, call: Call) -> Answer:
+    """Let the call in, and answer it. Raises the errors of `errors`' table."""
+    _, _, act, scope, signed_in = operation
+    if signed_in and call.user_id is None:
+        raise NotAuthenticated
+    if scope is not None:
+        wait = throttling.wait_seconds(scope, call.user_id, call.meta)
+        if wait is not None:
+            raise Throttled(math.ceil(wait))
+    return act(call)
+
+
+def _get_like(call: Call) -> Answer:
+    return like_answer(services.get_like(video_id=call.video_id, user_id=call.user_id))
+
+
+def _put_like(call: Call) -> Answer:
+    return _set_like(call, liked=True)
+
+
+def _delete_like(call: Call) -> Answer:
+    return _set_like(call, liked=False)
+
+
+def _set_like(call: Call, *, liked: bool) -> Answer:
+    user_id = cast(int, call.user_id)  # `run` has let in signed-in callers only
+    return like_answer(services.set_like(video_id=call.video_id, user_id=user_id, liked=liked))
+
+
+def _post_view(call: Call) -> Answer:
+    meta, user_id, video_id, data, *_ = call
+    viewer_id, watched = bodies.parse_view(data())
+    name, address, bot = viewers.viewer_of(meta, user_id=user_id, sent=viewer_id)
+    event = ViewEvent(video_id, name, user_id, watched, None, address, bot)
+    return view_answer(services.record_view(event=event))
+
+
+def _get_counts(call: Call) -> Answer:
+    video_ids = bodies.parse_ids(call.query.get("ids"))
+    counts = services.read_counts(video_ids=video_ids, user_id=call.user_id)
+    return answer(count_data(counts), stored=counts.stored)
+
+
+def _get_video(call: Call) -> Answer:
+    row = services.read_videos(video_ids=[call.video_id]).get(call.video_id)
+    if row is None:
+        raise services.VideoNotFound
+    return video_answer(row, call.user_id)
+
+
+def video_answer(row: services.VideoRow, user_id: int | None, *, status: int = 200) -> Answer:
+    """One video, with its numbers now."""
+    counts = services.overlay_rows(rows=[row], user_id=user_id)
+    (data,) = video_data([row], counts)
+    return answer(data, stored=counts.stored, status=status)
+
+
+def _get_videos(call: Call) -> Answer:
+    words = bodies.parse_search(call.query.get("search", ""))
+    pages = VideoPagination()
+    by, falling, beyond, most = pages.begin(call.query, call.uri)
+    if words:
+        found = services.search_videos(words=words, by=by, falling=falling, beyond=beyond, most=most)
+    else:
+        found = services.nearest_videos(by=by, falling=falling, beyond=beyond, most=most)
+    rows = pages.end(found, lambda row: Position(row.value_of(by), row.id))
+    counts = services.overlay_rows(rows=rows, user_id=call.user_id)
+    return answer(pages.page_data(video_data(rows, counts)), stored=counts.stored)
+
+
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    (operation.method, operation.address): operation
+    for operation in (
+        Operation("GET", "like", _get_like),
+        Operation("PUT", "like", _put_like, scope="like", signed_in=True),
+        Operation("POST", "like", _put_like, scope="like", signed_in=True),
+        Operation("DELETE", "like", _delete_like, scope="like", signed_in=True),
+        Operation("POST", "view", _post_view, scope="view"),
+        Operation("GET", "counts", _get_counts),
+        Operation("GET", "video", _get_video),
+        Operation("GET", "videos", _get_videos),
+    )
+}

@@ -1,0 +1,130 @@
+"""Pages that neither skip nor repeat: each begins where the one before it ended, by value and id."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+
+from rest_framework.exceptions import ValidationError
+from rest_framework.pagination import CursorPagination
+from rest_framework.utils.urls import replace_query_param
+
+from videos.changes import COLUMNS, MAX_ID
+
+Item = TypeVar("Item")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Position(NamedTuple):
+    """Where an item stands: the value that pages are ordered by, and the id that orders equal values."""
+
+    value: Any  # a whole number or a datetime
+    tie: int
+
+
+class Cursor(NamedTuple):
+    """A page begins just after a position, or, going back, just before it."""
+
+    position: Position
+    back: bool = False
+
+    def encode(self) -> str:
+        """The cursor as it stands in a URL; times in Unix microseconds."""
+        value, tie = self.position
+        number = (value - EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
+        return urlsafe_b64encode(json.dumps([number, tie, int(self.back)]).encode()).decode()
+
+    @classmethod
+    def decode(cls, text: str, *, is_time: bool) -> Cursor:
+        """The cursor of a URL. Raises ValueError, TypeError or OverflowError for what `encode` did not make."""
+        number, tie, back = json.loads(urlsafe_b64decode(text.encode("ascii")))
+        if any(type(whole) is not int or abs(whole) > MAX_ID for whole in (number, tie, back)):
+            raise ValueError("not a position")
+        return cls(Position(EPOCH + timedelta(microseconds=number) if is_time else number, tie), back=bool(back))
+
+
+class Window(NamedTuple):
+    """Which items to read for a page."""
+
+    by: str  # the column that orders them; ids order equal values
+    falling: bool  # largest first
+    beyond: Position | None  # the items begin after this one; None: with the first of all
+    most: int  # one more than the page holds, which tells whether there is another page
+
+
+class KeysetPagination(CursorPagination):
+    """Cursor pages over (value, id).
+
+    Django REST framework's cursor tells equal values apart by an offset of 1,000 at most. Among a million videos with
+    no like it would repeat one page for ever, and a deep offset costs all rows that it skips.
+    """
+
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 100
+    invalid_cursor_message = "Invalid cursor."
+    orderings: ClassVar[Sequence[str]] = ("-created_at",)
+
+    def begin(self, query: Mapping[str, str], uri: str) -> Window:
+        """What to read for the page that this query asks for. `uri`: the whole address, for links to other pages.
+
+        Raises ValidationError.
+        """
+        self._uri = uri
+        ordering = query.get("ordering", self.orderings[0]) if len(self.orderings) > 1 else self.orderings[0]
+        if ordering not in self.orderings:
+            raise ValidationError({"ordering": [f"Must be one of {', '.join(self.orderings)}."]})
+        size = query.get(self.page_size_query_param, str(self.page_size))
+        if not (size.isascii() and size.isdecimal() and len(size) < 10 and 1 <= int(size) <= self.max_page_size):
+            raise ValidationError({"page_size": [f"Must be a number from 1 to {self.max_page_size}."]})
+        by = ordering.removeprefix("-")
+        text = query.get(self.cursor_query_param)
+        try:
+            self._cursor = Cursor.decode(text, is_time=by == "created_at") if text else None
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise ValidationError({self.cursor_query_param: [self.invalid_cursor_message]}) from error
+        self._size, self._back = int(size), self._cursor is not None and self._cursor.back
+        falling = ordering.startswith("-") != self._back
+        return Window(by, falling, self._cursor and self._cursor.position, self._size + 1)
+
+    def end(self, nearest: Sequence[Item], position: Callable[[Item], Position]) -> Sequence[Item]:
+        """The page's items, out of those that its Window names."""
+        more, items = len(nearest) > self._size, nearest[: self._size]
+        if self._back:
+            items = items[::-1]
+        has_next = bool(items) and (self._back or more)
+        has_previous = bool(items) and (more if self._back else self._cursor is not None)
+        self._next = Cursor(position(items[-1])) if has_next else None
+        self._previous = Cursor(position(items[0]), back=True) if has_previous else None
+        return items
+
+    def page_data(self, results: Any) -> dict[str, Any]:
+        """`{next, previous, results}`."""
+        return {"next": self._link(self._next), "previous": self._link(self._previous), "results": results}
+
+    def _link(self, cursor: Cursor | None) -> str | None:
+        return cursor and replace_query_param(self._uri, self.cursor_query_param, cursor.encode())
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The same, as OpenAPI has it."""
+        link = {"type": "string", "nullable": True, "format": "uri", "description": "null where there is no such page."}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {"next": link, "previous": link, "results": schema},
+        }
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """Django REST framework's two, with the bounds of a page's size."""
+        cursor, size = super().get_schema_operation_parameters(view)
+        size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+        return [cursor, size]
+
+
+class VideoPagination(KeysetPagination):
+    """Pages of videos. Those by counts are ordered as the database has them: as of the last flush."""
+
+    orderings = tuple(f"{sign}{column}" for sign in ("-", "") for column in ("created_at", *COLUMNS))

@@ -1,0 +1,203 @@
+"""The shapes of requests and answers as serializers: they check what is sent, and describe both for the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final
+
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from videos.api.viewers import VIEWER_PATTERN
+from videos.changes import COUNTS
+from videos.conf import conf
+
+MAX_EVENTS: Final = 1000
+MAX_DURATION_SECONDS: Final = 2**31 - 1
+CLOCK_SKEW_SECONDS: Final = 60  # how far in the future a trusted client's clock may be
+ERRORS: Final = {
+    400: "Malformed.",
+    401: "No token, or not a valid one.",
+    403: "Not allowed.",
+    404: "No such video.",
+    406: "Only JSON is spoken here.",
+    411: "The body has no Content-Length.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    429: "Too often; see Retry-After.",
+    503: "Away for a moment; see Retry-After.",
+}
+BODY_ERRORS: Final = (400, 411, 413, 415)
+
+
+class _StrictField(serializers.Field[Any, Any, Any, Any]):
+    """Takes the JSON type that the schema names: 17 is no text, "17" and true are no numbers."""
+
+    json_types: ClassVar[frozenset[type]] = frozenset({str})
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Raises ValidationError."""
+        if type(data) not in self.json_types:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class TextField(_StrictField, serializers.CharField):
+    """Text."""
+
+
+class PatternField(_StrictField, serializers.RegexField):
+    """Text of a pattern."""
+
+
+class UrlField(_StrictField, serializers.URLField):
+    """A URL."""
+
+
+class WholeField(_StrictField, serializers.IntegerField):
+    """A whole number."""
+
+    json_types = frozenset({int, float})
+
+
+class NumberField(_StrictField, serializers.FloatField):
+    """A finite number."""
+
+    json_types = frozenset({int, float})
+
+
+class _WithCounts(serializers.Serializer[Any]):
+    """Ends with a field for each of COUNTS, and what the caller thinks of the video."""
+
+    def get_fields(self) -> dict[str, Any]:
+        """The declared fields, then these."""
+        counts = {
+            count.column: serializers.IntegerField(read_only=True, help_text=f"{count.name.capitalize()} now.")
+            for count in COUNTS
+        }
+        liked = serializers.BooleanField(
+            read_only=True, allow_null=True, help_text="Whether the caller likes it; null for an anonymous one."
+        )
+        return {**super().get_fields(), **counts, "liked": liked}
+
+
+class VideoSerializer(_WithCounts):
+    """A video, with the numbers now."""
+
+    id = serializers.IntegerField(read_only=True)
+    title = TextField(max_length=200)
+    description = TextField(max_length=5000, required=False, allow_blank=True)
+    url = UrlField(max_length=500)
+    duration = WholeField(
+        min_value=0, max_value=MAX_DURATION_SECONDS, default=0, help_text="Seconds; 0 where it is not known."
+    )
+    owner = serializers.IntegerField(read_only=True)
+    created_at = serializers.DateTimeField(read_only=True)
+
+
+class CountSerializer(_WithCounts):
+    """The numbers of a video now."""
+
+    id = serializers.IntegerField()
+
+
+class LikeSerializer(serializers.Serializer[Any]):
+    """Whether the caller likes a video, and how many do."""
+
+    id = serializers.IntegerField()
+    liked = serializers.BooleanField(allow_null=True, help_text="null for an anonymous caller.")
+    like_count = serializers.IntegerField()
+
+
+class LikerSerializer(serializers.Serializer[Any]):
+    """Who likes a video, since when."""
+
+    user = serializers.IntegerField()
+    username = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class LikedVideoSerializer(serializers.Serializer[Any]):
+    """A video that the caller likes, since when."""
+
+    created_at = serializers.DateTimeField()
+    video = VideoSerializer()
+
+
+class ViewSerializer(serializers.Serializer[Any]):
+    """A view, as a player reports it."""
+
+    viewer = PatternField(
+        VIEWER_PATTERN.pattern.join(("^", r"\Z")),
+        required=False,
+        allow_null=True,
+        help_text="A random id that the client keeps, so that its views are told from others of its address.",
+        error_messages={"invalid": "1 to 64 of the characters A-Z a-z 0-9 _ . : + / = ~ -"},
+    )
+    watched = NumberField(required=False, allow_null=True, min_value=0, help_text="Seconds watched.")
+
+
+class ViewResultSerializer(serializers.Serializer[Any]):
+    """What became of a view."""
+
+    id = serializers.IntegerField()
+    counted = serializers.BooleanField()
+    reason = serializers.ChoiceField(choices=["new", "seen", "bot", "short", "owner", "address"])
+    view_count = serializers.IntegerField()
+
+
+class ViewEventSerializer(ViewSerializer):
+    """A view, as a trusted client reports it for somebody else."""
+
+    video = WholeField(help_text="Its id; one that does not exist is ignored as absent.")
+    at = serializers.DateTimeField(
+        required=False, allow_null=True, default_timezone=UTC, help_text="When it was; now where it is left out."
+    )
+
+    def get_fields(self) -> dict[str, Any]:
+        """The viewer is required: it cannot be told from the request."""
+        fields = super().get_fields()
+        fields["viewer"].required, fields["viewer"].allow_null = True, False
+        return fields
+
+    def validate_at(self, at: datetime | None) -> datetime | None:
+        """Views of the future, and those too old for the hours they belong to, are refused."""
+        if at is not None:
+            age = timezone.now() - at
+            if age < -timedelta(seconds=CLOCK_SKEW_SECONDS):
+                raise ValidationError("Must not be in the future.")
+            if age > timedelta(seconds=conf.VIEW_MAX_AGE_SECONDS):
+                raise ValidationError(f"Must not be older than {conf.VIEW_MAX_AGE_SECONDS} seconds.")
+        return at
+
+
+class ViewEventsSerializer(serializers.Serializer[Any]):
+    """A batch of views."""
+
+    events = serializers.ListField(child=ViewEventSerializer(), max_length=MAX_EVENTS)
+
+
+class ViewSumsSerializer(serializers.Serializer[Any]):
+    """What became of a batch of views."""
+
+    counted = serializers.IntegerField()
+    ignored = serializers.DictField(child=serializers.IntegerField(), help_text="How many for each reason.")
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    """Why not."""
+
+    detail = serializers.CharField()
+
+
+def responses(good: Mapping[int, Any], *bad: int) -> dict[int, Any]:
+    """The answers of a call, for the OpenAPI schema: the good ones, and these errors beside those of every call."""
+    errors = {
+        code: OpenApiResponse(OpenApiTypes.OBJECT if code == 400 else ErrorSerializer, description=ERRORS[code])
+        for code in sorted({406, 503, *bad})
+    }
+    return {**good, **errors}

@@ -1,0 +1,104 @@
+"""Likes: the caller's like of a video, who likes a video, what the caller likes."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
+from rest_framework.request import Request
+
+from videos import services
+from videos.api.answers import answer, time_text, video_data
+from videos.api.base import ApiView, user_id_of
+from videos.api.errors import render
+from videos.api.pagination import KeysetPagination, Position
+from videos.api.shapes import LikedVideoSerializer, LikerSerializer, LikeSerializer, responses
+
+_READ = responses({200: LikeSerializer}, 401, 404)
+_WRITTEN = responses({200: LikeSerializer}, 401, 403, 404, 429)
+
+
+class LikeView(ApiView):
+    """The caller's like of a video."""
+
+    address = "like"
+    permission_classes = (IsAuthenticatedOrReadOnly,)
+
+    @extend_schema(operation_id="like_retrieve", summary="Do I like it?", responses=_READ)
+    def get(self, request: Request, video: int) -> HttpResponse:
+        """Whether the caller likes it, the last wish included."""
+        return self.operate(request, video)
+
+    @extend_schema(operation_id="like", summary="Like", request=None, responses=_WRITTEN)
+    def put(self, request: Request, video: int) -> HttpResponse:
+        """Like it. Repeats change nothing."""
+        return self.operate(request, video)
+
+    @extend_schema(operation_id="like_post", summary="Like", request=None, responses=_WRITTEN)
+    def post(self, request: Request, video: int) -> HttpResponse:
+        """The same as PUT."""
+        return self.operate(request, video)
+
+    @extend_schema(operation_id="unlike", summary="Unlike", responses=_WRITTEN)
+    def delete(self, request: Request, video: int) -> HttpResponse:
+        """Like it no more. Repeats change nothing."""
+        return self.operate(request, video)
+
+
+class LikersView(ApiView):
+    """Who likes a video."""
+
+    pagination_class = KeysetPagination
+    permission_classes = (AllowAny,)
+
+    @extend_schema(
+        operation_id="likers_list",
+        summary="Who likes it",
+        description="Newest first, as of the last flush, and the caller's own like as it is now.",
+        responses=responses({200: LikerSerializer(many=True)}, 400, 401, 404),
+    )
+    def get(self, request: Request, video: int) -> HttpResponse:
+        """A page of users."""
+        pages = KeysetPagination()
+        _, falling, beyond, most = pages.begin(request.query_params, request.build_absolute_uri())
+        found = services.likers(video_id=video, user_id=user_id_of(request), falling=falling, beyond=beyond, most=most)
+        likes = pages.end(found.likes, lambda like: Position(like.at, like.id))
+        names = services.usernames(user_ids=[like.id for like in likes])
+        data = [
+            {"user": like.id, "username": names[like.id], "created_at": time_text(like.at)}
+            for like in likes
+            if like.id in names
+        ]
+        return render(answer(pages.page_data(data), stored=found.stored))
+
+
+class MyLikesView(ApiView):
+    """What the caller likes."""
+
+    pagination_class = KeysetPagination
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(
+        operation_id="my_likes_list",
+        summary="What I like",
+        description="Newest first, the caller's last likes and unlikes included.",
+        responses=responses({200: LikedVideoSerializer(many=True)}, 400, 401),
+    )
+    def get(self, request: Request) -> HttpResponse:
+        """A page of videos, with when they were liked."""
+        user_id = cast(int, request.user.pk)
+        pages = KeysetPagination()
+        _, falling, beyond, most = pages.begin(request.query_params, request.build_absolute_uri())
+        found = services.liked_videos(user_id=user_id, falling=falling, beyond=beyond, most=most)
+        likes = pages.end(found.likes, lambda like: Position(like.at, like.id))
+        rows = services.read_videos(video_ids=[like.id for like in likes])
+        counts = services.overlay_rows(rows=rows.values(), user_id=user_id)
+        # Redis may know that a video is unliked although its note of this has expired: leave the video out.
+        kept = [like for like in likes if like.id in rows and counts.by_video[like.id].liked]
+        data = [
+            {"created_at": time_text(like.at), "video": video}
+            for like, video in zip(kept, video_data([rows[like.id] for like in kept], counts), strict=True)
+        ]
+        return render(answer(pages.page_data(data), stored=found.stored or counts.stored))

@@ -1,0 +1,58 @@
+"""Answers of addresses that no view of the API has: the page, a missing slash, Django's own refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
+from django.urls import Resolver404, is_valid_path
+from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
+from django.views.generic import TemplateView
+
+from videos.api.answers import answer
+from videos.api.bodies import LengthRequired
+from videos.api.errors import FAULT, answer_of, render
+
+
+class PageView(TemplateView):
+    """The page: a small web player that uses the API as any client does."""
+
+    template_name = "videos/page.html"
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """400 outside of views: JSON under /api/, Django's page elsewhere."""
+    if not _is_api(request):
+        return defaults.bad_request(request, exception)
+    known = answer_of(exception) if isinstance(exception, RequestDataTooBig | LengthRequired) else None
+    return render(known or answer({"detail": "Bad request."}, status=400))
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """404 for paths that no view has."""
+    return _not_found("Not found.") if _is_api(request) else defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """500, which is a fault of ours."""
+    return render(FAULT) if _is_api(request) else defaults.server_error(request)
+
+
+@csrf_exempt
+def without_slash(request: HttpRequest, **_: Any) -> HttpResponseBase:
+    """Paths end with a slash. Readers are sent there; writers are told, since a redirect loses method and body."""
+    if not is_valid_path(f"{request.path_info}/"):
+        return page_not_found(request, Resolver404())
+    if request.method in {"GET", "HEAD"}:
+        return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
+    return _not_found(f"Not found. The path ends with a slash: {request.path}/")
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path.startswith("/api/")
+
+
+def _not_found(detail: str) -> HttpResponseBase:
+    return render(answer({"detail": detail}, status=404))

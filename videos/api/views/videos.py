@@ -1,0 +1,133 @@
+"""Videos: lists of them, one of them, the numbers of many."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from django.http import HttpResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework.permissions import AllowAny, IsAuthenticatedOrReadOnly
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from videos import services
+from videos.api import throttling
+from videos.api.base import ApiView, IsOwnerOrStaff
+from videos.api.errors import render
+from videos.api.operations import video_answer
+from videos.api.pagination import VideoPagination
+from videos.api.shapes import BODY_ERRORS, CountSerializer, VideoSerializer, responses
+
+
+@extend_schema_view(
+    get=extend_schema(
+        operation_id="videos_list",
+        summary="List videos",
+        description="Newest first, or by counts: those order as of the last flush, while the numbers shown are live.",
+        parameters=[
+            OpenApiParameter("ordering", enum=list(VideoPagination.orderings)),
+            OpenApiParameter("search", description="Words that the title or the description contains."),
+        ],
+        responses=responses({200: VideoSerializer(many=True)}, 400, 401),
+    ),
+    post=extend_schema(
+        operation_id="videos_create",
+        summary="Add a video of one's own",
+        request=VideoSerializer,
+        responses=responses({201: VideoSerializer}, *BODY_ERRORS, 401, 403, 429),
+    ),
+)
+class VideosView(ApiView):
+    """The videos."""
+
+    address = "videos"
+    pagination_class = VideoPagination
+    permission_classes = (IsAuthenticatedOrReadOnly,)
+    throttle_classes = (throttling.WriteThrottle,)
+
+    def get(self, request: Request) -> HttpResponse:
+        """A page of videos."""
+        return self.operate(request)
+
+    def post(self, request: Request) -> HttpResponse:
+        """Add a video of the caller's."""
+        sent = VideoSerializer(data=request.data)
+        sent.is_valid(raise_exception=True)
+        user_id = cast(int, request.user.pk)
+        row = services.add_video(owner_id=user_id, values=sent.validated_data)
+        return render(video_answer(row, user_id, status=201))
+
+
+@extend_schema_view(
+    get=extend_schema(
+        operation_id="videos_retrieve",
+        summary="One video",
+        responses=responses({200: VideoSerializer}, 401, 404),
+    ),
+    patch=extend_schema(
+        operation_id="videos_update",
+        summary="Edit a video of one's own",
+        request=VideoSerializer,
+        responses=responses({200: VideoSerializer}, *BODY_ERRORS, 401, 403, 404, 429),
+    ),
+    delete=extend_schema(
+        operation_id="videos_delete",
+        summary="Delete a video of one's own",
+        responses=responses({204: None}, 401, 403, 404, 429),
+    ),
+)
+class OneVideoView(ApiView):
+    """A video."""
+
+    address = "video"
+    permission_classes = (IsAuthenticatedOrReadOnly, IsOwnerOrStaff)
+    throttle_classes = (throttling.WriteThrottle,)
+
+    def get(self, request: Request, video: int) -> HttpResponse:
+        """Its row, with the numbers now."""
+        return self.operate(request, video)
+
+    def patch(self, request: Request, video: int) -> HttpResponse:
+        """Edit what was sent."""
+        self._check_may_change(request, video)
+        sent = VideoSerializer(data=request.data, partial=True)
+        sent.is_valid(raise_exception=True)
+        row = services.edit_video(video_id=video, values=sent.validated_data)
+        return render(video_answer(row, request.user.pk))
+
+    def delete(self, request: Request, video: int) -> Response:
+        """Delete it, with its likes and its history."""
+        self._check_may_change(request, video)
+        services.delete_video(video_id=video)
+        return Response(status=204)
+
+    def _check_may_change(self, request: Request, video_id: int) -> None:
+        row = services.read_videos(video_ids=[video_id]).get(video_id)
+        if row is None:
+            raise services.VideoNotFound
+        self.check_object_permissions(request, row)
+
+
+class CountsView(ApiView):
+    """The numbers of many videos at once."""
+
+    address = "counts"
+    permission_classes = (AllowAny,)
+
+    @extend_schema(
+        operation_id="videos_counts",
+        summary="Numbers of up to 100 videos",
+        description="Unknown ids are left out.",
+        parameters=[
+            OpenApiParameter(
+                "ids",
+                type={"type": "string", "pattern": "^[0-9]+(,[0-9]+){0,99}$"},
+                required=True,
+                description="Ids with commas between them: 1,2,3",
+            )
+        ],
+        responses=responses({200: CountSerializer(many=True)}, 400, 401),
+    )
+    def get(self, request: Request) -> HttpResponse:
+        """In the order of the ids asked for."""
+        return self.operate(request)

@@ -1,0 +1,89 @@
+"""Views of videos: one as its player reports it, or a batch of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+
+from videos import services
+from videos.api.answers import answer
+from videos.api.authentication import TokenAuthentication
+from videos.api.base import ApiView, MaySendViews
+from videos.api.bodies import BeaconParser, StrictJSONParser, parse_events
+from videos.api.errors import render
+from videos.api.shapes import (
+    BODY_ERRORS,
+    ViewEventsSerializer,
+    ViewResultSerializer,
+    ViewSerializer,
+    ViewSumsSerializer,
+    responses,
+)
+from videos.changes import MAX_ID
+
+
+class ViewView(ApiView):
+    """Views of a video."""
+
+    address = "view"
+    parser_classes = (StrictJSONParser, BeaconParser)
+    permission_classes = (AllowAny,)
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """A beacon cannot carry a CSRF token: the session that its cookies name is not used."""
+        if getattr(self.request, "content_type", "") == BeaconParser.media_type:
+            return [TokenAuthentication()]
+        return super().get_authenticators()
+
+    @extend_schema(
+        operation_id="view",
+        summary="Count a view",
+        description=(
+            "Counts once for a viewer in a window. `reason` is `new` where it counted, else why it did not: `seen` in "
+            "this window, a `bot`, too `short`, the `owner`, or too many from one `address`. JSON may be sent as "
+            "text/plain, as `navigator.sendBeacon` does."
+        ),
+        request=ViewSerializer,
+        responses=responses({200: ViewResultSerializer}, *BODY_ERRORS, 401, 404, 429),
+    )
+    def post(self, request: Request, video: int) -> HttpResponse:
+        """Count it, or say why not."""
+        return self.operate(request, video)
+
+
+class ViewsView(ApiView):
+    """Views that a trusted client gathered: a player's backend, an importer."""
+
+    permission_classes = (MaySendViews,)
+
+    @extend_schema(
+        operation_id="views",
+        summary="Count up to 1,000 views",
+        description=(
+            "For staff and for clients with the permission videos.send_views. They speak for others, so neither their "
+            "address nor their user agent matters. Views of videos that do not exist are ignored as `absent`. Sent "
+            "again after a 503, what had counted is `seen`."
+        ),
+        request=ViewEventsSerializer,
+        responses=responses({200: ViewSumsSerializer}, *BODY_ERRORS, 401, 403),
+    )
+    def post(self, request: Request) -> HttpResponse:
+        """Count them in one round trip."""
+        sent = parse_events(request.data)
+        events = [
+            services.ViewEvent(event.video_id, event.viewer, None, event.watched, event.at_ms)
+            for event in sent
+            if 0 < event.video_id <= MAX_ID
+        ]
+        sums = services.record_views(events=events) if events else services.ViewSums(0, {})
+        if len(events) < len(sent):
+            absent = sums.ignored.get("absent", 0) + len(sent) - len(events)
+            sums = replace(sums, ignored={**sums.ignored, "absent": absent})
+        data: dict[str, Any] = {"counted": sums.counted, "ignored": sums.ignored}
+        return render(answer(data, stored=sums.stored))
