@@ -96,16 +96,16 @@ def _part(layer: str) -> Iterator[Callable[[], Any]]:
     import django
 
     django.setup()
-    from videos import negotiation, serializers, services
-    from videos.api import tokens
+    from videos import services
+    from videos.api import answers, bodies, tokens
 
     sent = json.loads(os.environ["TOKENS"])
     view = services.View(1, True, "new", 1)
     parts: dict[str, Callable[[int], Any]] = {
         "token": lambda number: tokens.read(sent[number % len(sent)], kind=tokens.ACCESS, keys=tokens.signing_keys()),
         "json": lambda number: (
-            serializers.read_view(negotiation.read_json(b'{"viewer":"inside%d"}' % number)),
-            serializers.view_body(view),
+            bodies.parse_view(bodies.parse_json(b'{"viewer":"inside%d"}' % number)),
+            answers.view_answer(view),
         ),
     }
     for number in count():

@@ -67,7 +67,7 @@ def test_every_topic_has_a_place_on_the_page() -> None:
 
 
 def test_a_look_counts_for_the_innermost_part() -> None:
-    call = "main (b/inside.py:1);_answer (b/inside.py:2);Door.__call__ (/s/streaming/wsgi.py:3)"
+    call = "main (b/inside.py:1);_answer (b/inside.py:2);Handler.__call__ (/s/videos/api/handler.py:3)"
     like = f"{call};set_like (/s/videos/services.py:4);like (/s/videos/counters.py:5)"
     folded = [
         "main (b/inside.py:1);_web (b/inside.py:9) 7",
