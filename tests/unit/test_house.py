@@ -29,7 +29,6 @@ def test_architecture_names_every_room(room: str) -> None:
     assert re.search(rf"\b{room}\b", code)
 
 
-@pytest.mark.xfail(reason="some views and admin pages still query rows themselves", strict=True)
 def test_no_view_and_no_admin_page_reaches_a_manager() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

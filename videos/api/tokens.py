@@ -14,12 +14,12 @@ from uuid import uuid4
 
 import jwt
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from rest_framework.exceptions import AuthenticationFailed
 
+from videos import services
 from videos.changes import DAY_SECONDS, MAX_ID, VideosError
 from videos.conf import conf
 
@@ -80,9 +80,10 @@ def renew(encoded: str) -> Token:
     Raises InvalidToken, also when the user is gone, is inactive, or has changed the password.
     """
     claims, user_id = read(encoded, kind=REFRESH, keys=signing_keys())
-    user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
-    if user is None:
-        raise InvalidToken("No active account found for the given token")
+    try:
+        user = services.active_user(user_id=user_id)
+    except services.UserNotFound as error:
+        raise InvalidToken("No active account found for the given token") from error
     # The hash depends on SECRET_KEY: with a new key, those of the older keys stay good.
     hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
     if claims.get(PASSWORD_CLAIM) not in {_short(each) for each in hashes}:

@@ -30,7 +30,7 @@ from videos.services.reading import (
     read_videos,
 )
 from videos.services.upkeep import forget_user, forget_video, refresh_video
-from videos.services.videos import add_video, delete_video, edit_video
+from videos.services.videos import active_user, add_video, delete_video, edit_video
 from videos.services.views import record_view, record_views
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "View",
     "ViewEvent",
     "ViewSums",
+    "active_user",
     "add_video",
     "delete_video",
     "edit_video",

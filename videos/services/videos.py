@@ -14,13 +14,19 @@ from videos.services.database import database
 from videos.services.outcomes import UserNotFound, VideoNotFound
 
 
+def active_user(*, user_id: int) -> Any:
+    """The user of this id. Raises UserNotFound, also for an inactive one; Unavailable."""
+    with database():
+        user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
+    if user is None:
+        raise UserNotFound
+    return user
+
+
 def add_video(*, owner_id: int, values: Mapping[str, Any]) -> VideoRow:
     """Add a video with these values of its columns. Raises UserNotFound, Unavailable."""
+    video = Video(owner=active_user(user_id=owner_id), **values)
     with database():
-        owner = get_user_model().objects.filter(pk=owner_id, is_active=True).first()
-        if owner is None:
-            raise UserNotFound
-        video = Video(owner=owner, **values)
         try:
             video.save()
         except IntegrityError as error:  # the owner was deleted just now
