@@ -77,7 +77,7 @@ def _serve(options: argparse.Namespace, begun: float) -> int:
         supervisor = Supervisor(var / "children.json")
         supervisor.end_stale_children()
         _refuse_taken_port(options.port)
-        python = ensure_environment(ROOT / ".venv", [ROOT / "requirements-embedded.txt"])
+        python = ensure_environment(ROOT / ".venv", [ROOT / "requirements" / "embedded.txt"])
         supervisor.catch_signals()
         try:
             env = _start_servers(supervisor, python, var, options)

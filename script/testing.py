@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
 def check(arguments: Sequence[str]) -> Tally:
     """Install what is needed, then run the static checks and the suite; with arguments for pytest, the suite alone."""
     install_packages()
-    python = ensure_environment(ROOT / ".venv-test", [ROOT / "requirements.txt", ROOT / "requirements-dev.txt"])
+    python = ensure_environment(ROOT / ".venv-test", [ROOT / "requirements.txt", ROOT / "requirements" / "dev.txt"])
     suites = chosen_suites(arguments)
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="streaming-checks-") as folder:

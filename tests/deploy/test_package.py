@@ -81,6 +81,12 @@ def glibc_asked_for(package: Path, folder: Path) -> tuple[int, ...]:
     return max(tuple(int(part) for part in match[1].split(".")) for match in found if match)
 
 
+CLOCK_DOOR_AND_COMMANDS = """
+from streaming.schedule import flush, reconcile
+from videos.management.commands import flush_counters, reconcile_counters
+"""
+
+
 def test_same_inputs_give_the_same_bytes_in_another_folder_and_without_git(package: Path, tmp_path: Path) -> None:
     repository = packages.copy_repository(tmp_path / "elsewhere", git=False)
     packages.share_zappa(repository)
@@ -187,14 +193,14 @@ def test_local_runtimes_c_library_is_new_enough(package: Path, tmp_path: Path) -
 
 
 def test_function_has_the_pins_of_production() -> None:
-    pins = {
-        name: dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / f"requirements{name}.txt").read_text(), re.MULTILINE))
-        for name in ("", "-lambda")
-    }
+    production, function = (
+        dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.txt", "requirements/lambda.txt")
+    )
     different = {
-        name: (version, pins[""].get(name))
-        for name, version in pins["-lambda"].items()
-        if name != "mysqlclient-static" and pins[""].get(name) != version
+        name: (version, production.get(name))
+        for name, version in function.items()
+        if name != "mysqlclient-static" and production.get(name) != version
     }
     assert different == {}
 
@@ -223,14 +229,14 @@ def test_driver_loads_where_the_systems_libraries_are_hidden(task: Path) -> None
     assert loaded.stdout.startswith("3.")
 
 
-def test_clock_door_opens_without_zappa(task: Path) -> None:
+def test_clock_door_and_commands_load_without_zappa(task: Path) -> None:
     values = {
         "SECRET_KEY": "x" * 50,
         "DATABASE_URL": "mysql://a@nowhere/b",
         "REDIS_URL": "redis://nowhere",
         "ALLOWED_HOSTS": "localhost",
     }
-    opened = packages.run_alone(task, "from streaming.schedule import flush, reconcile", environment=values)
+    opened = packages.run_alone(task, CLOCK_DOOR_AND_COMMANDS, environment=values)
     assert opened.returncode == 0, opened.stderr
 
 
