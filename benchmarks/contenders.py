@@ -1,289 +1,94 @@
-"""Who takes part: how each is set up, started and asked; the same work, said in each one's own words."""
+"""The contenders: this service, the alternatives and the ceilings. All are sent the same likes and views."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from servers import PYTHON, Process, Servers, call, free_port, granian, listens, start
+from benchmarks.contender import Contender
+from benchmarks.traffic import Request
+from benchmarks.wire import Scripts
+from servers import PYTHON, ROOT, Servers, StartFailed, call
 
-SECRET_KEY = "benchmark-" + "0123456789abcdef" * 4  # signs everybody's tokens
-USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-WORKERS = os.cpu_count() or 1
-THREADS = 4  # a write waits for the disk that holds Redis' file; meanwhile the worker serves others
-
-
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request, as the load generators send it."""
-
-    method: str
-    path: str
-    token: str | None = None
-    body: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def raw(self) -> bytes:
-        """The bytes on the wire, HTTP/1.1 with keep-alive."""
-        body = (self.body or "").encode()
-        lines = [f"{self.method} {self.path} HTTP/1.1", "Host: 127.0.0.1", f"User-Agent: {USER_AGENT}"]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        if self.token:
-            lines.append(f"Authorization: Bearer {self.token}")
-        if body or self.method in {"POST", "PUT", "PATCH"}:
-            if "Content-Type" not in self.headers:
-                lines.append("Content-Type: application/json")
-            lines.append(f"Content-Length: {len(body)}")
-        return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to count: its project, its database, and the words of its requests."""
-
-    name: str
-    label: str
-    wsgi: str  # what granian loads
-    settings: str | None = None
-    app: str | None = None  # prefix of its tables
-    database: str = "bench"
-    redis_db: int = 0
-    flush_command: Sequence[str] = ()  # arguments of its manage.py for a flush; empty where it has none
-    manage: Sequence[str] = ("-m", "benchmarks.manage")
-
-    def environment(self, servers: Servers) -> dict[str, str]:
-        """The environment of its processes."""
-        environment = {
-            **os.environ,
-            "SECRET_KEY": SECRET_KEY,
-            "DATABASE_URL": servers.database_url(self.database),
-            "REDIS_URL": servers.redis_url(self.redis_db),
-            "ALLOWED_HOSTS": "127.0.0.1,localhost",
-            "SECURE_SSL_REDIRECT": "0",
-            "TOKEN_MINUTES": "600",
-            "STREAMING_ENV_FILE": str(servers.folder / "none"),  # never the settings of a running script/server
-            "PYTHONWARNINGS": "ignore",
-            "LOG_LEVEL": "WARNING",
-        }
-        if self.settings:
-            environment["DJANGO_SETTINGS_MODULE"] = self.settings
-        return environment
-
-    def manage_command(self, *arguments: str) -> list[str]:
-        """Its manage.py with these arguments."""
-        return [str(PYTHON), *self.manage, *arguments]
-
-    # The words of its requests
-
-    def like(self, video: int, token: str, *, liked: bool = True) -> Request:
-        """A signed-in user likes a video, or likes it no longer."""
-        return Request("PUT" if liked else "DELETE", f"/api/videos/{video}/like/", token)
-
-    def view(self, video: int, viewer: str) -> Request:
-        """Somebody watched a video."""
-        return Request("POST", f"/api/videos/{video}/view/", body=f'{{"viewer":"{viewer}"}}')
-
-    # Its data
-
-    def migrate(self, servers: Servers) -> None:
-        """Make its database anew: by its migrations once a run, then as a copy of what they made."""
-        migrated = f"migrated_{self.app}"
-        if not servers.sql("SHOW DATABASES LIKE %s", migrated):
-            servers.sql(f"CREATE DATABASE {migrated}")
-            command = self.manage_command("migrate", "--verbosity=0")
-            call(command, replace(self, database=migrated).environment(servers))
-        servers.copy_database(migrated, self.database)
-
-    def fill(self, servers: Servers, *, users: int, videos: int) -> None:
-        """Users 1..users and videos 1..videos, with no counts, and an empty Redis."""
-        servers.redis_client(self.redis_db).flushdb()
-        if not self.app:
-            return
-        servers.sql("SET FOREIGN_KEY_CHECKS = 0", database=self.database)
-        for table in self.tables():
-            servers.sql(f"TRUNCATE TABLE {table}")
-        servers.sql("SET FOREIGN_KEY_CHECKS = 1")
-        have = int(servers.sql("SELECT COUNT(*) FROM auth_user")[0][0])
-        if have < users:
-            servers.sql(
-                "INSERT INTO auth_user (id, password, is_superuser, username, first_name, last_name, email, is_staff, "
-                f"is_active, date_joined) SELECT seq, '!', 0, CONCAT('user', seq), '', '', '', 0, 1, NOW() "
-                f"FROM seq_{have + 1}_to_{users}"
-            )
-        servers.sql(self.video_sql(videos))
-
-    def tables(self) -> Sequence[str]:
-        """Tables that a fresh start empties, videos among them."""
-        return (f"{self.app}_videolike", f"{self.app}_video")
-
-    def video_sql(self, videos: int) -> str:
-        """The statement that makes videos 1..videos."""
-        raise NotImplementedError(self.name)
-
-    def views_stored(self, servers: Servers) -> dict[int, int]:
-        """Stored views by video, zeros left out."""
-        raise NotImplementedError(self.name)
-
-    def likes_stored(self, servers: Servers) -> dict[int, int]:
-        """Stored likes by video, zeros left out."""
-        raise NotImplementedError(self.name)
-
-    def views_counted(self, servers: Servers) -> int:
-        """Views counted since `fill`, all videos together, before any flush."""
-        return sum(self.views_stored(servers).values())
-
-    def like_rows(self, servers: Servers) -> dict[int, int]:
-        """Like rows by video."""
-        found = servers.sql(f"SELECT video_id, COUNT(*) FROM {self.app}_videolike GROUP BY 1", database=self.database)
-        return dict(found)
-
-    def _column(self, servers: Servers, column: str) -> dict[int, int]:
-        found = servers.sql(f"SELECT id, {column} FROM {self.app}_video WHERE {column} <> 0", database=self.database)
-        return dict(found)
-
-    # Its processes
-
-    @contextmanager
-    def serving(
-        self, servers: Servers, *, server: str = "granian", workers: int = WORKERS, threads: int = THREADS
-    ) -> Iterator[Site]:
-        """Its web server, ready to answer."""
-        port = free_port()
-        if server == "granian":
-            command = granian(
-                port, application=self.wsgi, workers=workers, threads=threads, options=("--log-level", "warning")
-            )
-        else:
-            kind = "gthread" if threads > 1 else "sync"
-            command = [
-                PYTHON.parent / server, "--bind", f"127.0.0.1:{port}", "--workers", str(workers),
-                "--worker-class", kind, "--threads", str(threads), "--log-level", "warning", self.wsgi,
-            ]  # fmt: skip
-        process = start(f"web-{self.name}", command, servers.folder, self.environment(servers))
-        try:
-            process.wait_until(lambda: listens(port) and len(process.pids()) > workers)
-            yield Site(self, process, port)
-        finally:
-            process.stop()
-
-    @contextmanager
-    def flushing(self, servers: Servers, every_seconds: float) -> Iterator[Process | None]:
-        """Its flush loop, where it has one; at the end it is told to stop and finishes what it has in hand."""
-        if not self.flush_command:
-            yield None
-            return
-        command = self.manage_command(*self.flush_command, "--every", f"{every_seconds:g}")
-        process = start(f"flush-{self.name}", command, servers.folder, self.environment(servers))
-        try:
-            yield process
-        finally:
-            process.stop()
-
-    def flush(self, servers: Servers, *arguments: str) -> str:
-        """Flush once, in a process of its own; what it printed."""
-        return call(self.manage_command(*self.flush_command, *arguments), self.environment(servers)).stdout
-
-
-@dataclass(frozen=True)
-class Site:
-    """A contender that is being served."""
-
-    contender: Contender
-    process: Process
-    port: int
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
+PIPELINE = 5_000
 
 
 @dataclass(frozen=True)
 class Ours(Contender):
     """This service."""
 
-    def tables(self) -> Sequence[str]:
-        return ("videos_videolike", "videos_videohour", "videos_stalelive", "videos_flushbatch", "videos_video")
+    def environment(self, servers: Servers) -> dict[str, str]:
+        return {**super().environment(servers), "SCRIPTS": " ".join(self.scripts(servers).shas)}
 
-    def video_sql(self, videos: int) -> str:
-        return (
-            "INSERT INTO videos_video (id, title, description, url, duration, owner_id, created_at, like_count, "
-            "view_count, flushed_batch) "
-            "SELECT seq, CONCAT('Video ', seq), '', CONCAT('https://example.org/', seq), 300, 1, "
-            f"NOW() - INTERVAL seq SECOND, 0, 0, 0 FROM seq_1_to_{videos}"
-        )
+    def views_counted(self, servers: Servers) -> int:
+        return self.scripts(servers).pending_views()
 
-    def views_stored(self, servers: Servers) -> dict[int, int]:
-        return self._column(servers, "view_count")
-
-    def likes_stored(self, servers: Servers) -> dict[int, int]:
-        return self._column(servers, "like_count")
+    def scripts(self, servers: Servers) -> Scripts:
+        """The service's scripts on its Redis, by the harness' own client."""
+        return Scripts.loaded(servers.redis_client(self.redis_db))
 
     def forget_counts(self, servers: Servers) -> None:
         """Counts to 0 and an empty Redis; the rows of videos stay."""
         servers.redis_client(self.redis_db).flushdb()
-        for table in self.tables()[:-1]:
-            servers.sql(f"DELETE FROM {table}", database=self.database)
+        for (table,) in servers.sql("SHOW TABLES LIKE 'videos\\_%%'", database=self.database):
+            if table != "videos_video":
+                servers.sql(f"DELETE FROM {table}")
         changed = "like_count <> 0 OR view_count <> 0 OR flushed_batch <> 0"
         servers.sql(f"UPDATE videos_video SET like_count = 0, view_count = 0, flushed_batch = 0 WHERE {changed}")
 
-    def views_counted(self, servers: Servers) -> int:
-        client = servers.redis_client(self.redis_db)
-        pending = [client.hgetall(key) for key in client.scan_iter("{videos:*}:pending")]
-        return sum(int(views) for fields in pending for name, views in fields.items() if name.startswith(b"v:"))
+    def flush_all(self, servers: Servers, kind: str, changed: int) -> float:
+        """Flush once; the seconds that it took, its process' start left out. All changes must have arrived."""
+        report = self.flush(servers)
+        arrived = report["likes_added"] if kind == "likes" else report["views"]
+        if changed != arrived or not report["complete"] or report["failures"]:
+            raise StartFailed(f"Of {changed} changed {kind} {arrived} arrived: {report}")
+        return float(report["seconds"])
+
+    def flush_with_peak(self, servers: Servers) -> tuple[dict[str, Any], int]:
+        """Flush in a process of its own; what it reported, and its peak memory in bytes (`ru_maxrss`)."""
+        command = self.manage_command(*self.flush_command)
+        told = json.loads(call([PYTHON, "-c", _WITH_PEAK, *command], self.environment(servers)).stdout)
+        return json.loads(told["said"].splitlines()[-1]), told["peak_kib"] * 1024
+
+
+# A process of its own between: a child's `ru_maxrss` begins with the size of the process that it was forked from.
+_WITH_PEAK = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True)
+print(json.dumps({"said": done.stdout, "peak_kib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}))
+sys.exit(done.returncode)
+"""
 
 
 @dataclass(frozen=True)
 class Recipe(Contender):
     """The recipe."""
 
-    def video_sql(self, videos: int) -> str:
-        return (
-            "INSERT INTO recipe_video (id, title, good, views) "
-            f"SELECT seq, CONCAT('Video ', seq), 0, 0 FROM seq_1_to_{videos}"
-        )
-
-    def views_stored(self, servers: Servers) -> dict[int, int]:
-        return self._column(servers, "views")
-
-    def likes_stored(self, servers: Servers) -> dict[int, int]:
-        return self._column(servers, "good")
-
     def views_counted(self, servers: Servers) -> int:
         client = servers.redis_client(self.redis_db)
         keys = list(client.scan_iter("*VIDEO_VIEW::*", count=1000))
         return sum(int(views) for views in client.mget(keys)) if keys else 0
 
+    def set_keys(self, servers: Servers, kind: str, videos: Sequence[int], value: int) -> None:
+        """The keys of these videos, as its cache writes them."""
+        prefix = {"views": "VIDEO_VIEW", "likes": "VIDEO_LIKE"}[kind]
+        client = servers.redis_client(self.redis_db)
+        for i in range(0, len(videos), PIPELINE):
+            client.mset({f":1:{prefix}::{video}": value for video in videos[i : i + PIPELINE]})
 
-@dataclass(frozen=True)
-class Rows(Contender):
-    """Counting in the database: `F() + 1`, JOIN + COUNT."""
-
-    def video_sql(self, videos: int) -> str:
-        return (
-            "INSERT INTO rows_video (id, title, like_count, view_count, created_at) "
-            f"SELECT seq, CONCAT('Video ', seq), 0, 0, NOW() - INTERVAL seq SECOND FROM seq_1_to_{videos}"
-        )
-
-    def views_stored(self, servers: Servers) -> dict[int, int]:
-        return self._column(servers, "view_count")
-
-    def likes_stored(self, servers: Servers) -> dict[int, int]:
-        return self._column(servers, "like_count")
+    def flush_all(self, servers: Servers, keys: int, *, one_transaction: bool) -> float:
+        """Run its loop once; its seconds. It must have seen so many keys."""
+        report = self.flush(servers, *(["--one-transaction"] if one_transaction else []))
+        if report["keys"] != keys:
+            raise StartFailed(f"The recipe saw {report['keys']} keys of {keys}.")
+        return float(report["seconds"])
 
 
 @dataclass(frozen=True)
 class Hits(Contender):
     """django-hitcount: its own view, with sessions that exist already, which is kind to it."""
-
-    def tables(self) -> Sequence[str]:
-        return ("hitcount_hit", "hitcount_hit_count", "django_session", "hits_video")
-
-    def video_sql(self, videos: int) -> str:
-        return f"INSERT INTO hits_video (id, title) SELECT seq, CONCAT('Video ', seq) FROM seq_1_to_{videos}"
 
     def fill(self, servers: Servers, *, users: int, videos: int) -> None:
         super().fill(servers, users=users, videos=videos)
@@ -296,12 +101,12 @@ class Hits(Contender):
     def add_sessions(self, servers: Servers, viewers: Sequence[str]) -> None:
         """A session for each viewer, as an earlier visit left it."""
         code = "from django.contrib.sessions.backends.db import SessionStore; print(SessionStore().encode({}))"
-        data = call(
-            self.manage_command("shell", "--verbosity=0", "-c", code), self.environment(servers)
-        ).stdout.split()[-1]
-        for i in range(0, len(viewers), 5000):
+        shell = self.manage_command("shell", "--verbosity=0", "-c", code)
+        data = call(shell, self.environment(servers)).stdout.split()[-1]
+        for i in range(0, len(viewers), PIPELINE):
             rows = ",".join(
-                f"('{viewer.ljust(32, 'x')}', '{data}', NOW() + INTERVAL 14 DAY)" for viewer in viewers[i : i + 5000]
+                f"('{viewer.ljust(32, 'x')}', '{data}', NOW() + INTERVAL 14 DAY)"
+                for viewer in viewers[i : i + PIPELINE]
             )
             servers.sql(f"INSERT INTO django_session (session_key, session_data, expire_date) VALUES {rows}")
 
@@ -316,54 +121,32 @@ class Hits(Contender):
         return Request("POST", "/hitcount/hit/ajax/", body=f"hitcountPK={video}", headers=headers)
 
     def views_stored(self, servers: Servers) -> dict[int, int]:
-        found = servers.sql("SELECT object_pk, hits FROM hitcount_hit_count WHERE hits <> 0", database=self.database)
-        return dict(found)
+        return self._stored(servers, "SELECT object_pk, hits FROM hitcount_hit_count WHERE hits <> 0")
 
 
 OURS = Ours(
-    "ours", "this service", "streaming.wsgi:application", "benchmarks.settings", "videos", "bench_ours",
-    flush_command=("flush_counters",), manage=("manage.py",),
+    "ours", "this service", "videos", "bench_ours", 0, wsgi="streaming.wsgi:application",
+    manage=(str(ROOT / "manage.py"),), flush_command=("flush_counters", "--json"),
+    variables={"DJANGO_SETTINGS_MODULE": "benchmarks.settings"},
 )  # fmt: skip
 RECIPE = Recipe(
-    "recipe", "recipe (INSERT, INCR)", "benchmarks.recipe.wsgi:application", "benchmarks.recipe.settings", "recipe",
-    "bench_recipe", 1, flush_command=("flush_recipe",),
+    "recipe", "recipe (INSERT, INCR)", "recipe", "bench_recipe", 1, flush_command=("flush",), likes_column="good",
+    views_column="views",
 )  # fmt: skip
-ROWS = Rows(
-    "rows", "F() + 1 in the request", "benchmarks.rows.wsgi:application", "benchmarks.rows.settings", "rows",
-    "bench_rows", 2,
-)  # fmt: skip
-HITS = Hits(
-    "hits", "django-hitcount", "benchmarks.hits.wsgi:application", "benchmarks.hits.settings", "hits", "bench_hits", 3
-)
+ROWS = Contender("rows", "F() + 1 in the request", "rows", "bench_rows", 2)
+HITS = Hits("hits", "django-hitcount", "hits", "bench_hits", 3)
 # The ceilings answer the same requests on the service's own keys and videos, so they share its databases.
-PLAIN = Ours(
-    "plain", "plain Django view, one Redis call", "benchmarks.ceilings.plain:application",
-    "benchmarks.ceilings.plain_settings", "videos", "bench_ours",
-)  # fmt: skip
+PLAIN = Ours("plain", "plain Django view, one Redis call", "videos", "bench_ours", 0)
 BARE = Ours(
-    "bare", "bare WSGI function, one Redis call", "benchmarks.ceilings.bare:application", None, "videos", "bench_ours"
+    "bare", "bare WSGI function, one Redis call", "videos", "bench_ours", 0, "benchmarks.alternatives.bare:application"
 )
 FIXED = Ours(
-    "fixed",
-    "bare WSGI function that asks nobody",
-    "benchmarks.ceilings.fixed:application",
-    None,
-    "videos",
-    "bench_ours",
+    "fixed", "bare WSGI function with a fixed answer", "videos", "bench_ours", 0, "benchmarks.alternatives.bare:fixed"
 )
 ALL = (OURS, RECIPE, ROWS, HITS, PLAIN, BARE, FIXED)
 
 
 def prepare(servers: Servers, contenders: Sequence[Contender]) -> None:
-    """Make the databases of these contenders, each once."""
-    done: set[str] = set()
-    for contender in sorted(contenders, key=lambda one: one is not OURS):
-        if contender.database not in done:
-            (OURS if contender.database == OURS.database else contender).migrate(servers)
-            done.add(contender.database)
-
-
-def write_lines(path: Path, lines: Sequence[str]) -> Path:
-    """A file with one line each."""
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    """Make the databases of these contenders; those of the ceilings are this service's own."""
+    for contender in dict.fromkeys(OURS if one.database == OURS.database else one for one in contenders):
+        contender.migrate(servers)

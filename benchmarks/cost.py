@@ -1,23 +1,29 @@
-"""What a million likes cost: CPU in web, Redis, database and flush; commits, rows written and binlog bytes."""
+"""What a million likes cost: CPU in web, Redis, database and flush; commits, rows written and binlog bytes.
+
+And memory: of a web worker, of the flush, of Redis for each thing that it holds.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contenders import OURS, RECIPE, Contender, prepare
-from benchmarks.load import warm, write_requests, wrk
-from benchmarks.plots import figure, save
+from benchmarks.contender import Contender
+from benchmarks.contenders import OURS, RECIPE, prepare
+from benchmarks.flush import MEBIBYTE
+from benchmarks.load import warm, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.traffic import distinct_pairs, take, tokens
-from servers import Servers, cpu_seconds
+from benchmarks.traffic import distinct_pairs, popular, tokens, write_requests
+from servers import Servers, cpu_seconds, resident_bytes
 
 USERS = 20_000
 VIDEOS = 1_000
-SECONDS = {"ours": 8, "recipe": 8}
+SECONDS = 8
 PREPARED = 120_000
 FLUSH_EVERY_SECONDS = 2
 MILLION = 1_000_000
+ITEMS = 100_000
 
 TABLES = (
     Table(
@@ -34,29 +40,45 @@ TABLES = (
             Column("binlog_mb", "binlog MiB"),
         ),
     ),
+    Table("worker", "a web worker after warm views", (Column("mb", "resident MiB"), Column("peak_mb", "peak MiB"))),
+    Table("flush", "the flush's process", (Column("fields", "fields"), Column("peak_mb", "peak MiB"))),
+    Table("redis", "Redis, an item", (Column("bytes", "bytes"),)),
 )
-PLOTS = {"cost.svg": "CPU seconds for a million likes"}
+LABELS = {
+    "idle": "nothing pending", "pending": "100,000 views pending",
+    "live": "a video that is live", "liked": "what a user thinks of a video, known (15 min)",
+    "view": "a view: seen (30 min) and its share of pending", "like": "a like: pending, and known",
+    "recipe_key": "the recipe's key of a video (for ever)",
+}  # fmt: skip
+PLOTS = (("cost", "cost.svg", "CPU seconds for a million likes"),)
 PARTS = ("web", "redis", "database", "flush")
 
 
 def measure(run: Run) -> Result:
-    """Ours and the recipe in turn: new likes as fast as they are answered, then a last flush."""
-    result = Result("cost", "What a million likes cost")
+    """Ours and the recipe in turn; then memory, once: it does not vary as times do."""
+    result = Result("cost")
     prepare(run.servers, [OURS, RECIPE])
+    _million(run, result)
+    for contender in (OURS, RECIPE):
+        values = _worker(run, contender)
+        result.add("worker", contender.name, **values)
+        run.say(f"  worker of {contender.name}: {values['mb']:.0f} MiB")
+    _flush(run, result)
+    _redis(run, result)
+    return result
+
+
+def _million(run: Run, result: Result) -> None:
+    """New likes as fast as they are answered, then a last flush."""
     signed_in = tokens(USERS)
-    pairs = take(distinct_pairs(USERS, VIDEOS, seed=11), run.size(PREPARED, 20_000))
-    files = {
-        contender.name: write_requests(
-            run.servers.folder / f"cost-{contender.name}",
-            [contender.like(video, signed_in[user - 1]) for user, video in pairs],
-        )
-        for contender in (OURS, RECIPE)
-    }
+    pairs = distinct_pairs(USERS, VIDEOS, run.size(PREPARED, 20_000), seed=11)
+    requests = [OURS.like(video, signed_in[user - 1]) for user, video in pairs]
+    path = write_requests(run.servers.folder / "cost", requests)
 
     def one(contender: Contender, number: int) -> None:
         contender.fill(run.servers, users=USERS, videos=VIDEOS)
-        values = _cost(run, contender, files[contender.name])
-        result.add("cost", contender.name, number, **values)
+        values = _cost(run, contender, path)
+        result.add("cost", contender.name, **values)
         run.say(
             f"  {number} {contender.name}: {values['total']:,.0f} CPU s, {values['commits']:,.0f} commits a million"
         )
@@ -64,8 +86,7 @@ def measure(run: Run) -> Result:
     run.alternate(result, [OURS, RECIPE], one)
     for key, what in (("total", "CPU"), ("database", "database CPU"), ("commits", "commits"), ("binlog_mb", "binlog")):
         seen = result.ratios("cost", "recipe", "ours", key)
-        result.claim(f"{what} of a million likes, the recipe's over ours", seen, 1)
-    return result
+        result.claim("cost", f"{what} of a million likes, the recipe's over ours", seen, 1)
 
 
 def _cost(run: Run, contender: Contender, requests: Path) -> dict[str, float]:
@@ -75,10 +96,9 @@ def _cost(run: Run, contender: Contender, requests: Path) -> dict[str, float]:
         before = _spent(servers)
         web = cpu_seconds(site.process.pids())
         with contender.flushing(servers, every) as flusher:
-            assert flusher is not None
             time.sleep(1)  # its start is no like's cost
             flush = cpu_seconds(flusher.pids())
-            load = wrk(site, requests, seconds=run.size(SECONDS[contender.name], 1))
+            load = wrk(site, requests, seconds=run.size(SECONDS, 1))
             time.sleep(2 * every)  # all that gathered is flushed
             flush = cpu_seconds(flusher.pids()) - flush
         web = cpu_seconds(site.process.pids()) - web
@@ -100,19 +120,53 @@ def _spent(servers: Servers) -> dict[str, float]:
         "database": cpu_seconds(servers.database.pids()),
         "commits": float(status["binlog_commits"]),
         "rows": float(sum(value for name, value in status.items() if name.startswith("handler"))),
-        "binlog_mb": status["binlog_bytes_written"] / 1024 / 1024,
+        "binlog_mb": status["binlog_bytes_written"] / MEBIBYTE,
     }
 
 
-def plot(result: Result, folder: Path) -> None:
-    """Stacked bars."""
-    chart, axis = figure()
-    names = {"recipe": "recipe", "ours": "this service"}
-    bottom = [0.0, 0.0]
-    for part in PARTS:
-        values = [result.median("cost", name, part) for name in names]
-        axis.barh(list(names.values()), values, left=bottom, label=part)
-        bottom = [a + b for a, b in zip(bottom, values, strict=True)]
-    axis.set_xlabel("CPU seconds for a million likes")
-    axis.legend()
-    save(chart, folder / "cost.svg")
+def _worker(run: Run, contender: Contender) -> dict[str, float]:
+    servers = run.servers
+    contender.fill(servers, users=10, videos=VIDEOS)
+    drawn = popular(run.size(60_000, 2_000), VIDEOS, seed=13)
+    path = write_requests(servers.folder / "memory", [contender.view(v, f"m{i}") for i, v in enumerate(drawn)])
+    with contender.serving(servers) as site:
+        warm(site, servers.folder)
+        wrk(site, path, seconds=run.size(4, 1))
+        # The first process only watches over the workers.
+        workers = [pid for pid in site.process.pids() if pid != site.process.pid]
+        held = max(workers, key=resident_bytes)
+        return {"mb": resident_bytes(held) / MEBIBYTE, "peak_mb": resident_bytes(held, peak=True) / MEBIBYTE}
+
+
+def _flush(run: Run, result: Result) -> None:
+    servers, items = run.servers, run.size(ITEMS, 2_000)
+    OURS.fill(servers, users=10, videos=items)
+    for name, changed in (("idle", 0), ("pending", items)):
+        OURS.scripts(servers).gather(videos=changed, views=changed)
+        report, peak = OURS.flush_with_peak(servers)
+        result.add("flush", name, fields=report["applied"], peak_mb=peak / MEBIBYTE)
+
+
+def _redis(run: Run, result: Result) -> None:
+    servers, items = run.servers, run.size(ITEMS, 2_000)
+    few = max(1, items // 1_000)
+    gather = OURS.scripts(servers).gather
+
+    def grown(name: str, fill: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
+        for number in (OURS.redis_db, RECIPE.redis_db):
+            servers.redis_client(number).flushdb()
+        before()
+        empty = _used(servers)
+        fill()
+        result.add("redis", name, bytes=(_used(servers) - empty) / items)
+
+    pairs = [(i % items + 1, i % few + 1) for i in range(items)]
+    grown("live", lambda: gather(videos=items))
+    grown("liked", lambda: gather(unliked=pairs))
+    grown("view", lambda: gather(views=items), lambda: gather(videos=items))
+    grown("like", lambda: gather(likes=items, users=items), lambda: gather(videos=items))
+    grown("recipe_key", lambda: RECIPE.set_keys(servers, "likes", range(1, items + 1), 1))
+
+
+def _used(servers: Servers) -> int:
+    return int(servers.redis_client().info("memory")["used_memory_dataset"])

@@ -14,19 +14,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.contenders import OURS, RECIPE, Contender, prepare
-from benchmarks.flush import gather, set_recipe
-from benchmarks.load import Load, warm, write_requests, wrk
+from benchmarks.contender import Contender
+from benchmarks.contenders import OURS, RECIPE, prepare
+from benchmarks.load import Load, warm, wrk
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.traffic import distinct_pairs, take, tokens
+from benchmarks.traffic import distinct_pairs, tokens, write_requests
+from benchmarks.wire import SHARDS
 from servers import Process, Servers, StartFailed, start
 
 CHANGED = 100_000
-SHARDS = 16  # that ours has
 USERS = 10_000
 VIDEOS = 1_000  # that are liked meanwhile
 LOAD = 0.5  # of what it can take
-CONNECTIONS = 100  # users who think before each like, so that one who waits holds nobody else up
+CONNECTIONS = 100  # users who think before each like, so that one who waits holds no other up
 PREPARED = 250_000
 CAPACITY_SECONDS = 4
 WARM_SECONDS = 2
@@ -52,6 +52,11 @@ class Kind:
     contender: Contender = OURS
     turns: int = 2  # in so many the changes are flushed, with as many seconds without a flush before each
     seconds: int = WINDOW_SECONDS  # looked at, within the flush
+
+    @property
+    def flushes(self) -> bool:
+        """Whether there is a flush at all."""
+        return self.name not in {"compute", "nothing"}
 
 
 KINDS = (
@@ -85,15 +90,15 @@ TABLES = (
 
 def measure(run: Run) -> Result:
     """Ours, gently and not, the recipe, a process that computes, and nothing, in turn."""
-    result = Result("felt", "Is the flush felt?")
+    result = Result("felt")
     servers = run.servers
     prepare(servers, [OURS, RECIPE])
     signed_in = tokens(USERS)
-    pairs = take(distinct_pairs(USERS, VIDEOS, seed=9), run.size(PREPARED, 20_000))
+    pairs = distinct_pairs(USERS, VIDEOS, run.size(PREPARED, 20_000), seed=9)
     path = write_requests(servers.folder / "felt", [OURS.like(v, signed_in[u - 1]) for u, v in pairs])
 
     def one(kind: Kind, number: int) -> None:
-        _gather(servers, kind.contender, run.size(CHANGED, 40_000))
+        _gather(servers, kind.contender, run.size(CHANGED, 30_000 if kind.flushes else 1_000))
         loads: list[Load] = []
         with kind.contender.serving(servers) as site:
             warm(site, servers.folder)
@@ -106,7 +111,8 @@ def measure(run: Run) -> Result:
             # What it can take as it is now: with changes gathered, and users of whom Redis does not know.
             capacity = load(run.size(CAPACITY_SECONDS, 1), 0).rate
             think_ms = round(CONNECTIONS / (capacity * LOAD) * 1000)
-            load(run.size(WARM_SECONDS, 1), think_ms)
+            if not run.quick:
+                load(WARM_SECONDS, think_ms)
             without, within = [], []
             for turn in range(run.size(kind.turns, 1)):
                 without.append(load(run.size(WINDOW_SECONDS, 1), think_ms))
@@ -116,42 +122,45 @@ def measure(run: Run) -> Result:
             raise StartFailed(f"Likes of {kind.name} were refused, or not enough were prepared: {loads}")
         _note(run, result, kind, number, without, within)
 
-    # Redis writes its file anew by how much was written since, whoever wrote it: not within these seconds.
+    # Redis rewrites its file by how much was written since, whichever topic wrote it: not within these seconds.
     client = servers.redis_client()
     client.config_set("auto-aof-rewrite-percentage", 0)
     try:
         run.alternate(result, KINDS, one)
     finally:
         client.config_set("auto-aof-rewrite-percentage", 100)
-    result.claim(
-        "p99 of likes during a flush with --gently over the p99 without", result.series("felt", "gently", "ratio"),
-        1.25, at_least=False,
-    )  # fmt: skip
-    figures = {name: f"{result.median('felt', name, 'ratio'):.2f}" for name in (kind.name for kind in KINDS)}
-    result.notes.append(
+    what = "p99 of likes during a flush with --gently over the p99 without"
+    result.claim("felt", what, result.series("felt", "gently", "ratio"), 1.25, at_least=False)
+    figures = {kind.name: f"{result.median('felt', kind.name, 'ratio'):.2f}" for kind in KINDS}
+    text = (
         f"The same figure as fast as the flush goes: {figures['ours']}; for the recipe: {figures['recipe']}; beside a "
         f"process that computes for 12 ms of every 100: {figures['compute']}; without any flush: {figures['nothing']}."
     )
+    result.notes.append(("felt", text))
     return result
 
 
 def _gather(servers: Servers, contender: Contender, changed: int) -> None:
     contender.fill(servers, users=USERS, videos=changed)
     if contender is OURS:
-        gather(servers, videos=changed, users=USERS, likes=changed)
+        OURS.scripts(servers).gather(videos=changed, users=USERS, likes=changed)
     else:
-        set_recipe(servers, "likes", range(1, changed + 1), 1)
+        RECIPE.set_keys(servers, "likes", range(1, changed + 1), 1)
     _settle(servers)
 
 
 def _settle(servers: Servers) -> None:
     """Let what was put there come to rest: else the disk has it to write while the load is measured."""
     client = servers.redis_client()
-    while client.info("persistence")["aof_rewrite_in_progress"]:
+
+    def rewriting() -> bool:
+        return bool(client.info("persistence")["aof_rewrite_in_progress"])
+
+    while rewriting():
         time.sleep(0.1)
     client.bgrewriteaof()
     time.sleep(0.1)
-    while client.info("persistence")["aof_rewrite_in_progress"]:
+    while rewriting():
         time.sleep(0.1)
     os.sync()
 
@@ -171,10 +180,10 @@ def _beside(servers: Servers, kind: Kind, turn: int) -> Iterator[None]:
     before = _updates(servers)
     process = start(f"felt-{kind.name}", command, servers.folder, contender.environment(servers))
     try:
-        if kind.name != "compute":
+        if kind.flushes:
             _wait_for_rows(servers, process, before)
         yield
-        if process.popen.poll() is not None:
+        if not process.running:
             raise StartFailed(f"{process.name} was over before the load was: {process.tail()}")
     finally:
         process.stop()
@@ -183,14 +192,13 @@ def _beside(servers: Servers, kind: Kind, turn: int) -> Iterator[None]:
 def _part(servers: Servers, kind: Kind, turn: int) -> list[str]:
     """The options of this turn's part of the flush: its shards; and, of a gentle one, as many seconds as it has work.
 
-    The likes that were counted meanwhile are work as well.
+    The likes that arrived meanwhile are work as well.
     """
     each = SHARDS // kind.turns
     shards = range(turn * each, (turn + 1) * each)
     options = ["--shards", f"{shards[0]}-{shards[-1]}"]
     if kind.name == "gently":
-        client = servers.redis_client()
-        waiting = sum(client.hlen(f"{{videos:{shard}}}:pending") for shard in shards)
+        waiting = OURS.scripts(servers).pending_fields(shards)
         options += ["--gently", f"{GENTLY_SECONDS * waiting / CHANGED:.1f}"]
     return options
 
@@ -198,7 +206,7 @@ def _part(servers: Servers, kind: Kind, turn: int) -> list[str]:
 def _wait_for_rows(servers: Servers, process: Process, before: int) -> None:
     limit = time.monotonic() + START_SECONDS
     while _updates(servers) == before:
-        if time.monotonic() > limit or process.popen.poll() is not None:
+        if time.monotonic() > limit or not process.running:
             raise StartFailed(f"{process.name} moved nothing:\n{process.tail()}")
         time.sleep(0.02)
 
@@ -218,6 +226,6 @@ def _note(run: Run, result: Result, kind: Kind, number: int, without: Sequence[L
         "rate": quiet["rate"], "quiet_p50": quiet["p50"], "flush_p50": flush["p50"], "quiet_p99": quiet["p99"],
         "flush_p99": flush["p99"], "ratio": ratio,
     }  # fmt: skip
-    result.add("felt", kind.name, number, **values)
+    result.add("felt", kind.name, **values)
     shown = [" ".join(f"{load.p99:.1f}" for load in loads) for loads in (without, within)]
     run.say(f"  {number} felt {kind.name}: p99 {' -> '.join(shown)} ms at {quiet['rate']:,.0f}/s")

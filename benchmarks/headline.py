@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from benchmarks.contenders import OURS, RECIPE, USER_AGENT, Contender, prepare, write_lines
+from benchmarks.contender import Contender
+from benchmarks.contenders import OURS, RECIPE, prepare
 from benchmarks.load import k6, warm
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.traffic import popular, tokens
+from benchmarks.traffic import popular, tokens, write_lines
 from servers import Servers, cpu_seconds
 
 LIKES = 30_000
@@ -41,9 +42,20 @@ TABLES = (
 
 def measure(run: Run) -> Result:
     """Rounds of ours and the recipe in turn."""
-    result = Result("headline", "The headline run")
-    likes, views = run.size(LIKES, 600), run.size(VIEWS, 120)
+    result = Result("headline")
     prepare(run.servers, [OURS, RECIPE])
+    rounds(run, result, [OURS, RECIPE])
+    result.claim("run", "like rate, ours over the recipe", result.ratios("run", "ours", "recipe"), 3)
+    p99 = result.ratios("run", "ours", "recipe", "p99")
+    result.claim("run", "p99 of likes, ours over the recipe", p99, 1, at_least=False)
+    wrong = [sum(result.series("run", "ours", key)) for key in ("likes_off", "rows_off", "views_off", "errors")]
+    result.claim("run", "our errors in counts and answers, all rounds", [sum(wrong)], 0, at_least=False, exact=True)
+    return result
+
+
+def rounds(run: Run, result: Result, contenders: list[Contender]) -> None:
+    """The same run by each contender in turn."""
+    likes, views = run.size(LIKES, 600), run.size(VIEWS, 120)
     signed_in = tokens(likes)
     liked = popular(likes, VIDEOS, seed=1)
     watched = popular(views, VIDEOS, seed=2)
@@ -51,33 +63,20 @@ def measure(run: Run) -> Result:
     def one(contender: Contender, number: int) -> None:
         contender.fill(run.servers, users=likes, videos=VIDEOS)
         values = _run_once(run.servers, contender, signed_in, liked, watched)
-        result.add("run", contender.name, number, **values)
+        result.add("run", contender.name, **values)
         run.say(f"  {number} {contender.name}: {values['rate']:,.0f} likes/s, p99 {values['p99']:.0f} ms, "
                 f"off by {values['likes_off']:.0f}/{values['rows_off']:.0f}/{values['views_off']:.0f}")  # fmt: skip
 
-    run.alternate(result, [OURS, RECIPE], one)
-    result.claim("like rate, ours over the recipe", result.ratios("run", "ours", "recipe"), 3)
-    result.claim(
-        "p99 of likes, ours over the recipe", result.ratios("run", "ours", "recipe", "p99"), 1, at_least=False,
-    )  # fmt: skip
-    wrong = [sum(result.series("run", "ours", key)) for key in ("likes_off", "rows_off", "views_off", "errors")]
-    result.claim("our errors in counts and answers, all rounds", [sum(wrong)], 0, at_least=False, exact=True)
-    return result
+    run.alternate(result, contenders, one)
 
 
 def _run_once(
     servers: Servers, contender: Contender, signed_in: list[str], liked: list[int], watched: list[int]
 ) -> dict[str, float]:
     likes = [contender.like(video, token) for video, token in zip(liked, signed_in, strict=True)]
-    views = [contender.view(video, f"v{_viewer(line)}") for line, video in enumerate(watched)]
     # A repeat must be of the same video: it takes the line before it.
-    views = [
-        views[line - 1] if line % REPEATED_VIEWS == REPEATED_VIEWS - 1 else view for line, view in enumerate(views)
-    ]
-    videos_seen = [
-        watched[line - 1] if line % REPEATED_VIEWS == REPEATED_VIEWS - 1 else video
-        for line, video in enumerate(watched)
-    ]
+    lines = [i - 1 if i % REPEATED_VIEWS == REPEATED_VIEWS - 1 else i for i in range(len(watched))]
+    views = [contender.view(watched[line], f"v{line:08d}") for line in lines]
     environment = {
         "LIKES": str(write_lines(servers.folder / "likes", [f"{r.method} {r.path} {r.token}" for r in likes])),
         "VIEWS": str(
@@ -85,7 +84,6 @@ def _run_once(
         ),
         "LIKERS": str(min(LIKERS, len(likes))),
         "WATCHERS": str(WATCHERS),
-        "AGENT": USER_AGENT,
     }
     with contender.serving(servers) as site:
         warm(site, servers.folder)
@@ -93,35 +91,32 @@ def _run_once(
         with contender.flushing(servers, FLUSH_EVERY_SECONDS):
             metrics, console = k6("headline.js", servers.folder, {**environment, "BASE": site.url})
         cpu = cpu_seconds(site.process.pids()) - cpu_before
-        contender.flush(servers)
-        refused: dict[str, set[int]] = {"like": set(), "view": set()}
-        errors = 0
-        for said in console:
-            kind, line, why = said.split()
-            refused[kind].add(int(line))
-            errors += why != "uncounted"
-        acknowledged_likes = Counter(video for line, video in enumerate(liked) if line not in refused["like"])
-        acknowledged_views = Counter(video for line, video in enumerate(videos_seen) if line not in refused["view"])
-        began, ended = metrics["like_at"]["min"], metrics["like_at"]["max"]
-        view_seconds = (metrics["view_at"]["max"] - metrics["view_at"]["min"]) / 1000
-        return {
-            "rate": (len(liked) - len(refused["like"])) / ((ended - began) / 1000),
-            "mean": metrics["like_ms"]["avg"],
-            "p50": metrics["like_ms"]["med"],
-            "p95": metrics["like_ms"]["p(95)"],
-            "p99": metrics["like_ms"]["p(99)"],
-            "view_rate": (len(watched) - len(refused["view"])) / view_seconds,
-            "view_p99": metrics["view_ms"]["p(99)"],
-            "errors": float(errors),
-            "likes_off": float(differences(acknowledged_likes, contender.likes_stored(servers))),
-            "rows_off": float(differences(acknowledged_likes, contender.like_rows(servers))),
-            "views_off": float(differences(acknowledged_views, contender.views_stored(servers))),
-            "web_cpu": cpu,
-        }
-
-
-def _viewer(line: int) -> str:
-    return f"{line:08d}"
+    contender.flush(servers)
+    refused: dict[str, set[int]] = {"like": set(), "view": set()}
+    errors = 0
+    for said in console:
+        kind, line, why = said.split()
+        refused[kind].add(int(line))
+        errors += why != "uncounted"
+    acknowledged_likes = Counter(video for line, video in enumerate(liked) if line not in refused["like"])
+    acknowledged_views = Counter(watched[line] for i, line in enumerate(lines) if i not in refused["view"])
+    like_seconds, view_seconds = (
+        (metrics[at]["max"] - metrics[at]["min"]) / 1000 for at in ("like_at", "view_at")
+    )  # fmt: skip
+    return {
+        "rate": (len(liked) - len(refused["like"])) / like_seconds,
+        "mean": metrics["like_ms"]["avg"],
+        "p50": metrics["like_ms"]["med"],
+        "p95": metrics["like_ms"]["p(95)"],
+        "p99": metrics["like_ms"]["p(99)"],
+        "view_rate": (len(watched) - len(refused["view"])) / view_seconds,
+        "view_p99": metrics["view_ms"]["p(99)"],
+        "errors": float(errors),
+        "likes_off": float(differences(acknowledged_likes, contender.likes_stored(servers))),
+        "rows_off": float(differences(acknowledged_likes, contender.like_rows(servers))),
+        "views_off": float(differences(acknowledged_views, contender.views_stored(servers))),
+        "web_cpu": cpu,
+    }
 
 
 def differences(expected: Counter[int], found: dict[int, int]) -> int:

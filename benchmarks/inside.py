@@ -1,8 +1,8 @@
-"""`python -m benchmarks.inside LAYER`: what one request costs inside a worker, without a web server or a client.
+"""`python -m benchmarks.inside LAYER TOKENS`: what one request costs inside a worker, without a web server or a client.
 
 Prints `{"wall": µs, "cpu": µs, "cpu_best": µs}` a call: the median by the clock; of the thread's CPU time the median
-and the least over batches of calls. LAYER is a name in LAYERS. Redis answers for real, so that the clock holds its
-fsync; the CPU time is this process' only.
+and the least over batches of calls. LAYER is a name in LAYERS, TOKENS a file with one token a line. Redis answers for
+real, so that the clock holds its fsync; the CPU time is this process' only.
 """
 
 from __future__ import annotations
@@ -14,55 +14,86 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
+from pathlib import Path
 from typing import Any
 
-CALLS = int(os.environ.get("CALLS", "3000"))
+from benchmarks.traffic import USER_AGENT
+
 WARM_CALLS = 200
 BATCH_CALLS = 50
 VIDEOS = 1_000
 
-# layer -> the WSGI callable ("" : no web at all), DJANGO_SETTINGS_MODULE, what is asked
-LAYERS: dict[str, tuple[str, str, str]] = {
-    "socket": ("", "", "view"),
-    "client": ("", "", "view"),
-    "bare": ("benchmarks.ceilings.bare", "", "view"),
-    "django": ("benchmarks.ceilings.layers", "benchmarks.ceilings.layers_bare", "empty"),
-    "middleware": ("benchmarks.ceilings.layers", "benchmarks.ceilings.layers_settings", "empty"),
-    "our_middleware": ("benchmarks.ceilings.layers", "benchmarks.ceilings.layers_ours", "empty"),
-    "plain": ("benchmarks.ceilings.plain", "benchmarks.ceilings.plain_settings", "view"),
-    "drf_empty": ("benchmarks.ceilings.layers", "benchmarks.ceilings.layers_settings", "drf"),
-    "drf": ("benchmarks.ceilings.layers", "benchmarks.ceilings.layers_settings", "view"),
-    "ours": ("streaming.wsgi", "benchmarks.settings", "view"),
-    "ours_whole": ("streaming.wsgi", "benchmarks.whole_settings", "view"),
-    "bare_like": ("benchmarks.ceilings.bare", "", "like"),
-    "plain_like": ("benchmarks.ceilings.plain", "benchmarks.ceilings.plain_settings", "like"),
-    "ours_like": ("streaming.wsgi", "benchmarks.settings", "like"),
-    "ours_whole_like": ("streaming.wsgi", "benchmarks.whole_settings", "like"),
-    "ours_cold_like": ("streaming.wsgi", "benchmarks.settings", "like"),
-    "token": ("", "benchmarks.settings", ""),
-    "json": ("", "benchmarks.settings", ""),
-    "recipe_like": ("benchmarks.recipe.wsgi", "benchmarks.recipe.settings", "like"),
+
+@dataclass(frozen=True)
+class Layer:
+    """One way to be asked: what is asked, whom, and with which settings."""
+
+    label: str
+    asked: str = "view"  # or like; or an address of alternatives/plain.py
+    alternative: str = "ours"  # or a module in alternatives; or a client of Redis, without any web
+    middleware: str | None = None  # of startproject's project; else as it comes
+    settings: tuple[tuple[str, object], ...] = ()  # of the service's project
+    known: bool = True  # Redis knows beforehand that the user does not like the video
+    new_tokens: bool = False  # each call brings a token that was never sent before
+
+    @property
+    def counts(self) -> bool:
+        """Whether it asks Redis."""
+        return not self.asked.endswith("empty")
+
+    def environment(self) -> dict[str, str]:
+        """What the process needs beside the contender's own environment."""
+        environment = {"BENCH_SETTINGS": json.dumps(dict(self.settings))}
+        if self.alternative == "plain" and not self.settings:
+            environment |= {"DJANGO_SETTINGS_MODULE": "benchmarks.alternatives.settings", "ALTERNATIVE": "plain"}
+        if self.middleware is not None:
+            environment["MIDDLEWARE"] = self.middleware
+        return environment
+
+    def application(self) -> Any:
+        """The WSGI callable."""
+        modules = {"ours": "streaming.wsgi", "bare": "benchmarks.alternatives.bare"}
+        return import_module(modules.get(self.alternative, "benchmarks.alternatives.wsgi")).application
+
+
+_WHOLE = (("VIDEOS_EXPRESS", False),)
+_OUR_MIDDLEWARE = (("ROOT_URLCONF", "benchmarks.alternatives.plain"),)
+LAYERS: dict[str, Layer] = {
+    "socket": Layer("view script: hiredis on a socket", alternative="socket"),
+    "client": Layer("view script: redis-py as it comes", alternative="client"),
+    "bare": Layer("bare WSGI function, view", alternative="bare"),
+    "django": Layer("Django's handler, no middleware, empty view", "empty", "plain", middleware=""),
+    "middleware": Layer("… with startproject's middleware", "empty", "plain"),
+    "our_middleware": Layer("… with this service's middleware", "empty", "plain", settings=_OUR_MIDDLEWARE),
+    "plain": Layer("plain Django view, view", alternative="plain"),
+    "drf_empty": Layer("Django REST framework as it comes, empty view", "drf_empty", "plain"),
+    "drf": Layer("Django REST framework as it comes, view", "drf", "plain"),
+    "ours": Layer("this service, view"),
+    "ours_whole": Layer(
+        "this service, view, through Django and REST framework (`VIDEOS_EXPRESS=False`)", settings=_WHOLE
+    ),
+    "bare_like": Layer("bare WSGI function, like (PyJWT)", "like", "bare"),
+    "plain_like": Layer("plain Django view, like (PyJWT)", "like", "plain"),
+    "ours_like": Layer("this service, like", "like"),
+    "ours_whole_like": Layer("this service, like, through Django and REST framework", "like", settings=_WHOLE),
+    "ours_new_token": Layer("this service, like with a token that it sees for the first time", "like", new_tokens=True),
+    "ours_cold_like": Layer("this service, like whose state Redis does not know", "like", known=False),
+    "recipe_like": Layer("recipe, like", "like", "recipe"),
 }
 
 
 def main() -> None:
     """Measure one layer."""
-    layer = sys.argv[1]
-    module, settings, asked = LAYERS[layer]
-    if settings:
-        os.environ["DJANGO_SETTINGS_MODULE"] = settings
-    if module:
-        call = _web(import_module(module).application, asked)
-    elif asked:
-        call = _client(layer)
-    else:
-        call = _part(layer)
+    layer, tokens = LAYERS[sys.argv[1]], Path(sys.argv[2]).read_text().split()
+    web = layer.alternative not in {"socket", "client"}
+    call = _web(layer.application(), layer, tokens) if web else _client(layer.alternative)
     for _ in range(WARM_CALLS):
         next(call)()
     walls, cpus = [], []
-    for _ in range(CALLS // BATCH_CALLS):
+    for _ in range(int(os.environ["CALLS"]) // BATCH_CALLS):
         batch = [next(call) for _ in range(BATCH_CALLS)]
         cpu_before = time.thread_time_ns()
         for one in batch:
@@ -74,68 +105,35 @@ def main() -> None:
     print(json.dumps({name: nanoseconds / 1000 for name, nanoseconds in told.items()}))
 
 
-def _client(layer: str) -> Iterator[Callable[[], Any]]:
+def _client(kind: str) -> Iterator[Callable[[], Any]]:
     """The Redis call alone: by redis-py as it comes, or packed by hand on a socket with hiredis' parser."""
-    from benchmarks.ceilings import calls
+    from benchmarks.wire import Scripts, Socket
 
-    number = 0
-    if layer == "client":
-        while True:
-            number += 1
-            video, viewer = number % VIDEOS + 1, f"inside{number}"
-            yield lambda video=video, viewer=viewer: calls.view(video, viewer)  # type: ignore[misc]
-    connection = calls.Socket()
-    while True:
-        number += 1
-        video, viewer = number % VIDEOS + 1, f"inside{number}"
-        yield lambda video=video, viewer=viewer: connection.view(video, viewer)  # type: ignore[misc]
+    scripts = Scripts.of_environment()
+    view: Callable[[int, str], Any] = scripts.view if kind == "client" else Socket(scripts).view
+    for number in count(1):
+        yield lambda number=number: view(number % VIDEOS + 1, f"inside{number}")  # type: ignore[misc]
 
 
-def _part(layer: str) -> Iterator[Callable[[], Any]]:
-    """A part of a request by itself: a token that was never seen before is checked, a body is read and one written."""
-    import django
-
-    django.setup()
-    from videos import services
-    from videos.api import answers, bodies, tokens
-
-    sent = json.loads(os.environ["TOKENS"])
-    view = services.View(1, True, "new", 1)
-    parts: dict[str, Callable[[int], Any]] = {
-        "token": lambda number: tokens.read(sent[number % len(sent)], kind=tokens.ACCESS, keys=tokens.signing_keys()),
-        "json": lambda number: (
-            bodies.parse_view(bodies.parse_json(b'{"viewer":"inside%d"}' % number)),
-            answers.view_answer(view),
-        ),
-    }
-    for number in count():
-        yield lambda number=number: parts[layer](number)  # type: ignore[misc]
-
-
-def _web(application: Any, asked: str) -> Iterator[Callable[[], Any]]:
-    tokens = json.loads(os.environ.get("TOKENS", "[]"))
-    number = 0
-    while True:
-        number += 1
+def _web(application: Any, layer: Layer, tokens: list[str]) -> Iterator[Callable[[], Any]]:
+    for number in count(1):
         video = number % VIDEOS + 1
         environ: dict[str, Any] = {}
-        body = b""
-        method = "POST"
-        if asked == "view":
-            body = b'{"viewer":"inside%d"}' % number
-        elif asked == "like":
+        method, body = "POST", b""
+        what = layer.asked if layer.asked in {"view", "like"} else f"{layer.asked}/view"
+        if layer.asked == "like":
             method = "PUT"
             environ["HTTP_AUTHORIZATION"] = f"Bearer {tokens[number % len(tokens)]}"
             video = (number + number // len(tokens)) % VIDEOS + 1
-        what = asked if asked in {"view", "like"} else f"{asked}/view"
+        elif layer.counts:
+            body = b'{"viewer":"inside%d"}' % number
         environ |= {
             "REQUEST_METHOD": method, "PATH_INFO": f"/api/videos/{video}/{what}/", "SCRIPT_NAME": "",
             "QUERY_STRING": "", "CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body)),
             "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "127.0.0.1",
-            "HTTP_USER_AGENT": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-            "REMOTE_ADDR": "127.0.0.1", "wsgi.version": (1, 0), "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr,
-            "wsgi.multithread": False, "wsgi.multiprocess": True, "wsgi.run_once": False,
-            "wsgi.input": io.BytesIO(body),
+            "HTTP_USER_AGENT": USER_AGENT, "REMOTE_ADDR": "127.0.0.1", "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr, "wsgi.multithread": False,
+            "wsgi.multiprocess": True, "wsgi.run_once": False, "wsgi.input": io.BytesIO(body),
         }  # fmt: skip
         yield lambda environ=environ: _answer(application, environ)  # type: ignore[misc]
 

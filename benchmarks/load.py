@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import Request, Site
-from servers import K6, ROOT, StartFailed, end_with_parent
+from benchmarks.contender import Contender, Site
+from benchmarks.contenders import ROWS
+from benchmarks.results import Result, Run
+from benchmarks.traffic import USER_AGENT, Request, write_requests
+from servers import K6, ROOT, StartFailed, call
 
-REPLAY = ROOT / "benchmarks" / "replay.lua"
+HERE = ROOT / "benchmarks"
 CONNECTIONS = 32
 
 
@@ -28,55 +29,53 @@ class Load:
     p50: float
     p95: float
     p99: float
-    wrapped: bool = False  # the prepared requests were used up, and began again
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def values(self) -> dict[str, float]:
-        """The figures that tables show."""
-        return {
-            "rate": self.rate, "mean": self.mean, "p50": self.p50, "p95": self.p95, "p99": self.p99,
-            "errors": float(self.errors),
-        }  # fmt: skip
-
-
-def write_requests(path: Path, requests: Sequence[Request]) -> Path:
-    """Requests as `replay.lua` reads them: a length in bytes on a line, then the bytes."""
-    with path.open("wb") as out:
-        for request in requests:
-            raw = request.raw()
-            out.write(b"%d\n" % len(raw) + raw)
-    return path
+    wrapped: bool  # the prepared requests were used up, and began again
 
 
 def wrk(
     site: Site, requests: Path, *, seconds: int, connections: int = CONNECTIONS, skip: int = 0, think_ms: int = 0
 ) -> Load:
     """Replay requests, each connection as soon as it is answered or after a while; statuses from 400 on are errors."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(REPLAY), site.url]
+    command: list[str | Path] = [
+        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", HERE / "replay.lua", site.url
+    ]  # fmt: skip
     environment = {**os.environ, "REQUESTS": str(requests), "SKIP": str(skip), "THINK": str(think_ms)}
-    done = subprocess.run(end_with_parent(command), env=environment, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        raise StartFailed(f"wrk ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-    told = json.loads(lines[-1])
+    told = json.loads(call(command, environment).stdout.strip().splitlines()[-1])
     good = told["requests"] - told["bad_status"]
-    return Load(
-        rate=good / told["seconds"],
-        requests=int(good),
-        errors=int(told["bad_status"] + told["socket_errors"]),
-        mean=told["mean"],
-        p50=told["p50"],
-        p95=told["p95"],
-        p99=told["p99"],
-        wrapped=bool(told["wrapped"]),
-    )
+    errors = int(told["bad_status"] + told["socket_errors"])
+    latencies = {name: told[name] for name in ("mean", "p50", "p95", "p99")}
+    return Load(good / told["seconds"], int(good), errors, wrapped=bool(told["wrapped"]), **latencies)
 
 
 def warm(site: Site, folder: Path, seconds: int = 1) -> None:
     """Let every worker load its code: a GET that counts nothing, whatever its answer. Not when only trying out."""
-    if os.environ.get("BENCH_QUICK"):
-        return
-    wrk(site, write_requests(folder / "warm", [Request("GET", "/api/videos/1/like/")]), seconds=seconds)
+    if not os.environ.get("BENCH_QUICK"):
+        wrk(site, write_requests(folder / "warm", [Request("GET", "/api/videos/1/like/")]), seconds=seconds)
+
+
+def replay(
+    run: Run, result: Result, table: str, row: str, contender: Contender, requests: Path, *, seconds: int,
+    connections: int = CONNECTIONS, **serving: Any,
+) -> Load:  # fmt: skip
+    """Serve a contender, replay requests, and note what came of it.
+
+    A figure of requests that were refused is worth nothing; what the database refuses to ROWS, its row of the table
+    tells.
+    """
+    with contender.serving(run.servers, **serving) as site:
+        warm(site, run.servers.folder)
+        load = wrk(site, requests, seconds=seconds, connections=connections)
+    if load.errors and contender is not ROWS:
+        raise StartFailed(f"{row}: {load.errors} of {load.requests} requests ({table}) failed.{site.process.tail()}")
+    note(run, result, table, row, load)
+    return load
+
+
+def note(run: Run, result: Result, table: str, row: str, load: Load) -> None:
+    """Note one round's load."""
+    values = {name: float(value) for name, value in asdict(load).items() if name not in {"requests", "wrapped"}}
+    result.add(table, row, **values)
+    run.say(f"  {table} {row}: {load.rate:,.0f}/s, p50 {load.p50:.2f}, p99 {load.p99:.1f} ms, {load.errors} errors")
 
 
 def k6(script: str, folder: Path, environment: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -84,18 +83,13 @@ def k6(script: str, folder: Path, environment: dict[str, str]) -> tuple[dict[str
     summary, console = folder / "k6-summary.json", folder / "k6-console"
     for path in (summary, console):
         path.unlink(missing_ok=True)
-    command = [
-        str(K6), "run", "--quiet", "--no-usage-report", "--no-color", "--address", "", "--log-format", "raw",
-        "--console-output", str(console), str(ROOT / "benchmarks" / "k6" / script),
+    command: list[str | Path] = [
+        K6, "run", "--quiet", "--no-usage-report", "--no-color", "--address", "", "--log-format", "raw",
+        "--console-output", console, HERE / script,
     ]  # fmt: skip
     # GOGC: k6 is to collect its garbage less often, and leave more of the machine to what is measured.
-    environment = {**os.environ, "GOGC": "400", **environment, "SUMMARY": str(summary)}
-    done = subprocess.run(
-        end_with_parent(command), env=environment, capture_output=True, text=True, check=False, cwd=folder
-    )
-    if done.returncode or not summary.exists():
-        raise StartFailed(f"k6 ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    metrics: dict[str, Any] = {
-        name: metric["values"] for name, metric in json.loads(summary.read_text())["metrics"].items()
-    }
+    call(command, {**os.environ, "GOGC": "400", "AGENT": USER_AGENT, **environment, "SUMMARY": str(summary)})
+    if not summary.exists():
+        raise StartFailed("k6 wrote no summary.")
+    metrics = {name: metric["values"] for name, metric in json.loads(summary.read_text())["metrics"].items()}
     return metrics, console.read_text().splitlines() if console.exists() else []

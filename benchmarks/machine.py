@@ -7,8 +7,7 @@ import platform
 import re
 import subprocess
 import time
-from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 
 from servers import DATABASE_OPTIONS, K6, REDIS_OPTIONS, Servers
@@ -17,22 +16,14 @@ LOOP_STEPS = 400_000
 IDLE_SECONDS = 0.3
 
 
-@dataclass(frozen=True)
-class Noise:
-    """How the machine was before a round: a fixed loop's milliseconds, and the share of CPU that others took."""
-
-    loop_ms: float
-    others: float
-
-
 def _busy_and_total() -> tuple[int, int]:
     numbers = [int(part) for part in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     idle = numbers[3] + numbers[4]
     return sum(numbers) - idle, sum(numbers)
 
 
-def noise(idle_seconds: float) -> Noise:
-    """Measure it while nothing of ours is at work: what is busy then, are others."""
+def noise(idle_seconds: float) -> tuple[float, float]:
+    """A fixed loop's milliseconds, and the share of the CPU that is busy while the benchmark does nothing."""
     busy, total = _busy_and_total()
     time.sleep(idle_seconds)
     busy_after, total_after = _busy_and_total()
@@ -40,10 +31,7 @@ def noise(idle_seconds: float) -> Noise:
     accumulator = 0
     for step in range(LOOP_STEPS):
         accumulator += step * step
-    return Noise(
-        loop_ms=(time.perf_counter() - began) * 1000,
-        others=(busy_after - busy) / max(1, total_after - total),
-    )
+    return (time.perf_counter() - began) * 1000, (busy_after - busy) / max(1, total_after - total)
 
 
 def _fsync_us(folder: Path) -> float:
@@ -75,6 +63,7 @@ def facts(servers: Servers) -> dict[str, str]:
     memory = int(_first_match(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text()))
     packages = ("Django", "djangorestframework", "PyJWT", "django-redis", "redis", "hiredis",
                 "granian", "mysqlclient-static", "django-hitcount")  # fmt: skip
+    installed = {one.name.lower(): one.version for one in distributions()}
     return {
         "cores": str(os.cpu_count()),
         "processor": _first_match(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()),
@@ -88,5 +77,5 @@ def facts(servers: Servers) -> dict[str, str]:
         "Redis settings": ", ".join(f"{name} {value or repr('')}" for name, value in REDIS_OPTIONS.items()),
         "wrk": _first_match(r"wrk (\S+)", _said("wrk", "-v")),
         "k6": _first_match(r"k6 v?(\S+)", _said(str(K6), "version")),
-        **{package: version(package) for package in packages},
+        **{package: installed[package.lower()] for package in packages if package.lower() in installed},
     }

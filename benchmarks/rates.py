@@ -1,199 +1,219 @@
-"""How many warm views and likes a second each way of counting takes, and where the ceilings are."""
+"""Warm views and likes: how many a second each way of counting takes, where the ceilings are, one by one or in batches.
+
+And which web server with how many workers and threads, measured with the service's own warm views.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-from functools import partial
-from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from benchmarks.ceilings.arguments import view_arguments
-from benchmarks.contenders import BARE, HITS, OURS, PLAIN, RECIPE, ROWS, Contender, prepare
-from benchmarks.flush import gather
-from benchmarks.load import CONNECTIONS, Load, warm, write_requests, wrk
+from benchmarks.contender import Contender
+from benchmarks.contenders import BARE, HITS, OURS, PLAIN, RECIPE, ROWS, prepare
+from benchmarks.load import CONNECTIONS, replay
 from benchmarks.results import Column, Result, Run, Table
-from benchmarks.traffic import distinct_pairs, popular, take, tokens
+from benchmarks.traffic import Request, distinct_pairs, popular, tokens, write_requests
+from benchmarks.wire import view_arguments
 from servers import PYTHON, Servers, StartFailed, call
 
 VIDEOS = 1_000
 VIEWS_PREPARED = 150_000  # distinct viewers, more than the quickest can take in one measurement
 SESSIONS = 20_000
 USERS = 10_000  # each token is verified at its first request, then remembered (TOKENS_REMEMBERED)
+LIKES_CREATED = 60_000  # the recipe and the rows cannot take a like twice: each is a new pair
 SECONDS = 3
+EVENTS = 500  # of one batch
+BATCHES = 1_200
+BATCH_CONNECTIONS = 4
+# server, workers, threads a worker
+CHOICES = (
+    ("granian", 1, 1), ("granian", 2, 1), ("granian", 2, 2), ("granian", 2, 4), ("granian", 2, 8),
+    ("granian", 2, 16), ("granian", 4, 1), ("granian", 4, 4),
+    ("gunicorn", 2, 1), ("gunicorn", 2, 8),
+)  # fmt: skip
 
-_RATE = (
-    Column("rate", "requests/s", spread=True),
-    Column("mean", "mean ms", "{:.2f}"),
-    Column("p50", "p50 ms", "{:.2f}"),
-    Column("p99", "p99 ms", "{:.2f}"),
-    Column("errors", "errors"),
-)
+_PERCENTILES = (Column("p50", "p50 ms", "{:.2f}"), Column("p99", "p99 ms", "{:.2f}"))
+_RATE = (Column("rate", "requests/s", spread=True), Column("mean", "mean ms", "{:.2f}"), *_PERCENTILES,
+         Column("errors", "errors"))  # fmt: skip
+_TENTHS = (Column("p50", "p50 ms", "{:.1f}"), Column("p99", "p99 ms", "{:.1f}"))
 TABLES = (
     Table("view", "warm view, skewed over 1,000 videos", _RATE),
     Table("like", "warm like, token checked", _RATE),
+    Table("limit", "the view script alone, no web", (Column("events", "views/s", spread=True), *_PERCENTILES)),
+    Table("batch", f"views in batches of {EVENTS}", (Column("events", "events/s", spread=True), *_TENTHS)),
     Table(
-        "limit",
-        "the view script alone, no web",
-        (Column("events", "views/s", spread=True), *(Column(f"p{n}", f"p{n} ms", "{:.2f}") for n in (50, 99))),
+        "server", "warm views", (Column("rate", "requests/s", spread=True), *_TENTHS, Column("errors", "errors"))
     ),
-)
-LABELS = {
+)  # fmt: skip
+LIMITS = {
     "redis-py": "redis-py, one connection",
     "socket": "a socket and hiredis, one connection",
     "redis-benchmark": f"redis-benchmark, {CONNECTIONS} connections",
 }
-LIKES_CREATED = 60_000  # the recipe and the rows cannot take a like twice: each is a new pair
+LABELS = {
+    **LIMITS,
+    "raw": "raw redis-py client, one script a shard, pipelined",
+    **{
+        f"{server}_{workers}_{threads}": f"{server}, {workers} worker{'s' * (workers > 1)}, "
+        f"{threads} thread{'s' * (threads > 1)} each"
+        for server, workers, threads in CHOICES
+    },
+}
 
 
 def measure(run: Run) -> Result:
-    """Views, then likes."""
-    result = Result("rates", "Warm requests")
-    viewers, likers = [BARE, PLAIN, OURS, RECIPE, ROWS, HITS], [BARE, PLAIN, OURS, RECIPE, ROWS]
-    prepare(run.servers, viewers)
-    _Views(run, result).measure(viewers)
-    _Likes(run, result).measure(likers)
-    run.alternate(result, list(LABELS), partial(_limit, run, result))
-    result.claim("warm view, ours over a bare WSGI function", result.ratios("view", "ours", "bare"), 0.5)
-    result.claim("warm view, ours over a plain Django view", result.ratios("view", "ours", "plain"), 0.9)
-    result.claim("warm like, ours over a bare WSGI function", result.ratios("like", "ours", "bare"), 0.4)
-    result.claim("warm like, ours over the recipe", result.ratios("like", "ours", "recipe"), 5)
-    result.claim("views, ours over django-hitcount", result.ratios("view", "ours", "hits"), 5)
-    result.claim("views, ours over F() + 1", result.ratios("view", "ours", "rows"), 3)
+    """Every contender in every round, one table after another."""
+    result = Result("rates")
+    prepare(run.servers, [OURS, RECIPE, ROWS, HITS])
+    _views(run, result)
+    _likes(run, result)
+    _limits(run, result)
+    _batches(run, result)
+    _web_servers(run, result)
     return result
 
 
-class _Endpoint:
-    """One kind of request, asked of each contender in turn."""
-
-    table = ""
-
-    def __init__(self, run: Run, result: Result) -> None:
-        self.run, self.result = run, result
-        self.seconds = run.size(SECONDS, 1)
-
-    def measure(self, contenders: list[Contender]) -> None:
-        """Every contender in every round."""
-        self.run.alternate(self.result, contenders, self._one)
-
-    def _one(self, contender: Contender, number: int) -> None:
-        self.fill(contender)
-        with contender.serving(self.run.servers) as site:
-            warm(site, self.run.servers.folder)
-            load = wrk(site, self.requests(contender), seconds=self.seconds)
-        self.judge(contender, load)
-        self.result.add(self.table, contender.name, number, **load.values())
-        self.run.say(
-            f"  {number} {self.table} {contender.name}: {load.rate:,.0f}/s, p99 {load.p99:.1f} ms, {load.errors} errors"
-        )
-
-    def fill(self, contender: Contender) -> None:
-        raise NotImplementedError
-
-    def requests(self, contender: Contender) -> Path:
-        raise NotImplementedError
-
-    def judge(self, contender: Contender, load: Load) -> None:
-        """A figure of requests that were refused is worth nothing; what others' databases refuse, their row tells."""
-        if load.errors and contender is not ROWS:
-            raise StartFailed(f"{contender.name}: {load.errors} of {load.requests} {self.table} requests failed.")
+def _alive(servers: Servers, **gathered: Any) -> None:
+    OURS.fill(servers, users=10, videos=VIDEOS)
+    OURS.scripts(servers).gather(videos=VIDEOS, **gathered)
 
 
-class _Views(_Endpoint):
-    table = "view"
+def _views(run: Run, result: Result) -> None:
+    servers = run.servers
+    drawn = popular(run.size(VIEWS_PREPARED, 20_000), VIDEOS, seed=3)
+    files: dict[str, Path] = {}
 
-    def __init__(self, run: Run, result: Result) -> None:
-        super().__init__(run, result)
-        self.files: dict[str, Path] = {}
-        self.videos = popular(run.size(VIEWS_PREPARED, 20_000), VIDEOS, seed=3)
-
-    def fill(self, contender: Contender) -> None:
-        servers = self.run.servers
-        contender.fill(servers, users=10, videos=VIDEOS)
+    def one(contender: Contender, _: int) -> None:
+        if contender.database == OURS.database:
+            _alive(servers)
+        else:
+            contender.fill(servers, users=10, videos=VIDEOS)
         if contender is HITS:
             HITS.add_sessions(servers, [_viewer(n) for n in range(SESSIONS)])
-        if contender.database == OURS.database:
-            gather(servers, videos=VIDEOS)
-
-    def requests(self, contender: Contender) -> Path:
-        if contender.name not in self.files:
-            viewers = SESSIONS if contender is HITS else len(self.videos)
-            requests = [contender.view(video, _viewer(n % viewers)) for n, video in enumerate(self.videos)]
-            path = self.run.servers.folder / f"views-{contender.name}"
-            self.files[contender.name] = write_requests(path, requests)
-        return self.files[contender.name]
-
-    def judge(self, contender: Contender, load: Load) -> None:
-        super().judge(contender, load)
+        if contender.name not in files:
+            viewers = SESSIONS if contender is HITS else len(drawn)
+            requests = [contender.view(video, _viewer(n % viewers)) for n, video in enumerate(drawn)]
+            files[contender.name] = write_requests(servers.folder / f"views-{contender.name}", requests)
+        file = files[contender.name]
+        load = replay(run, result, "view", contender.name, contender, file, seconds=run.size(SECONDS, 1))
         # Every answer must have been a count: what wrk no longer waited for at the end may have counted too.
-        counted = contender.views_counted(self.run.servers)
+        counted = contender.views_counted(servers)
         if not load.requests <= counted <= load.requests + CONNECTIONS:
             raise StartFailed(f"{contender.name}: {load.requests} views were acknowledged, {counted} counted.")
 
-
-class _Likes(_Endpoint):
-    table = "like"
-
-    def __init__(self, run: Run, result: Result) -> None:
-        super().__init__(run, result)
-        self.files: dict[bool, Path] = {}
-        self.users = run.size(USERS, 1_000)
-        self.tokens = tokens(self.users)
-        self.pairs = list(enumerate(popular(self.users, VIDEOS, seed=4), start=1))
-
-    def fill(self, contender: Contender) -> None:
-        contender.fill(self.run.servers, users=self.users, videos=VIDEOS)
-        if contender.database == OURS.database:
-            gather(self.run.servers, videos=VIDEOS, pairs=self.pairs)
-
-    def requests(self, contender: Contender) -> Path:
-        """Where a like can be taken back: all like, then all take it back, again and again; else new pairs only."""
-        toggles = contender.database == OURS.database
-        if toggles not in self.files:
-            if toggles:
-                requests = [
-                    contender.like(video, self.tokens[user - 1], liked=liked)
-                    for liked in (True, False)
-                    for user, video in self.pairs
-                ]
-            else:
-                number = self.run.size(LIKES_CREATED, 10_000)
-                pairs = take(distinct_pairs(self.users, VIDEOS, seed=4), number)
-                requests = [contender.like(video, self.tokens[user - 1]) for user, video in pairs]
-            self.files[toggles] = write_requests(self.run.servers.folder / f"likes-{toggles}", requests)
-        return self.files[toggles]
+    run.alternate(result, [BARE, PLAIN, OURS, RECIPE, ROWS, HITS], one)
+    for what, other, goal in (
+        ("warm view, ours over a bare WSGI function", "bare", 0.5),
+        ("warm view, ours over a plain Django view", "plain", 0.9),
+        ("views, ours over django-hitcount", "hits", 5),
+        ("views, ours over F() + 1", "rows", 3),
+    ):
+        result.claim("view", what, result.ratios("view", "ours", other), goal)
 
 
-def _limit(run: Run, result: Result, client: str, number: int) -> None:
+def _likes(run: Run, result: Result) -> None:
+    """Where a like can be taken back: all like, then all take it back, again and again; else new pairs only."""
+    servers, users = run.servers, run.size(USERS, 1_000)
+    signed_in = tokens(users)
+    pairs = list(enumerate(popular(users, VIDEOS, seed=4), start=1))
+    files = {True: write_requests(servers.folder / "toggles", toggles(pairs, signed_in))}
+    new = distinct_pairs(users, VIDEOS, run.size(LIKES_CREATED, 10_000), seed=4)
+    files[False] = write_requests(
+        servers.folder / "new", [OURS.like(video, signed_in[user - 1]) for user, video in new]
+    )
+
+    def one(contender: Contender, _: int) -> None:
+        contender.fill(servers, users=users, videos=VIDEOS)
+        ours = contender.database == OURS.database
+        if ours:
+            OURS.scripts(servers).gather(videos=VIDEOS, unliked=pairs)
+        replay(run, result, "like", contender.name, contender, files[ours], seconds=run.size(SECONDS, 1))
+
+    run.alternate(result, [BARE, PLAIN, OURS, RECIPE, ROWS], one)
+    result.claim("like", "warm like, ours over a bare WSGI function", result.ratios("like", "ours", "bare"), 0.4)
+    result.claim("like", "warm like, ours over the recipe", result.ratios("like", "ours", "recipe"), 5)
+
+
+def toggles(pairs: list[tuple[int, int]], signed_in: list[str]) -> list[Request]:
+    """All (user, video) like, then all take it back."""
+    return [OURS.like(video, signed_in[user - 1], liked=liked) for liked in (True, False) for user, video in pairs]
+
+
+def _limits(run: Run, result: Result) -> None:
     """The script by raw clients."""
-    servers, seconds = run.servers, run.size(SECONDS, 1)
-    OURS.fill(servers, users=10, videos=VIDEOS)
-    gather(servers, videos=VIDEOS)
-    if client == "redis-benchmark":
-        values = _redis_benchmark(servers, run.size(200_000, 10_000))
-    else:
-        told = json.dumps({"seconds": seconds, "client": client})
-        values = json.loads(call([PYTHON, "-m", "benchmarks.raw"], OURS.environment(servers), input=told).stdout)
-    result.add("limit", client, number, **values)
-    run.say(f"  {number} {client}: {values['events']:,.0f} views/s")
+
+    def one(client: str, _: int) -> None:
+        _alive(run.servers)
+        if client == "redis-benchmark":
+            values = _redis_benchmark(run.servers, run.size(200_000, 10_000))
+        else:
+            values = _raw(run.servers, seconds=run.size(SECONDS, 1), client=client)
+        result.add("limit", client, **values)
+        run.say(f"  {client}: {values['events']:,.0f} views/s")
+
+    run.alternate(result, list(LIMITS), one)
+
+
+def _raw(servers: Servers, **told: Any) -> dict[str, float]:
+    done = call([PYTHON, "-m", "benchmarks.wire"], OURS.environment(servers), input=json.dumps(told))
+    values: dict[str, float] = json.loads(done.stdout)
+    return values
 
 
 def _redis_benchmark(servers: Servers, requests: int) -> dict[str, float]:
     """redis-benchmark repeats the script, each time with another viewer of one video."""
-    text = resources.files("videos.lua").joinpath("view.lua").read_text()
-    sha = servers.redis_client(OURS.redis_db).script_load(text)
-    arguments = view_arguments(sha, 1, "__rand_int__")
     command = [
         "redis-benchmark", "-p", str(servers.redis_port), "-n", str(requests), "-c", str(CONNECTIONS), "-r",
-        "1000000000", "--csv", "EVALSHA", *map(str, arguments),
+        "1000000000", "--csv", "EVALSHA", *map(str, view_arguments(OURS.scripts(servers).view_sha, 1, "__rand_int__")),
     ]  # fmt: skip
     said = call(command, {**os.environ}).stdout.strip().splitlines()
-    names, figures = (next(csv.reader([line])) for line in said[-2:])
-    row = dict(zip(names, figures, strict=True))
+    row = dict(zip(*(next(csv.reader([line])) for line in said[-2:]), strict=True))
     return {
         "events": float(row["rps"]), "p50": float(row["p50_latency_ms"]), "p99": float(row["p99_latency_ms"]),
     }  # fmt: skip
+
+
+def _batches(run: Run, result: Result) -> None:
+    """The endpoint and a raw client that runs the same script with the same events; every event another viewer."""
+    servers, seconds = run.servers, run.size(4, 1)
+    drawn = popular(run.size(BATCHES, 60) * EVENTS, VIDEOS, seed=6)
+    events = [(video, f"viewer{n:09d}") for n, video in enumerate(drawn)]
+    batches = [events[first : first + EVENTS] for first in range(0, len(events), EVENTS)]
+    (token,) = tokens(1, send_views=True)
+    bodies = [json.dumps({"events": [{"video": v, "viewer": who} for v, who in batch]}) for batch in batches]
+    path = write_requests(servers.folder / "batches", [Request("POST", "/api/views/", token, body) for body in bodies])
+
+    def one(name: str, _: int) -> None:
+        _alive(servers)
+        if name == "raw":
+            result.add("batch", name, **_raw(servers, seconds=seconds, batches=batches))
+        else:
+            load = replay(run, result, "batch", name, OURS, path, seconds=seconds, connections=BATCH_CONNECTIONS)
+            result.add("batch", name, events=load.rate * EVENTS)
+
+    run.alternate(result, ["ours", "raw"], one)
+    seen = result.ratios("batch", "ours", "raw", "events")
+    result.claim("batch", "batch views, events/s, ours over a raw client", seen, 0.5)
+
+
+def _web_servers(run: Run, result: Result) -> None:
+    """Every choice in every round."""
+    drawn = popular(run.size(60_000, 2_000), VIDEOS, seed=17)
+    path = write_requests(run.servers.folder / "server", [OURS.view(v, f"w{i}") for i, v in enumerate(drawn)])
+
+    def one(choice: tuple[str, int, int], _: int) -> None:
+        server, workers, threads = choice
+        _alive(run.servers)
+        row = f"{server}_{workers}_{threads}"
+        replay(
+            run, result, "server", row, OURS, path, seconds=run.size(SECONDS, 1),
+            server=server, workers=workers, threads=threads,
+        )  # fmt: skip
+
+    run.alternate(result, CHOICES[:: run.size(1, 9)], one, at_most=2)
 
 
 def _viewer(number: int) -> str:

@@ -1,46 +1,45 @@
-"""Turns results into docs/benchmarks.md (between its markers) and docs/img/."""
+"""Turns results into docs/benchmarks.md (between its markers) and docs/img/.
+
+`<!-- bench: TOPIC TABLE ... -->` stands before some tables of a topic, with the promises, plots and notes about them;
+how noisy the machine was follows a topic's last table. `machine` and `summary` stand for what their names say.
+"""
 
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from benchmarks import contenders
-from benchmarks.results import RESULTS, Claim, Column, Result, Table
+from benchmarks.results import RESULTS, Claim, Column, Figure, Result, Table
 from servers import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 IMAGES = ROOT / "docs" / "img"
 LABELS = {contender.name: contender.label for contender in contenders.ALL}
+MARKER = re.compile(r"<!-- bench: (\w+)((?: \w+)*) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def table(result: Result, shown: Table, labels: dict[str, str]) -> str:
     """One table in Markdown: medians over the rounds, and the spread where the column asks for it."""
-    rows = list(dict.fromkeys(sample.contender for sample in result.samples if sample.table == shown.name))
-    if not rows:
-        return ""
-    columns = [c for c in shown.columns if any(result.series(shown.name, row, c.key) for row in rows)]
-    head = f"| {shown.title} | " + " | ".join(column.label for column in columns) + " |"
-    rule = "|---|" + "---:|" * len(columns)
+    rows = result.tables.get(shown.name, {})
+    columns = [column for column in shown.columns if any(column.key in row for row in rows.values())]
+    head = [f"| {shown.title} | " + " | ".join(column.label for column in columns) + " |"]
+    head.append("|---|" + "---:|" * len(columns))
     body = [
-        f"| {labels.get(row, row)} | "
-        + " | ".join(_cell(column, result.series(shown.name, row, column.key)) for column in columns)
-        + " |"
-        for row in rows
+        f"| {labels.get(name, name)} | " + " | ".join(_cell(column, row.get(column.key)) for column in columns) + " |"
+        for name, row in rows.items()
     ]
-    return "\n".join([head, rule, *body])
+    return "\n".join([*head, *body]) if rows else ""
 
 
-def _cell(column: Column, values: list[float]) -> str:
-    if not values:
+def _cell(column: Column, figure: Figure | None) -> str:
+    if figure is None:
         return ""
-    text = column.form.format(statistics.median(values))
-    if column.spread and len(values) > 1:
-        text += f" ({column.form.format(min(values))}–{column.form.format(max(values))})"
+    text = column.form.format(figure.median)
+    if column.spread and figure.rounds > 1:
+        text += f" ({column.form.format(figure.low)}–{column.form.format(figure.high)})"
     return text
 
 
@@ -60,23 +59,28 @@ def claims(found: Iterable[Claim]) -> str:
     return "\n".join(["| promise | goal | seen | holds |", "|---|---:|---:|---|", *lines]) if lines else ""
 
 
-def section(result: Result, module: Any) -> str:
-    """A topic's tables, claims, notes and plots."""
+def section(result: Result, names: Iterable[str]) -> str:
+    """These tables of a topic, with the claims, plots and notes about them."""
+    module = import_module(f"benchmarks.{result.topic}")
     labels = {**LABELS, **getattr(module, "LABELS", {})}
-    parts = [text for shown in module.TABLES if (text := table(result, shown, labels))]
-    parts.append(claims(result.claims))
-    parts += [f"![{caption}](img/{name})" for name, caption in getattr(module, "PLOTS", {}).items()]
-    if result.notes:
-        parts.append("\n".join(f"- {note}" for note in result.notes))
-    if result.noise:
-        loops = [one.loop_ms for one in result.noise]
-        spread = (max(loops) - min(loops)) / statistics.median(loops)
-        others = statistics.median(one.others for one in result.noise)
-        parts.append(
-            f"*{len(result.noise)} rounds, {result.seconds:.0f} s in all. Noise: a fixed loop took {min(loops):.0f} to "
-            f"{max(loops):.0f} ms (spread {spread:.0%}); others used {others:.0%} of the CPU before a round.*"
-        )
+    names = list(names)
+    parts = [table(result, shown, labels) for shown in module.TABLES if shown.name in names]
+    parts.append(claims(claim for claim in result.claims if claim.table in names))
+    parts += [f"![{caption}](img/{file})" for of, file, caption in getattr(module, "PLOTS", ()) if of in names]
+    parts.append("\n".join(f"- {note}" for of, note in result.notes if of in names))
+    if names[-1] == module.TABLES[-1].name:
+        parts.append(_noise(result))
     return "\n\n".join(part for part in parts if part)
+
+
+def _noise(result: Result) -> str:
+    if not result.loop_ms or not result.other_cpu:
+        return ""
+    median, low, high, rounds = result.loop_ms
+    return (
+        f"*{rounds} rounds, {result.seconds:.0f} s in all. Noise: a fixed loop took {low:.0f} to {high:.0f} ms (spread "
+        f"{(high - low) / median:.0%}); other processes used {result.other_cpu.median:.0%} of the CPU before a round.*"
+    )
 
 
 def machine(result: Result) -> str:
@@ -84,30 +88,26 @@ def machine(result: Result) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in result.facts.items())])
 
 
-def summary(found: list[Result]) -> str:
-    """Every promise in one table."""
-    return claims(claim for result in found for claim in result.claims)
-
-
 def write(topics: Iterable[str], folder: Path = RESULTS, page: Path = PAGE, images: Path = IMAGES) -> None:
     """Renew the page and the plots from what is in the results folder."""
-    found = {topic: Result.load(folder / f"{topic}.json") for topic in topics if (folder / f"{topic}.json").exists()}
-    text = page.read_text()
+    found = {topic: Result.load(path) for topic in topics if (path := folder / f"{topic}.json").exists()}
     images.mkdir(parents=True, exist_ok=True)
     for topic, result in found.items():
-        module = import_module(f"benchmarks.{topic}")
-        if hasattr(module, "plot"):
-            module.plot(result, images)
-        text = _between(text, topic, section(result, module))
-    if found:
-        newest = max((folder / f"{topic}.json" for topic in found), key=lambda path: path.stat().st_mtime)
-        text = _between(text, "machine", machine(Result.load(newest)))
-        text = _between(text, "summary", summary(list(found.values())))
-    page.write_text(text)
+        for _, file, _ in getattr(import_module(f"benchmarks.{topic}"), "PLOTS", ()):
+            from benchmarks.plots import draw
 
+            draw(file, result, images)
 
-def _between(text: str, name: str, content: str) -> str:
-    pattern = re.compile(rf"(<!-- bench: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"{PAGE.name} has no place for {name!r}.")
-    return pattern.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
+    def renew(match: re.Match[str]) -> str:
+        topic, names = match[1], match[2].split()
+        if topic == "machine" and found:
+            text = machine(next(iter(found.values())))
+        elif topic == "summary" and found:
+            text = claims(claim for result in found.values() for claim in result.claims)
+        elif topic in found:
+            text = section(found[topic], names)
+        else:
+            return match[0]
+        return f"<!-- bench: {' '.join([topic, *names])} -->\n\n{text}\n\n<!-- end -->"
+
+    page.write_text(MARKER.sub(renew, page.read_text()))

@@ -1,4 +1,4 @@
-"""The one type of every topic's result: samples by contender and round, claims judged, notes, and how noisy it was."""
+"""The one type of every topic's result: a figure's median and spread, promises judged, notes, and how noisy it was."""
 
 from __future__ import annotations
 
@@ -7,35 +7,41 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.machine import IDLE_SECONDS, Noise, noise
+from benchmarks.machine import IDLE_SECONDS, noise
 from servers import ROOT, Servers
 
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What one contender did in one round of one table."""
+class Figure(NamedTuple):
+    """A figure over the rounds."""
 
-    table: str
-    contender: str
-    round: int
-    values: dict[str, float]
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Figure:
+        """Its nine leading digits are kept."""
+        median, low, high = (float(f"{v:.9g}") for v in (statistics.median(values), min(values), max(values)))
+        return cls(median, low, high, len(values))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A ratio that is promised, and what was seen: the median over the rounds, with the lowest and the highest."""
+    """A promise about a table, and what was seen: the median of the rounds' ratios, the lowest and the highest."""
 
+    table: str
     text: str
     seen: float
     low: float
     high: float
     goal: float
     at_least: bool = True
-    exact: bool = False  # it speaks of counts, not of times: it holds on any machine
+    exact: bool = False  # speaks of counts, not of times: holds on any machine
 
     @property
     def holds(self) -> bool:
@@ -43,69 +49,98 @@ class Claim:
         return self.seen >= self.goal if self.at_least else self.seen <= self.goal
 
 
+Rows = dict[str, dict[str, Any]]  # contender -> key -> Figure, or the raw values of each round
+
+
 @dataclass
 class Result:
-    """What a topic measured."""
+    """What a topic measured. Raw values live as long as the run; what is saved are figures."""
 
     topic: str
-    title: str
-    samples: list[Sample] = field(default_factory=list)
+    tables: dict[str, Rows] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    noise: list[Noise] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)  # the table that a note is about, and its text
+    loop_ms: Figure | None = None  # a fixed loop, timed before each round
+    other_cpu: Figure | None = None  # the share of the CPU that was not ours before each round
     facts: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
-    quick: bool = False
+    _raw: dict[tuple[str, str, str], list[float]] = field(default_factory=dict, repr=False, compare=False)
+    _noise: list[tuple[float, float]] = field(default_factory=list, repr=False, compare=False)
 
-    def add(self, table: str, contender: str, round_number: int, **values: float) -> None:
-        """Note one sample."""
-        self.samples.append(Sample(table, contender, round_number, values))
+    def add(self, table: str, contender: str, **values: float) -> None:
+        """Note one round's values of one contender."""
+        row = self.tables.setdefault(table, {}).setdefault(contender, {})
+        for key, value in values.items():
+            raw = self._raw.setdefault((table, contender, key), [])
+            raw.append(value)
+            row[key] = Figure.of(raw)
+
+    def add_noise(self, loop_ms: float, other_cpu: float) -> None:
+        """Note how the machine was before a round."""
+        self._noise.append((loop_ms, other_cpu))
+        self.loop_ms, self.other_cpu = (Figure.of(values) for values in zip(*self._noise, strict=True))
 
     def series(self, table: str, contender: str, key: str) -> list[float]:
-        """One figure of one contender, round by round."""
-        return [
-            sample.values[key]
-            for sample in sorted(self.samples, key=lambda one: one.round)
-            if sample.table == table and sample.contender == contender and key in sample.values
-        ]
+        """One figure of one contender, round by round, as long as the run lasts."""
+        return self._raw[table, contender, key]
+
+    def figure(self, table: str, contender: str, key: str) -> Figure | None:
+        """A figure, where there is one."""
+        found: Figure | None = self.tables.get(table, {}).get(contender, {}).get(key)
+        return found
 
     def median(self, table: str, contender: str, key: str) -> float:
-        """Its median."""
-        return statistics.median(self.series(table, contender, key))
-
-    def claim(
-        self,
-        text: str,
-        ratios: Sequence[float],
-        goal: float,
-        *,
-        at_least: bool = True,
-        exact: bool = False,
-    ) -> None:
-        """Judge a promise by the ratios of the rounds."""
-        seen = statistics.median(ratios)
-        self.claims.append(Claim(text, seen, min(ratios), max(ratios), goal, at_least, exact))
+        """The median of a figure that must be there."""
+        return float(self.tables[table][contender][key].median)
 
     def ratios(self, table: str, over: str, under: str, key: str = "rate") -> list[float]:
-        """One contender's figure over another's, of the same round: what drifts for both falls out."""
+        """One contender's figure over another's, of the same round: drift that both share cancels out."""
         pairs = zip(self.series(table, over, key), self.series(table, under, key), strict=True)
-        return [a / b if b else float("inf") for a, b in pairs]
+        return [a / b if b else float("inf") if a else 1.0 for a, b in pairs]
+
+    def claim(
+        self, table: str, text: str, ratios: Sequence[float], goal: float, *, at_least: bool = True, exact: bool = False
+    ) -> None:
+        """Judge a promise by the ratios of the rounds."""
+        median, low, high, _ = Figure.of(ratios)
+        self.claims.append(Claim(table, text, median, low, high, goal, at_least, exact))
 
     def save(self, folder: Path = RESULTS) -> Path:
-        """Write it as JSON."""
+        """Write it as JSON, a row of a table on each line."""
+        levels = {"tables": 2, "claims": 1, "notes": 1}
+        lines = [
+            f' "{name}": {_lines(value, levels.get(name, 0), "  ")}'
+            for name, value in asdict(self).items()
+            if not name.startswith("_")
+        ]
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.topic}.json"
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         return path
 
     @classmethod
     def load(cls, path: Path) -> Result:
         """Read it back."""
         told: dict[str, Any] = json.loads(path.read_text())
-        told["samples"] = [Sample(**one) for one in told["samples"]]
+        for rows in told["tables"].values():
+            for name, row in rows.items():
+                rows[name] = {key: Figure(*values) for key, values in row.items()}
         told["claims"] = [Claim(**one) for one in told["claims"]]
-        told["noise"] = [Noise(**one) for one in told["noise"]]
+        told["notes"] = [(table, text) for table, text in told["notes"]]
+        told |= {name: told[name] and Figure(*told[name]) for name in ("loop_ms", "other_cpu")}
         return cls(**told)
+
+
+def _lines(value: Any, levels: int, indent: str) -> str:
+    """JSON with so many levels spread over lines."""
+    if not levels or not value:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        parts = [f'"{name}": {_lines(part, levels - 1, indent + " ")}' for name, part in value.items()]
+    else:
+        parts = [_lines(part, levels - 1, indent + " ") for part in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n{indent}" + f",\n{indent}".join(parts) + f"\n{indent[1:]}{closing}"
 
 
 @dataclass(frozen=True)
@@ -136,27 +171,18 @@ class Run:
     rounds: int
     say: Callable[[str], None]
 
-    def pick(self, full: float, quick: float) -> float:
+    def size(self, full: int, quick: int) -> int:
         """A size: the full one, or the one that only tries the harness out."""
         return quick if self.quick else full
 
-    def size(self, full: int, quick: int) -> int:
-        """The same for whole numbers."""
-        return quick if self.quick else full
-
     def alternate(
-        self,
-        result: Result,
-        contenders: Sequence[Any],
-        measure: Callable[[Any, int], None],
-        *,
-        at_most: int | None = None,
+        self, result: Result, contenders: Sequence[Any], measure: Callable[[Any, int], None], *, at_most: int = 99
     ) -> None:
         """Rounds in which every contender takes its turn, in an order that is reversed each time.
 
-        `at_most`: as many rounds, where no promise is judged.
+        `at_most`: fewer rounds, where no promise is judged.
         """
-        for number in range(1, min(self.rounds, at_most or self.rounds) + 1):
-            result.noise.append(noise(self.pick(IDLE_SECONDS, 0.05)))
+        for number in range(1, min(self.rounds, at_most) + 1):
+            result.add_noise(*noise(0.05 if self.quick else IDLE_SECONDS))
             for contender in contenders if number % 2 else reversed(contenders):
                 measure(contender, number)

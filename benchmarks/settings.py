@@ -1,6 +1,13 @@
-"""The service's own settings without throttles and the cap per address: a benchmark has one address."""
+"""The service's own settings without throttles and the cap per address: all load comes from one address.
+
+BENCH_SETTINGS: further settings as JSON, for a layer that needs others.
+"""
+
+import json
+import os
 
 from streaming.settings import *  # noqa: F403
 
 VIDEOS_THROTTLE_RATES = dict.fromkeys(("token", "like", "view", "write"))
 VIDEOS_VIEW_ADDRESS_LIMIT = 0
+globals().update(json.loads(os.environ.get("BENCH_SETTINGS", "{}")))

@@ -1,9 +1,10 @@
-"""The benchmark's own arithmetic: what it draws, how it judges, where it writes. Its servers are tried by `--quick`."""
+"""The benchmark's own arithmetic: what it draws, how it judges, what it writes. Its servers are tried by `--quick`."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from itertools import islice
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,17 @@ pytest.importorskip("MySQLdb", reason="the benchmarks speak to MariaDB")
 
 from benchmarks import parts, report, traffic
 from benchmarks.__main__ import TOPICS
-from benchmarks.contenders import Request
-from benchmarks.results import Column, Result, Table
+from benchmarks.results import RESULTS, Column, Result, Table
 
 
 @pytest.fixture
 def result() -> Result:
     """Three rounds of two contenders."""
-    result = Result("rates", "Rates")
-    for number, (ours, other) in enumerate([(300, 100), (50, 10), (800, 200)], start=1):
-        result.add("view", "ours", number, rate=ours)
-        result.add("view", "recipe", number, rate=other)
+    result = Result("rates")
+    for ours, other in ((300, 100), (50, 10), (800, 200)):
+        result.add("view", "ours", rate=ours)
+        result.add("view", "recipe", rate=other)
+        result.add_noise(loop_ms=20.0, other_cpu=0.1)
     return result
 
 
@@ -32,22 +33,21 @@ def test_popular_videos_follow_zipf() -> None:
 
 
 def test_distinct_pairs_never_repeat() -> None:
-    pairs = list(islice(traffic.distinct_pairs(50, 20), 50 * 20))
-    assert len(set(pairs)) == 50 * 20
+    assert len(set(traffic.distinct_pairs(50, 20, 50 * 20))) == 50 * 20
 
 
 def test_a_raw_request_says_how_long_its_body_is() -> None:
-    assert b"Content-Length: 4\r\n\r\n\xc3\xa4\xc3\xb6" in Request("POST", "/", body="äö").raw()
+    assert b"Content-Length: 4\r\n\r\n\xc3\xa4\xc3\xb6" in traffic.Request("POST", "/", body="äö").raw()
 
 
 def test_a_promise_is_judged_by_the_ratios_within_rounds(result: Result) -> None:
-    result.claim("ours over recipe", result.ratios("view", "ours", "recipe"), 4)
+    result.claim("view", "ours over recipe", result.ratios("view", "ours", "recipe"), 4)
     claim = result.claims[0]
     assert (claim.seen, claim.low, claim.high, claim.holds) == (4, 3, 5, True)
 
 
 def test_a_broken_promise_is_said_to_be_broken(result: Result) -> None:
-    result.claim("ours over recipe", result.ratios("view", "ours", "recipe"), 4.5)
+    result.claim("view", "ours over recipe", result.ratios("view", "ours", "recipe"), 4.5)
     assert "**no**" in report.claims(result.claims)
 
 
@@ -57,27 +57,32 @@ def test_a_table_shows_median_and_spread(result: Result) -> None:
 
 
 def test_a_result_is_read_back_as_it_was_saved(result: Result, tmp_path: Path) -> None:
-    result.claim("ours over recipe", [4.0], 4)
+    result.claim("view", "ours over recipe", [4.0], 4)
+    result.notes.append(("view", "A note."))
     assert Result.load(result.save(tmp_path)) == result
 
 
-def test_every_topic_has_a_place_on_the_page() -> None:
-    page = report.PAGE.read_text()
-    assert [topic for topic in TOPICS if f"<!-- bench: {topic} -->" not in page] == []
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_table_of_a_topic_is_on_the_page_as_it_was_measured(topic: str) -> None:
+    result, page = Result.load(RESULTS / f"{topic}.json"), report.PAGE.read_text()
+    markers = [names.split() for of, names in re.findall(r"<!-- bench: (\w+)((?: \w+)+) -->", page) if of == topic]
+    tables = [shown.name for shown in import_module(f"benchmarks.{topic}").TABLES]
+    assert [name for names in markers for name in names] == tables == list(result.tables)
+    assert [names for names in markers if report.section(result, names) not in page] == []
 
 
-def test_a_look_counts_for_the_innermost_part() -> None:
+def test_a_sample_counts_for_the_innermost_part() -> None:
     call = "main (b/inside.py:1);_answer (b/inside.py:2);Handler.__call__ (/s/videos/api/handler.py:3)"
-    like = f"{call};set_like (/s/videos/services.py:4);like (/s/videos/counters.py:5)"
+    like = f"{call};set_like (/s/videos/services/likes.py:4);like (/s/videos/counters/requests.py:5)"
     folded = [
         "main (b/inside.py:1);_web (b/inside.py:9) 7",
         f"{call} 1",
         f"{like} 2",
-        f"{like};_Lease.exchange (/s/videos/counters.py:6) 3",
+        f"{like};exchange (/s/videos/counters/connection.py:6) 3",
         f"{call};dumps (/usr/lib/python3/json/__init__.py:7) 4",
         "_answer (/s/benchmarks/inside.py:2) 5",
     ]
-    assert parts.looks(folded) == {
+    assert parts.samples(folded) == {
         "the door: headers of the answer": 1,
         "Redis: keys and arguments of the script": 2,
         "Redis: packed, sent, waited for, parsed": 3,

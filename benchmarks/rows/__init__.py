@@ -1,1 +1,0 @@
-"""Counting in the database alone: `F("count") + 1` in the request, or JOIN + COUNT over like rows when read."""
