@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks import machine, report
+from benchmarks import against, machine, report
 from benchmarks.results import Result, Run
 from servers import StartFailed, private_servers
 
@@ -36,6 +36,8 @@ def main() -> int:
     try:
         with private_servers() as servers:
             run = Run(servers, options.quick, 1 if options.quick else options.rounds, say)
+            if options.against:
+                return against.compare(run, options.topics or list(against.TOPICS), options.against)
             facts = machine.facts(servers)
             found = [_measure(topic, run, facts) for topic in options.topics or TOPICS]
     except KeyboardInterrupt:
@@ -53,7 +55,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="try the harness out, in two minutes; judges no times")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of each topic ({ROUNDS})")
     parser.add_argument("--report", action="store_true", help="only renew the page from the results that are there")
-    return parser.parse_args()
+    parser.add_argument(
+        "--against", metavar="COMMIT", help="measure this checkout and another commit in turns, and print the ratios"
+    )
+    options = parser.parse_args()
+    if options.against and not set(options.topics) <= set(against.TOPICS):
+        parser.error(f"--against compares {' and '.join(against.TOPICS)}.")
+    return options
 
 
 def _measure(topic: str, run: Run, facts: dict[str, str]) -> Result:

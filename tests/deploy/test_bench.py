@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("MySQLdb", reason="the benchmarks speak to MariaDB")
 
-from benchmarks import parts, report, traffic
+from benchmarks import against, parts, report, traffic
 from benchmarks.__main__ import TOPICS
 from benchmarks.results import RESULTS, Column, Result, Table
 
@@ -60,6 +60,15 @@ def test_a_result_is_read_back_as_it_was_saved(result: Result, tmp_path: Path) -
     result.claim("view", "ours over recipe", [4.0], 4)
     result.notes.append(("view", "A note."))
     assert Result.load(result.save(tmp_path)) == result
+
+
+def test_two_commits_are_compared_by_the_ratios_within_turns() -> None:
+    result = Result("against")
+    for before, now in ((100, 110), (200, 180), (10, 10)):
+        for name, value in (("before", before), ("now", now)):
+            result.add("view", name, **{column.key: value for column in against.COLUMNS["view"]})
+    table = against.table(result, "view", ["f19b82c", "this checkout"])
+    assert "| requests/s | 100 (10–200) | 110 (10–180) | 1.000 (0.900–1.100) | 0.900–1.100 |" in table
 
 
 @pytest.mark.parametrize("topic", TOPICS)
