@@ -1,8 +1,9 @@
-"""The Lua scripts. Each is a file in lua/; the names of COUNTS and `shared.lua` are put before its text."""
+"""The Lua scripts. Each is a file in lua/; what it uses of COUNTS and of `shared.lua` is put before its text."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any, Final
@@ -18,22 +19,27 @@ def _table(items: Iterable[str]) -> str:
 
 
 # A script cannot import, so it gets COUNTS as constants. Joining the names in the script would cost a tenth of a like.
-_PENDING = {count.name: f"{count.name}_pending" for count in COUNTS}
-COUNTS_IN_LUA: Final = f"""\
-local COUNTS = {_table(map(repr, _PENDING))}
-local PENDING = {_table(map(repr, _PENDING.values()))}
-local LIVE = {_table(map(repr, (*_PENDING, *_PENDING.values())))}
-local MARKS = {_table(f"{{ value = '{mark.value}', place = {PLACES[mark.name] + 1} }}" for mark in MARKS)}
-local MARK = '{MARK_LETTER}'
-"""
+_LIVE = [count.name for count in COUNTS] + [f"{count.name}_pending" for count in COUNTS]
+_MARKS = [f"['{mark.value}'] = {PLACES[mark.name] + 1}" for mark in MARKS]
+CONSTANTS: Final = (
+    f"local WIDTH = {len(COUNTS)}\n",
+    f"local LIVE = {_table(map(repr, _LIVE))}\n",
+    f"local MARKS = {_table(_MARKS)}\n",
+    f"local MARK = '{MARK_LETTER}'\n",
+)
+_NAME = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 
 
 class Script:
-    """A script, called by its SHA1."""
+    """A script, called by its SHA1. Before its text stand the constants and the parts of shared.lua that it uses."""
 
     def __init__(self, name: str) -> None:
-        parts = (_FOLDER.joinpath(file).read_text() for file in ("shared.lua", f"{name}.lua"))
-        self.text = (COUNTS_IN_LUA + "".join(parts)).encode()
+        text = _FOLDER.joinpath(f"{name}.lua").read_text()
+        shared = re.split(r"(?<=\n)\n", _FOLDER.joinpath("shared.lua").read_text())
+        for part in reversed((*CONSTANTS, *shared[1:])):  # a table that a call does not use costs it time
+            if re.search(rf"\b{_NAME.findall(part)[0]}\b", text):
+                text = part + text
+        self.text = text.encode()
         self.sha = hashlib.sha1(self.text).hexdigest()  # noqa: S324  Redis names scripts by it
 
     def command(self, keys: Sequence[str], *args: Any) -> tuple[Any, ...]:

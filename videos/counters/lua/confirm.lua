@@ -19,7 +19,7 @@ end
 allow_writes_when_full(KEYS[2])
 
 local OUTCOMES = { 'applied', 'repeated', 'dropped', 'rejected' }
-local FIRST_HEAD, HEAD = 3, 1 + #COUNTS + #OUTCOMES
+local FIRST_HEAD, HEAD = 3, 1 + WIDTH + #OUTCOMES
 local first_field = FIRST_HEAD + (#KEYS - 3) * HEAD
 
 -- One HMGET for many fields, because a call costs more than a field. A field that is named twice is counted once.
@@ -36,7 +36,7 @@ local field = first_field
 for video = 4, #KEYS do
   local head, removed = FIRST_HEAD + (video - 4) * HEAD, 0
   for i, outcome in ipairs(OUTCOMES) do
-    for _ = 1, tonumber(ARGV[head + #COUNTS + i]) do
+    for _ = 1, tonumber(ARGV[head + WIDTH + i]) do
       local name = ARGV[field]
       local value = there[name]
       if value then
@@ -71,13 +71,13 @@ local function set_live(key, head)
   end
   local settled = live[1] ~= number
   local changed = {}
-  for i, name in ipairs(COUNTS) do
+  for i = 1, WIDTH do
     local total_now = ARGV[head + i]
     if not settled then
-      total_now = string.format('%.0f', tonumber(total_now) + tonumber(live[1 + #COUNTS + i]))
+      total_now = string.format('%.0f', tonumber(total_now) + tonumber(live[1 + WIDTH + i]))
     end
     if live[1 + i] ~= total_now then
-      changed[#changed + 1] = name
+      changed[#changed + 1] = LIVE[i]
       changed[#changed + 1] = total_now
     end
   end

@@ -36,7 +36,7 @@ end
 
 redis.call('SET', KEYS[2], wish .. ':' .. now, 'EX', ARGV[5])
 local result = { state == wish and 0 or 1 }
-for place = 1, #COUNTS do
+for place = 1, WIDTH do
   result[1 + place] = tonumber(live[3 + place])
 end
 if state == wish then
@@ -44,12 +44,12 @@ if state == wish then
 end
 
 local renewed = renew_pending(KEYS[1], live[1], redis.call('HGET', KEYS[5], 'last') or '0')
-for _, mark in ipairs(MARKS) do
-  local place, step = mark.place, (mark.value == wish and 1 or 0) - (mark.value == state and 1 or 0)
-  if step ~= 0 then
+for value, step in pairs({ [state] = -1, [wish] = 1 }) do
+  local place = MARKS[value]
+  if place then
+    local sum = renewed and 0 or tonumber(live[3 + WIDTH + place])
     result[1 + place] = result[1 + place] + step
-    local sum = renewed and 0 or tonumber(live[3 + #COUNTS + place])
-    redis.call('HSET', KEYS[1], COUNTS[place], result[1 + place], PENDING[place], sum + step)
+    redis.call('HSET', KEYS[1], LIVE[place], result[1 + place], LIVE[WIDTH + place], sum + step)
   end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])

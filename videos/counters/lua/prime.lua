@@ -14,15 +14,15 @@ local UNMARKED_MARGIN_SECONDS = 60
 
 if redis.call('EXISTS', KEYS[1]) == 0 then
   local fields = {}
-  for i, name in ipairs(COUNTS) do
-    for _, value in ipairs({ name, ARGV[4 + i], PENDING[i], 0 }) do
+  for i = 1, WIDTH do
+    for _, value in ipairs({ LIVE[i], ARGV[4 + i], LIVE[WIDTH + i], 0 }) do
       fields[#fields + 1] = value
     end
   end
   redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], 'epoch', '-1', unpack(fields))
   local marked = false
-  for _, mark in ipairs(MARKS) do
-    marked = marked or ARGV[4 + mark.place] ~= '0'
+  for _, place in pairs(MARKS) do
+    marked = marked or ARGV[4 + place] ~= '0'
   end
   if not marked then
     redis.call('HSET', KEYS[1], 'unmarked_until', redis.call('TIME')[1] + ARGV[2] - UNMARKED_MARGIN_SECONDS,

@@ -8,12 +8,11 @@
 
 local user = ARGV[1]
 local videos = #ARGV - 1
-local width = #COUNTS + 1
 local result = {}
 for i = 1, videos do
-  local live = redis.call('HMGET', KEYS[2 + i], unpack(COUNTS))
-  local from = width * (i - 1)
-  for place = 1, #COUNTS do
+  local live = redis.call('HMGET', KEYS[2 + i], unpack(LIVE, 1, WIDTH))
+  local from = (WIDTH + 1) * (i - 1)
+  for place = 1, WIDTH do
     result[from + place] = live[place]
   end
   local state = false
@@ -22,6 +21,6 @@ for i = 1, videos do
     state = redis.call('HGET', KEYS[1], field) or redis.call('HGET', KEYS[2], field)
       or redis.call('GET', KEYS[2 + videos + i])
   end
-  result[from + width] = state
+  result[from + WIDTH + 1] = state
 end
 return result

@@ -29,23 +29,25 @@ if ARGV[2] == '0' then
 end
 
 local FIRST_TOTAL = 8
-local live = redis.call('HMGET', KEYS[1], 'epoch', unpack(PENDING))
+local live = redis.call('HMGET', KEYS[1], 'epoch', unpack(LIVE, WIDTH + 1))
 local unsettled = live[1] == last
 local sums = {}  -- pending, in the order of COUNTS
-for place = 1, #COUNTS do
+for place = 1, WIDTH do
   sums[place] = unsettled and tonumber(live[1 + place]) or 0
 end
 
 -- A pending change from one value to another is added (step 1) or taken out (step -1).
 local function move_pending(from, to, step)
-  for _, mark in ipairs(MARKS) do
-    local moves = (mark.value == to and step or 0) - (mark.value == from and step or 0)
-    sums[mark.place] = sums[mark.place] + moves
+  if MARKS[to] then
+    sums[MARKS[to]] = sums[MARKS[to]] + step
+  end
+  if MARKS[from] then
+    sums[MARKS[from]] = sums[MARKS[from]] - step
   end
 end
 
 for i = 5, #KEYS do
-  local arg = FIRST_TOTAL + #COUNTS + (i - 5) * 3
+  local arg = FIRST_TOTAL + WIDTH + (i - 5) * 3
   local field, row, noted = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2]
   local pending, pending_at = parse_state(redis.call('HGET', KEYS[2], field))
   local liked, liked_at = parse_state(redis.call('GET', KEYS[i]))
@@ -66,9 +68,9 @@ end
 
 if live[1] or unsettled then
   local fields = {}
-  for i, name in ipairs(COUNTS) do
+  for i = 1, WIDTH do
     local total = tonumber(ARGV[FIRST_TOTAL - 1 + i]) + sums[i]
-    for _, value in ipairs({ name, total, PENDING[i], sums[i] }) do
+    for _, value in ipairs({ LIVE[i], total, LIVE[WIDTH + i], sums[i] }) do
       fields[#fields + 1] = value
     end
   end

@@ -1,6 +1,6 @@
--- What all scripts share. scripts.py puts constants before it, from COUNTS in videos/changes.py: COUNTS (all names),
--- PENDING (the fields of live with their pending sums), LIVE (COUNTS, then PENDING), MARKS (the value of each mark and
--- its place in COUNTS), MARK (the letter of a mark's pending field).
+-- What scripts share. scripts.py puts before a script the parts that it uses, and constants from COUNTS in
+-- videos/changes.py: WIDTH (how many counts), LIVE (the fields of live: the totals of all counts, then their pending sums),
+-- MARKS (the value of each mark -> its place in COUNTS), MARK (the letter of a mark's pending field).
 
 local CHUNK = 1000  -- unpack fails near 8000 values
 
@@ -16,8 +16,8 @@ local function renew_pending(key, epoch, last)
     return false
   end
   local zeros = {}
-  for i, name in ipairs(PENDING) do
-    zeros[2 * i - 1], zeros[2 * i] = name, 0
+  for place = 1, WIDTH do
+    zeros[2 * place - 1], zeros[2 * place] = LIVE[WIDTH + place], 0
   end
   redis.call('HSET', key, 'epoch', last, unpack(zeros))
   return true
