@@ -65,14 +65,19 @@ class Lease:
             options["socket_timeout"] = FLUSH_TIMEOUT_SECONDS
         self.connection: Any = pool.connection_class(**options)
         self.connection.connect()
-        self._answered_at = time.monotonic()
+        self._answered_at: float | None = time.monotonic()  # None while replies are outstanding
 
     def make_ready(self) -> None:
-        """Reconnect if the server closed the connection. Call it before sending. Raises redis.RedisError, OSError."""
-        connection = self.connection
+        """Reconnect if the server closed the connection, or if a signal's exception left a reply unread.
+
+        Call it before sending. Raises redis.RedisError, OSError.
+        """
+        connection, answered_at = self.connection, self._answered_at
         try:
-            if connection.is_connected and (
-                time.monotonic() - self._answered_at < FRESH_SECONDS or not connection.can_read(timeout=0)
+            if (
+                connection.is_connected
+                and answered_at is not None
+                and (time.monotonic() - answered_at < FRESH_SECONDS or not connection.can_read(timeout=0))
             ):
                 return
         except redis.ConnectionError:
@@ -89,7 +94,7 @@ class Lease:
 
         Raises redis.RedisError and OSError when the connection fails.
         """
-        connection = self.connection
+        connection, self._answered_at = self.connection, None
         connection.send_packed_command([b"".join([pack_command(part) for part in commands])], check_health=False)
         timeout = {} if wait_seconds is None else {"timeout": wait_seconds}
         replies: list[Any] = []
@@ -178,9 +183,8 @@ def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_secon
             for place, reply in zip(unknown, lease.ask([*loads, *again], wait_seconds)[len(loads) :], strict=True):
                 replies[place] = reply
     except (redis.RedisError, OSError) as error:
-        loading = isinstance(error, redis.exceptions.BusyLoadingError)
-        lease.disconnect()
-        raise _pause_after(error, uncertain=not loading) from error
+        lease.disconnect()  # redis-py raises some refusals as broken connections: LOADING, NOAUTH
+        raise _pause_after(error, uncertain=code_of(error) not in REFUSALS) from error
     for reply in replies:
         if isinstance(reply, Exception):
             if code_of(reply) in WRONG_SERVER:
