@@ -56,6 +56,12 @@ def test_charset_that_is_no_text_encoding_is_overlooked(video_id: int, charset: 
     assert (got.status, got.body["reason"]) == (200, "short")
 
 
+@pytest.mark.parametrize("content_type", ["a; b*=nope''%41", "a; charset=idna"])
+def test_refusal_does_not_mind_what_the_content_type_names(video_id: int, content_type: str) -> None:
+    got = ask("PUT", like_path(video_id), CONTENT_TYPE=content_type, CONTENT_LENGTH="²")
+    assert (got.status, got.express) == (401, True)
+
+
 def test_form_keeps_its_boundary(user: User) -> None:
     body = b'--xyz\r\nContent-Disposition: form-data; name="username"\r\n\r\nsomebody\r\n--xyz--\r\n'
     cookie = f"csrftoken={'a' * 32}"

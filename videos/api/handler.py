@@ -52,17 +52,18 @@ class Handler(WSGIHandler):
 
 
 def _refusal(error: Exception, environ: dict[str, Any]) -> Answer:
-    """The answer to an error. It is logged and, where it is a fault of ours, signalled as Django does."""
+    """The answer to an error. It is logged, and a fault of ours is signalled, as Django does."""
+    bodies.prepare(environ)  # WSGIRequest raises for some Content-Types
+    request = WSGIRequest(environ)
     answer = errors.answer_of(error)
     if answer is None:
         answer = errors.FAULT
-        got_request_exception.send(sender=Handler, request=WSGIRequest(environ))
+        got_request_exception.send(sender=Handler, request=request)
     logger.log(
         logging.ERROR if answer.status >= 500 else logging.WARNING,
         "%s: %s",
-        HTTPStatus(answer.status).phrase,
-        environ["PATH_INFO"],
+        *(HTTPStatus(answer.status).phrase, environ["PATH_INFO"]),
         exc_info=error if answer is errors.FAULT else None,
-        extra={"status_code": answer.status, "request": WSGIRequest(environ)},
+        extra={"status_code": answer.status, "request": request},
     )
     return answer
