@@ -40,14 +40,19 @@ def _number(name: str, default: float) -> float:
         raise ImproperlyConfigured(f"{name} must be a number, not {text!r}.") from error
 
 
+def _words(name: str) -> list[str]:
+    """Words with commas between them. An empty one is left out: an empty key in SECRET_KEY_FALLBACKS would verify."""
+    return [word for word in env.list(name, str.strip, default=[]) if word]
+
+
 # The start for newcomers, by script/server: demo accounts, plain HTTP on 127.0.0.1.
 EMBEDDED = env.bool("STREAMING_EMBEDDED", default=False)
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = _required("SECRET_KEY")
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", str.strip, default=[])
+SECRET_KEY_FALLBACKS = _words("SECRET_KEY_FALLBACKS")
 _local_hosts = ["localhost", "127.0.0.1", "[::1]"] if EMBEDDED or DEBUG else []
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", str.strip, default=[]) or _local_hosts or [_required("ALLOWED_HOSTS")]
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", str.strip, default=[])
+ALLOWED_HOSTS = _words("ALLOWED_HOSTS") or _local_hosts or [_required("ALLOWED_HOSTS")]
+CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -71,7 +76,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", str.strip, default=[])
+CORS_ALLOWED_ORIGINS = _words("CORS_ALLOWED_ORIGINS")
 if CORS_ALLOWED_ORIGINS:  # pages of these origins may call the API
     INSTALLED_APPS += ["corsheaders"]
     MIDDLEWARE.insert(0, "corsheaders.middleware.CorsMiddleware")

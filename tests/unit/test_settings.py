@@ -51,8 +51,8 @@ def test_numbers_flags_and_lists_are_read() -> None:
         REDIS_TIMEOUT_SECONDS="1e-1",
         DEBUG=" Yes ",
         SECURE_SSL_REDIRECT="off",
-        ALLOWED_HOSTS="a.example, b.example,",
-        SECRET_KEY_FALLBACKS="$old,older",
+        ALLOWED_HOSTS="a.example, b.example, ",
+        SECRET_KEY_FALLBACKS="$old, ,older, ",
     )
     assert settings["COUNTERS_TIMEOUT_SECONDS"] == 0.1
     assert (settings["DEBUG"], settings["SECURE_SSL_REDIRECT"]) == (True, False)
