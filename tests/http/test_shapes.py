@@ -147,7 +147,7 @@ def test_events_are_parsed_as_their_serializer_does(events: list[Any]) -> None:
     if isinstance(slow, dict):
         assert {int(place) for place in quick["events"]} == {int(place) for place in slow["events"]}
     else:
-        assert [tuple(sent) for sent in quick] == slow
+        assert [(sent.video_id, sent.viewer, sent.watched, sent.at_ms) for sent in quick] == slow
 
 
 @hypothesis_settings(max_examples=150)

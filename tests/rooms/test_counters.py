@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from servers import RedisServer, free_port
 from videos import counters
-from videos.changes import Totals, VideoFacts
+from videos.changes import HOUR_MS, Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent
 from videos.counters.connection import REFUSALS, code_of, flush_call, send
 from videos.counters.keys import keys_of
@@ -24,6 +24,11 @@ from videos.fields import State
 
 FACTS = VideoFacts(Totals(5, 7), 1, 100)
 UNMARKED = VideoFacts(Totals(0, 7), 1, 100)
+
+
+def seen(video_id: int, viewer: str, address: str | None = None) -> ViewEvent:
+    """A view in the hour 480,000."""
+    return ViewEvent(video_id, viewer, at_ms=480_000 * HOUR_MS, address=address)
 
 
 def prime(video_id: int, user_id: int = 0, facts: VideoFacts = FACTS) -> None:
@@ -77,9 +82,9 @@ def test_state_that_was_read_counts_only_where_redis_knows_none() -> None:
 def test_only_the_pending_claimed_and_batch_keys_stay_for_ever(redis_client: redis.Redis) -> None:
     prime(1, 2)
     like(1, 2, 1, 1)
-    counters.view([ViewEvent(1, "v", 480_000, address="a")])
+    counters.view([seen(1, "v", address="a")])
     claim()
-    counters.view([ViewEvent(1, "w", 480_000, address="a")])
+    counters.view([seen(1, "w", address="a")])
     staying = {key for key in redis_client.scan_iter() if redis_client.ttl(key) == -1}
     assert staying == {"{videos:1}:pending", "{videos:1}:claimed", "{videos:1}:batch"}
 
@@ -115,10 +120,10 @@ def test_confirm_accounts_once_for_each_field_that_is_there(redis_client: redis.
     prime(17, 2)
     for video in (1, 17):
         like(video, 2, 1, 1)
-        counters.view([ViewEvent(video, "v", 480_000)])
+        counters.view([seen(video, "v")])
     redis_client.hset("{videos:1}:pending", "nonsense", "7")
     batch = claimed()
-    counters.view([ViewEvent(1, "w", 480_000)])
+    counters.view([seen(1, "w")])
     done = [
         Confirmation(1, Totals(60, 70), applied=["l:1:2"], repeated=[b"v:1:480000", b"v:1:480000"], dropped=["l:1:2"]),
         Confirmation(17, Totals(1, 1), applied=["l:17:9"]),
@@ -146,17 +151,17 @@ def test_reads_and_confirms_of_another_batch_are_refused() -> None:
 def test_view_over_the_limit_of_its_address_leaves_no_seen_behind(settings: Any) -> None:
     settings.VIDEOS_VIEW_ADDRESS_LIMIT = 1
     prime(1)
-    events = [ViewEvent(1, viewer, 480_000, address="a") for viewer in ("v", "w")]
+    events = [seen(1, viewer, address="a") for viewer in ("v", "w")]
     assert [reason for reason, _ in counters.view(events)] == ["new", "address"]
     settings.VIDEOS_VIEW_ADDRESS_LIMIT = 2
     assert counters.view([events[1]]) == [("address", 8)]  # the window counts attempts beyond the limit too
-    assert counters.view([ViewEvent(1, "w", 480_000)]) == [("new", 9)]
+    assert counters.view([seen(1, "w")]) == [("new", 9)]
 
 
 def test_view_beside_a_malformed_sum_counts(redis_client: redis.Redis) -> None:
     prime(1)
     redis_client.hset("{videos:1}:pending", "v:1:480000", "junk")
-    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([seen(1, "v")]) == [("new", 8)]
     assert redis_client.hgetall("{videos:1}:pending") == {"v:1:480000": "1", "v:1:480000?": "junk"}
 
 
@@ -170,25 +175,25 @@ def test_ids_beyond_what_lua_counts_exactly_stay_exact(redis_client: redis.Redis
 def test_scripts_that_the_server_forgot_are_loaded_again(redis_client: redis.Redis) -> None:
     prime(1)
     redis_client.script_flush()
-    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
 def test_server_that_refuses_is_left_alone_for_a_while(settings: Any, use_redis: Any, tmp_path: Path) -> None:
     use_redis(RedisServer(tmp_path / "never-started"))
     with pytest.raises(CountersUnavailable) as first:
-        counters.view([ViewEvent(1, "v", 480_000)])
+        counters.view([seen(1, "v")])
     assert first.value.uncertain is False
     begin = time.monotonic()
     for _ in range(100):
         with pytest.raises(CountersUnavailable):
-            counters.view([ViewEvent(1, "v", 480_000)])
+            counters.view([seen(1, "v")])
     assert time.monotonic() - begin < 0.2
 
 
 def test_answer_that_does_not_come_in_time_is_uncertain(redis_silent: None) -> None:
     begin = time.monotonic()
     with pytest.raises(CountersUnavailable) as raised:
-        counters.view([ViewEvent(1, "v", 480_000)])
+        counters.view([seen(1, "v")])
     assert raised.value.uncertain is True
     assert time.monotonic() - begin < 2
 
@@ -200,7 +205,7 @@ def test_restarted_server_costs_an_idle_connection_nothing(
     prime(1)
     private_redis.kill()
     private_redis.restart()
-    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
 def test_full_server_is_unavailable_and_has_done_nothing(
@@ -210,10 +215,10 @@ def test_full_server_is_unavailable_and_has_done_nothing(
     prime(1)
     private_redis.client().config_set("maxmemory", "1")
     with pytest.raises(CountersUnavailable) as raised:
-        counters.view([ViewEvent(1, "v", 480_000)])
+        counters.view([seen(1, "v")])
     assert raised.value.uncertain is False
     private_redis.client().config_set("maxmemory", "0")
-    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
 def test_threads_that_come_first_at_once_share_a_pool(
@@ -308,7 +313,7 @@ def test_likes_after_a_loss_of_batches_ask_who_it_was() -> None:
     prime(1, facts=UNMARKED)
     assert claim(floor=5).batch is None  # nothing is pending, yet it notices
     assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
-    counters.view([ViewEvent(1, "v", 480_000)])
+    counters.view([seen(1, "v")])
     assert claim(floor=5).last == 6
     assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
     prime(17, facts=UNMARKED)
@@ -336,12 +341,12 @@ def test_a_server_that_was_demoted_is_left_at_once(
     client = private_redis.client()
     client.replicaof("127.0.0.1", str(free_port()))
     with pytest.raises(CountersUnavailable, match="READONLY") as raised:
-        counters.view([ViewEvent(1, "v", 480_000)])
+        counters.view([seen(1, "v")])
     assert raised.value.uncertain is False
     with pytest.raises(CountersUnavailable, match="READONLY"):
         counters.note_finished_run(1)
     client.replicaof("NO", "ONE")
-    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([seen(1, "v")]) == [("new", 8)]
     assert flush_call("CLIENT", "ID") != before
 
 
@@ -371,7 +376,7 @@ def test_a_reply_that_was_left_unread_is_not_taken_for_the_next_one(
         patch.setattr(redis.connection.Connection, "read_response", interrupt)
         with pytest.raises(KeyboardInterrupt):
             counters.last_finished_run()
-    assert counters.view([ViewEvent(1, "v", 480_000)]) == [("new", 8)]
+    assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
 def test_a_server_without_enough_replicas_has_done_nothing(
@@ -381,7 +386,7 @@ def test_a_server_without_enough_replicas_has_done_nothing(
     prime(1)
     private_redis.client().config_set("min-replicas-to-write", "1")
     with pytest.raises(CountersUnavailable, match="NOREPLICAS") as raised:
-        counters.view([ViewEvent(1, "v", 480_000)])
+        counters.view([seen(1, "v")])
     assert raised.value.uncertain is False
 
 

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
@@ -23,6 +23,7 @@ from videos.api import shapes
 from videos.api.viewers import VIEWER_PATTERN
 from videos.changes import MAX_ID, VideosError
 from videos.conf import conf
+from videos.services import ViewEvent
 
 LENGTH_DIGITS: Final = 18
 MAX_IDS: Final = 100
@@ -112,15 +113,6 @@ class BeaconParser(StrictJSONParser):
     media_type = "text/plain"
 
 
-class SentEvent(NamedTuple):
-    """A view of a batch, checked."""
-
-    video_id: int
-    viewer: str
-    watched: float | None  # seconds
-    at_ms: int | None  # Unix milliseconds
-
-
 def parse_view(data: Any) -> tuple[str | None, float | None]:
     """Viewer and seconds watched of a view. Raises ValidationError."""
     if type(data) is dict:
@@ -131,14 +123,14 @@ def parse_view(data: Any) -> tuple[str | None, float | None]:
     return checked.get("viewer"), checked.get("watched")
 
 
-def parse_events(data: Any) -> list[SentEvent]:
+def parse_events(data: Any) -> list[ViewEvent]:
     """The events of a batch. Raises ValidationError, which names each faulty event by its place."""
     if type(data) is not dict or type(data.get("events")) is not list or len(data["events"]) > shapes.MAX_EVENTS:
         _checked(_EventsEnvelope(data=data))
         raise ValidationError({"events": ["Must be a list."]})
     now = time.time()
     span_ms = (now - conf.VIEW_MAX_AGE_SECONDS) * 1000, (now + shapes.CLOCK_SKEW_SECONDS) * 1000
-    events: list[SentEvent] = []
+    events: list[ViewEvent] = []
     faults: dict[str, Any] = {}
     for i, sent in enumerate(data["events"]):
         event = _usual_event(sent, span_ms)
@@ -158,7 +150,7 @@ class _EventsEnvelope(serializers.Serializer[Any]):
     events = serializers.ListField(max_length=shapes.MAX_EVENTS)  # of anything: each is judged by itself
 
 
-def _usual_event(sent: Any, span_ms: tuple[float, float]) -> SentEvent | None:
+def _usual_event(sent: Any, span_ms: tuple[float, float]) -> ViewEvent | None:
     if type(sent) is not dict:
         return None
     video_id, viewer, watched, at = sent.get("video"), sent.get("viewer"), sent.get("watched"), sent.get("at")
@@ -169,7 +161,7 @@ def _usual_event(sent: Any, span_ms: tuple[float, float]) -> SentEvent | None:
         at_ms = _unix_ms(at)
         if at_ms is None or not span_ms[0] <= at_ms <= span_ms[1]:
             return None
-    return SentEvent(video_id, viewer, watched, at_ms)
+    return ViewEvent(video_id, viewer, None, watched, at_ms)
 
 
 def _unix_ms(at: Any) -> int | None:
@@ -183,11 +175,10 @@ def _unix_ms(at: Any) -> int | None:
         return None
 
 
-def _event_of(checked: dict[str, Any]) -> SentEvent:
+def _event_of(checked: dict[str, Any]) -> ViewEvent:
     at = checked.get("at")
-    return SentEvent(
-        checked["video"], checked["viewer"], checked.get("watched"), None if at is None else int(at.timestamp() * 1000)
-    )
+    at_ms = None if at is None else int(at.timestamp() * 1000)
+    return ViewEvent(checked["video"], checked["viewer"], None, checked.get("watched"), at_ms)
 
 
 def _is_viewer(viewer: Any) -> bool:

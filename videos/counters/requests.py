@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from videos.changes import COUNTS, Totals, VideoFacts
+from videos.changes import COUNTS, HOUR_MS, Totals, VideoFacts
 from videos.conf import conf
 from videos.counters import scripts
 from videos.counters.connection import send
@@ -32,15 +32,20 @@ class Missing(NamedTuple):
 
 
 class ViewEvent(NamedTuple):
-    """A view, as the script takes it."""
+    """A view that a client reports."""
 
     video_id: int
-    viewer: str
-    hour: int  # hours since 1970
-    user_id: int | None = None
-    watched: float | None = None  # seconds
+    viewer: str  # stable for one viewer, at most 64 characters; never an address in clear
+    user_id: int | None = None  # of a signed-in viewer
+    watched: float | None = None  # seconds; None if the player does not report it
+    at_ms: int | None = None  # Unix milliseconds; None is now
+    address: str | None = None  # a keyed hash of the client's address; None: no limit per address applies
     bot: bool = False
-    address: str | None = None  # None: the limit per address does not apply
+
+    @property
+    def hour(self) -> int:
+        """The hour that it counts in, since 1970."""
+        return (now_ms() if self.at_ms is None else self.at_ms) // HOUR_MS
 
 
 class Live(NamedTuple):
@@ -102,7 +107,8 @@ def _view(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     args: list[Any] = [
         *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS, conf.VIEW_ADDRESS_LIMIT, conf.VIEW_MIN_WATCHED_SECONDS)
     ]
-    for video_id, viewer, hour, user_id, watched, bot, address in events:
+    for event in events:
+        video_id, viewer, user_id, watched, _, address, bot = event
         keys += (
             names.live(video_id),
             names.seen(video_id, viewer),
@@ -110,7 +116,7 @@ def _view(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
         )
         args += (
             video_id,
-            hour,
+            event.hour,
             "" if user_id is None else user_id,
             "" if watched is None else watched,
             "1" if bot else "0",

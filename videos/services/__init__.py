@@ -3,6 +3,7 @@
 docs/glossary.md explains the terms.
 """
 
+from videos.counters import ViewEvent
 from videos.ledger.reads import VideoRow
 from videos.services.likes import get_like, recent_likes, set_like
 from videos.services.lists import liked_videos, likers, search_videos, usernames
@@ -18,7 +19,6 @@ from videos.services.outcomes import (
     VideoCounts,
     VideoNotFound,
     View,
-    ViewEvent,
     ViewSums,
 )
 from videos.services.reading import (

@@ -33,19 +33,6 @@ class Like:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewEvent:
-    """A view that a client reports."""
-
-    video_id: int
-    viewer: str  # stable for one viewer, at most 64 characters; never an address in clear
-    user_id: int | None = None  # of a signed-in viewer
-    watched: float | None = None  # seconds; None if the player does not report it
-    at_ms: int | None = None  # Unix milliseconds; None is now
-    address: str | None = None  # a keyed hash of the client's address; None: no limit per address applies
-    bot: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class View:
     """Whether a view counted. `reason`: new, seen, bot, short, owner or address; only `new` counts."""
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from videos import counters, ledger
-from videos.changes import HOUR_MS, Changes, TallyChange, VideoFacts
+from videos.changes import Changes, TallyChange, VideoFacts
 from videos.conf import conf
+from videos.counters import ViewEvent
 from videos.ledger import reads
 from videos.services.database import database, write_direct
-from videos.services.outcomes import Unavailable, VideoNotFound, View, ViewEvent, ViewSums
+from videos.services.outcomes import Unavailable, VideoNotFound, View, ViewSums
 
 TRIES: Final = 5  # of a script; in between, what it lacks is read from the database
 TALLY: Final = "views"
@@ -19,14 +20,13 @@ TALLY: Final = "views"
 
 def record_view(*, event: ViewEvent) -> View:
     """Count one view, or return the reason why it does not count. Raises VideoNotFound, Unavailable."""
-    taken = [_event(event)]
     video_id = event.video_id
     try:
-        ((reason, views),) = counters.view(taken)
+        ((reason, views),) = counters.view([event])
         for _ in range(TRIES):
             if reason:
                 return View(video_id, reason == "new", reason, views)
-            ((reason, views),) = counters.view(taken, {video_id: _facts(video_id)})
+            ((reason, views),) = counters.view([event], {video_id: _facts(video_id)})
     except counters.CountersUnavailable as error:
         if error.uncertain:
             raise Unavailable from error  # it may be counted: a retry of the client is then `seen`
@@ -34,7 +34,7 @@ def record_view(*, event: ViewEvent) -> View:
         reason = _judge(event, facts)
         if reason != "new":
             return View(video_id, False, reason, facts.totals.views, stored=True)
-        totals = write_direct(video_id, Changes(tallies=[TallyChange(TALLY, taken[0].hour, 1)]))
+        totals = write_direct(video_id, Changes(tallies=[TallyChange(TALLY, event.hour, 1)]))
         return View(video_id, True, reason, totals.views, stored=True)
     raise Unavailable
 
@@ -45,7 +45,7 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
     Raises Unavailable; some may have counted then, and are `seen` when the caller sends them again.
     """
     reasons: Counter[str] = Counter()
-    left = [_event(event) for event in events]
+    left = list(events)
     try:
         facts: dict[int, VideoFacts] = {}
         for _ in range(TRIES):
@@ -80,7 +80,7 @@ def _record_direct(events: Sequence[ViewEvent]) -> ViewSums:
             reason = "absent" if facts is None else _judge(event, facts)
             reasons[reason] += 1
             if reason == "new":
-                views[event.video_id, _event(event).hour] += 1
+                views[event.video_id, event.hour] += 1
         changes: dict[int, Changes] = {}
         for (video_id, hour), number in views.items():
             changes.setdefault(video_id, Changes()).add(TallyChange(TALLY, hour, number))
@@ -100,14 +100,6 @@ def _facts(video_id: int) -> VideoFacts:
     if facts is None:
         raise VideoNotFound
     return facts
-
-
-def _event(event: ViewEvent) -> counters.ViewEvent:
-    at_ms = counters.now_ms() if event.at_ms is None else event.at_ms
-    hour = at_ms // HOUR_MS
-    return counters.ViewEvent(
-        event.video_id, event.viewer, hour, event.user_id, event.watched, event.bot, event.address
-    )
 
 
 def _judge(event: ViewEvent, facts: VideoFacts) -> str:
