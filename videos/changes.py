@@ -8,12 +8,14 @@ docs/adding-a-count.md lists what else a new count needs; docs/glossary.md expla
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
 MAX_ID: Final = 2**63 - 1  # BIGINT: the largest id that a row can have, and the largest count
 DAY_SECONDS: Final = 86_400
 HOUR_SECONDS: Final = 3600
 HOUR_MS: Final = 3_600_000
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Values of a mark. Redis stores them, so a value that was used once must keep its meaning.
 NOTHING: Final = 0
@@ -145,6 +147,11 @@ class FieldSums(NamedTuple):
     repeated: int  # applied by an earlier run
     dropped: int  # their video or user is gone
     rejected: int  # malformed or refused by the database; set aside in Redis
+
+
+def moment(unix_ms: int) -> datetime:
+    """The time of Unix milliseconds."""
+    return EPOCH + timedelta(milliseconds=unix_ms)
 
 
 def zeros() -> list[int]:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-DAY_SECONDS = 86_400
+from videos.changes import DAY_SECONDS
 
 T = TypeVar("T")
 

@@ -30,9 +30,8 @@ class VideoChangeList(ChangeList):
 
 def _read_live(rows: Sequence[Any], request: HttpRequest) -> None:
     """Give each row its live totals as `live`, or None while Redis is away."""
-    stored = {row.pk: row.totals for row in rows}
     try:
-        counts = services.overlay_totals(stored=stored, user_id=None)
+        counts = services.overlay_rows(rows=rows, user_id=None)
     except services.Unavailable:
         counts = services.Counts({}, stored=True)
     if counts.stored and rows:

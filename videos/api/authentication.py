@@ -82,7 +82,7 @@ def _verified_user(header: str, keys: tuple[str, ...]) -> TokenUser | None:
     if len(values) != 1:
         detail = "Authorization header must contain two space-delimited values"
         raise AuthenticationFailed({"detail": detail, "code": "bad_authorization_header"})
-    claims, user_id = tokens.read(values[0], kind=tokens.ACCESS, keys=keys)
+    claims, user_id = tokens.verify(values[0], kind=tokens.ACCESS, keys=keys)
     return TokenUser(
         user_id=user_id,
         is_staff=claims.get(tokens.STAFF_CLAIM) is True,

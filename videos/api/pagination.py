@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.utils.urls import replace_query_param
 
-from videos.changes import COLUMNS, MAX_ID
+from videos.changes import COLUMNS, EPOCH, MAX_ID
 
 Item = TypeVar("Item")
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Position(NamedTuple):

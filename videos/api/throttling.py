@@ -163,18 +163,6 @@ class TokenThrottle(ScopeThrottle):
     scope = "token"
 
 
-class LikeThrottle(ScopeThrottle):
-    """Likes and unlikes."""
-
-    scope = "like"
-
-
-class ViewThrottle(ScopeThrottle):
-    """Views."""
-
-    scope = "view"
-
-
 class WriteThrottle(ScopeThrottle):
     """Making, editing and deleting videos."""
 

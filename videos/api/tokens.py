@@ -79,7 +79,7 @@ def renew(encoded: str) -> Token:
 
     Raises InvalidToken, also when the user is gone, is inactive, or has changed the password.
     """
-    claims, user_id = read(encoded, kind=REFRESH, keys=signing_keys())
+    claims, user_id = verify(encoded, kind=REFRESH, keys=signing_keys())
     try:
         user = services.active_user(user_id=user_id)
     except services.UserNotFound as error:
@@ -105,7 +105,7 @@ def _forget_keys(**_: Any) -> None:
     signing_keys.cache_clear()
 
 
-def read(encoded: str, *, kind: str, keys: Sequence[str]) -> tuple[dict[str, Any], int]:
+def verify(encoded: str, *, kind: str, keys: Sequence[str]) -> tuple[dict[str, Any], int]:
     """The claims of a token of this kind that one of the keys has signed, and its user's id. Raises InvalidToken."""
     claims = _verified_claims(encoded, keys)
     if claims.get(KIND_CLAIM) != kind:

@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from django.conf import settings
 
-from videos.conf import DAY_SECONDS, conf
+from videos.changes import DAY_SECONDS
+from videos.conf import conf
 
 AGENT_CHARACTERS = 512  # of a user agent that are looked at: the list's patterns take time on endless ones
 VIEWER_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:+/=~-]{1,64}")

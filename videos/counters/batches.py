@@ -18,7 +18,7 @@ from videos.fields import mark_field
 # Fields in one read of a claimed batch, and in one confirm. All other clients of Redis wait meanwhile: 15 µs a field.
 READ_FIELDS: Final = 1000
 CONFIRM_FIELDS: Final = 100
-OUTCOMES: Final = ("applied", "repeated", "dropped", "rejected")  # in the order of confirm.lua's arguments
+OUTCOMES: Final = FieldSums._fields  # in the order of confirm.lua's arguments
 
 Names = Sequence[bytes | str]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from videos import counters, ledger
+from videos.changes import moment
 from videos.conf import conf
 
 
@@ -27,7 +28,7 @@ def flush_status() -> FlushStatus:
     now = counters.now_ms()
     limit = now - 3000 * conf.FLUSH_INTERVAL_SECONDS
     depths = counters.depths()
-    facts = ledger.flush_facts(datetime.fromtimestamp(limit / 1000, UTC))
+    facts = ledger.flush_facts(moment(limit))
     last_run = counters.last_finished_run()
     finished = [] if facts.last_finished is None else [int(facts.last_finished.timestamp() * 1000)]
     if last_run is not None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import django.db
 
 from videos import counters, ledger
+from videos.changes import moment
 from videos.conf import conf
 from videos.flush.pace import Pace, lower_priority
 from videos.flush.report import ClosedBatch, FlushReport
@@ -167,7 +168,7 @@ def keep_house() -> None:
     try:
         now = datetime.now(UTC)
         before = counters.note_finished_run(counters.now_ms())
-        if before is None or datetime.fromtimestamp(before / 1000, UTC).hour != now.hour:
+        if before is None or moment(before).hour != now.hour:
             ledger.prune(now=now)
     except (counters.CountersUnavailable, django.db.Error) as error:
         # The counts are written: failed housekeeping does not make the run fail.

@@ -26,6 +26,7 @@ from videos.changes import (
     FieldSums,
     MarkChange,
     Totals,
+    moment,
     zeros,
 )
 from videos.ledger import sql
@@ -63,11 +64,10 @@ def newest_batches() -> dict[int, int]:
 
 def open_batch(batch: BatchFacts) -> None:
     """Record a claimed batch, unless an interrupted run has recorded it."""
-    claimed_at = datetime.fromtimestamp(batch.claimed_ms / 1000, UTC)
     FlushBatch.objects.get_or_create(
         shard=batch.shard,
         number=batch.number,
-        defaults={"claimed_at": claimed_at, "fields": batch.fields, "rewound": batch.rewound},
+        defaults={"claimed_at": moment(batch.claimed_ms), "fields": batch.fields, "rewound": batch.rewound},
     )
 
 

@@ -40,12 +40,12 @@ class VideoRow(NamedTuple):
         return cls(*[getattr(video, name) for name in cls._fields])
 
 
-FACTS: Final = ("id", "title", "description", "url", "duration", "owner_id", "created_at")
 ORDERS: Final = ("created_at", *COLUMNS)
 # mysqlclient parses times in Python, a microsecond each; `fromisoformat` takes a tenth of that.
-_SELECTED: Final = {
-    "sqlite": ", ".join((*FACTS, *COLUMNS)),
-    "mysql": ", ".join((*FACTS, *COLUMNS)).replace("created_at", "CAST(created_at AS CHAR)"),
+_SELECTED: Final = ", ".join((*VideoRow._fields[:-1], *COLUMNS))
+_SELECTED_BY: Final = {
+    "sqlite": _SELECTED,
+    "mysql": _SELECTED.replace("created_at", "CAST(created_at AS CHAR)"),
 }
 _LISTED_TOTALS: Final = ", ".join(f"v.{column}" for column in COLUMNS)
 _LIKED: Final = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
@@ -83,7 +83,7 @@ def read_videos(video_ids: Iterable[int]) -> dict[int, VideoRow]:
 
 
 def _videos(source: str, parameters: Sequence[Any]) -> list[VideoRow]:
-    found = _ask(f"SELECT {_SELECTED[connection.vendor]} {source}", parameters)
+    found = _ask(f"SELECT {_SELECTED_BY[connection.vendor]} {source}", parameters)
     return [
         VideoRow(pk, title, description, url, duration, owner, datetime.fromisoformat(f"{at}+00:00"), Totals(*totals))
         for pk, title, description, url, duration, owner, at, *totals in found  # what is stored is UTC

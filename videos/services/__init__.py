@@ -6,7 +6,7 @@ docs/glossary.md explains the terms.
 from videos.counters import ViewEvent
 from videos.ledger.reads import VideoRow
 from videos.services.likes import get_like, recent_likes, set_like
-from videos.services.lists import liked_videos, likers, search_videos, usernames
+from videos.services.lists import ids_by_name, liked_videos, likers, search_videos, usernames
 from videos.services.outcomes import (
     Counts,
     Like,
@@ -22,10 +22,8 @@ from videos.services.outcomes import (
     ViewSums,
 )
 from videos.services.reading import (
-    ids_by_name,
     nearest_videos,
     overlay_rows,
-    overlay_totals,
     read_counts,
     read_videos,
 )
@@ -60,7 +58,6 @@ __all__ = [
     "likers",
     "nearest_videos",
     "overlay_rows",
-    "overlay_totals",
     "read_counts",
     "read_videos",
     "recent_likes",

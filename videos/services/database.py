@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 from django.db import InterfaceError, OperationalError, close_old_connections
 
 from videos import ledger
 from videos.changes import Changes, Totals
 from videos.services.outcomes import Unavailable, UserNotFound, VideoNotFound
+
+SCRIPT_TRIES: Final = 5  # of a script that lacks facts; they are read from the database in between
 
 
 @contextlib.contextmanager

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from videos import counters
 from videos.changes import LIKE, NOTHING, Changes, MarkChange
 from videos.ledger import reads
-from videos.services.database import database, write_direct
+from videos.services.database import SCRIPT_TRIES, database, write_direct
 from videos.services.outcomes import Like, RecentLike, RecentLikes, Unavailable, VideoNotFound
 from videos.services.reading import read_counts
-
-TRIES: Final = 5  # of a script; in between, what it lacks is read from the database
 
 
 def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
@@ -20,7 +16,7 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
     value = LIKE if liked else NOTHING
     try:
         done = counters.set_mark(video_id=video_id, user_id=user_id, value=value, at_ms=at_ms)
-        for _ in range(TRIES):
+        for _ in range(SCRIPT_TRIES):
             if isinstance(done, counters.Marked):
                 return Like(video_id, liked, done.totals.likes)
             with database():

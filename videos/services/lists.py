@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
+from videos.changes import moment
 from videos.ledger import lists, reads
 from videos.ledger.reads import VideoRow
 from videos.services.database import database
 from videos.services.likes import recent_likes
 from videos.services.outcomes import ListedLike, ListedLikes, RecentLikes, VideoNotFound
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def search_videos(
@@ -37,7 +36,7 @@ def likers(
         if not reads.read_facts([video_id]):
             raise VideoNotFound
         if own is not None and user_id is not None and own.liked and not reads.liked_among([video_id], user_id):
-            added = {user_id: _moment(own.at_ms)}
+            added = {user_id: moment(own.at_ms)}
         without = user_id if own is not None and not own.liked else None
         rows = lists.likes_of_video(video_id, without=without, falling=falling, beyond=beyond, most=most)
     return ListedLikes(_merged(rows, added, falling, beyond)[:most], recent.stored)
@@ -49,7 +48,7 @@ def liked_videos(*, user_id: int, falling: bool, beyond: tuple[datetime, int] | 
     Raises Unavailable.
     """
     recent = recent_likes(user_id=user_id)
-    added = {like.video_id: _moment(like.at_ms) for like in recent.likes if like.liked}
+    added = {like.video_id: moment(like.at_ms) for like in recent.likes if like.liked}
     unliked = [like.video_id for like in recent.likes if not like.liked]
     with database():
         for known in reads.liked_among(added, user_id):
@@ -62,6 +61,12 @@ def usernames(*, user_ids: Iterable[int]) -> dict[int, str]:
     """Names by user; absent users are left out. Raises Unavailable."""
     with database():
         return lists.usernames(user_ids)
+
+
+def ids_by_name(*, name: str, most: int) -> tuple[list[int], list[int]]:
+    """Ids of the users of this name, and of the videos whose title begins with it. Raises Unavailable."""
+    with database():
+        return lists.user_ids_by_name(name, most=most), lists.video_ids_by_title(name, most=most)
 
 
 def _merged(
@@ -77,7 +82,3 @@ def _merged(
         if beyond is None or (like < beyond if falling else like > beyond):
             likes.append(like)
     return sorted(likes, reverse=falling)
-
-
-def _moment(ms: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=ms)

@@ -8,8 +8,9 @@ from typing import Any, Final
 from videos import counters
 from videos.changes import LIKE, Totals
 from videos.counters import Live
-from videos.ledger import names, reads
+from videos.ledger import reads
 from videos.ledger.reads import VideoRow
+from videos.models import Video
 from videos.services.database import database
 from videos.services.outcomes import Counts, VideoCounts
 
@@ -31,13 +32,9 @@ def read_counts(*, video_ids: Iterable[int], user_id: int | None) -> Counts:
     return _counts(there, stored, found, user_id=user_id, from_rows=from_rows, liked=liked)
 
 
-def overlay_rows(*, rows: Iterable[VideoRow], user_id: int | None) -> Counts:
+def overlay_rows(*, rows: Iterable[VideoRow | Video], user_id: int | None) -> Counts:
     """The totals now of videos whose rows the caller has just read, with at most one query. Raises Unavailable."""
-    return overlay_totals(stored={row.id: row.totals for row in rows}, user_id=user_id)
-
-
-def overlay_totals(*, stored: Mapping[int, Totals], user_id: int | None) -> Counts:
-    """Like `overlay_rows`, for totals by video. Raises Unavailable."""
+    stored = {row.id: row.totals for row in rows}
     found, from_rows = _lookup(list(stored), user_id)
     return _counts(list(stored), stored, found, user_id=user_id, from_rows=from_rows)
 
@@ -52,12 +49,6 @@ def read_videos(*, video_ids: Iterable[int]) -> dict[int, VideoRow]:
     """Rows by video; absent ones are left out. Raises Unavailable."""
     with database():
         return reads.read_videos(video_ids)
-
-
-def ids_by_name(*, name: str, most: int) -> tuple[list[int], list[int]]:
-    """Ids of the users of this name, and of the videos whose title begins with it. Raises Unavailable."""
-    with database():
-        return names.user_ids_by_name(name, most=most), names.video_ids_by_title(name, most=most)
 
 
 def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:

@@ -11,10 +11,9 @@ from videos.changes import Changes, TallyChange, VideoFacts
 from videos.conf import conf
 from videos.counters import ViewEvent
 from videos.ledger import reads
-from videos.services.database import database, write_direct
+from videos.services.database import SCRIPT_TRIES, database, write_direct
 from videos.services.outcomes import Unavailable, VideoNotFound, View, ViewSums
 
-TRIES: Final = 5  # of a script; in between, what it lacks is read from the database
 TALLY: Final = "views"
 
 
@@ -23,7 +22,7 @@ def record_view(*, event: ViewEvent) -> View:
     video_id = event.video_id
     try:
         ((reason, views),) = counters.view([event])
-        for _ in range(TRIES):
+        for _ in range(SCRIPT_TRIES):
             if reason:
                 return View(video_id, reason == "new", reason, views)
             ((reason, views),) = counters.view([event], {video_id: _facts(video_id)})
@@ -48,7 +47,7 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
     left = list(events)
     try:
         facts: dict[int, VideoFacts] = {}
-        for _ in range(TRIES):
+        for _ in range(SCRIPT_TRIES):
             results = counters.view(left, facts)
             reasons.update(reason for reason, _ in results if reason)
             left = [event for event, (reason, _) in zip(left, results, strict=True) if not reason]
