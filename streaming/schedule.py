@@ -200,7 +200,6 @@ class _Log:
         }
 
     def write(self, event: str, **facts: Any) -> None:
-        """Write one line."""
         sys.stdout.write(json.dumps({"event": event, **self.common, **facts}) + "\n")
         sys.stdout.flush()
 

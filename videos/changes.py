@@ -99,14 +99,12 @@ class Changes:
 
     @classmethod
     def of(cls, changes: Iterable[MarkChange | TallyChange]) -> Changes:
-        """Changes of both kinds."""
         made = cls()
         for change in changes:
             made.add(change)
         return made
 
     def add(self, change: MarkChange | TallyChange) -> None:
-        """Add one change."""
         if isinstance(change, MarkChange):
             self._marks[change.user_id] = change
         else:

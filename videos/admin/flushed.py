@@ -51,6 +51,5 @@ class VideoHourAdmin(ReadOnlyAdmin):
     ordering = ("-pk",)
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
-        """By the video's id."""
         term = search_term.strip()
         return (queryset.filter(video=parse_id(term) or 0), False) if term else (queryset, False)

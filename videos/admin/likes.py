@@ -64,7 +64,6 @@ class VideoLikeAdmin(QuickAdmin):
         transaction.on_commit(lambda: self._take_back(request, [obj]))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Take the likes back."""
         self._take_back(request, list(queryset))
 
     def _take_back(self, request: HttpRequest, likes: Sequence[Any]) -> None:

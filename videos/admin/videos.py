@@ -71,11 +71,9 @@ class VideoAdmin(QuickAdmin):
     actions = ("reconcile",)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """The list that reads live counts."""
         return VideoChangeList
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """The row with its live counts."""
         row = super().get_object(request, object_id, from_field)
         if row is not None:
             _read_live([row], request)

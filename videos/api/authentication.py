@@ -61,7 +61,6 @@ class TokenAuthentication(authentication.BaseAuthentication):
         return None if user is None else (user, None)
 
     def authenticate_header(self, request: Request) -> str:
-        """What a 401 asks for."""
         return CHALLENGE
 
 
@@ -108,7 +107,6 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """A bearer token in JWT's form."""
         return build_bearer_security_scheme_object("Authorization", "Bearer", bearer_format="JWT")
 
 
@@ -119,5 +117,4 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Django's session cookie."""
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}

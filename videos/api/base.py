@@ -66,7 +66,6 @@ class IsOwnerOrStaff(BasePermission):
     """Owners and staff may edit and delete a video."""
 
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
-        """Whether this caller may change this video."""
         return bool(obj.owner_id == request.user.pk or request.user.is_staff)
 
 
@@ -74,6 +73,5 @@ class MaySendViews(IsAuthenticated):
     """Staff, and clients with the permission videos.send_views."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether this caller may speak for other viewers."""
         user = request.user
         return super().has_permission(request, view) and (user.is_staff or user.has_perm("videos.send_views"))

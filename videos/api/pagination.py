@@ -101,14 +101,12 @@ class KeysetPagination(CursorPagination):
         return items
 
     def page_data(self, results: Any) -> dict[str, Any]:
-        """`{next, previous, results}`."""
         return {"next": self._link(self._next), "previous": self._link(self._previous), "results": results}
 
     def _link(self, cursor: Cursor | None) -> str | None:
         return cursor and replace_query_param(self._uri, self.cursor_query_param, cursor.encode())
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """The same, as OpenAPI has it."""
         link = {"type": "string", "nullable": True, "format": "uri", "description": "null where there is no such page."}
         return {
             "type": "object",

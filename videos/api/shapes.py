@@ -40,7 +40,6 @@ class _StrictField(serializers.Field[Any, Any, Any, Any]):
     json_types: ClassVar[frozenset[type]] = frozenset({str})
 
     def to_internal_value(self, data: Any) -> Any:
-        """Raises ValidationError."""
         if type(data) not in self.json_types:
             self.fail("invalid")
         return super().to_internal_value(data)
@@ -74,7 +73,6 @@ class _WithCounts(serializers.Serializer[Any]):
     """Ends with a field for each of COUNTS, and what the caller thinks of the video."""
 
     def get_fields(self) -> dict[str, Any]:
-        """The declared fields, then these."""
         counts = {
             count.column: serializers.IntegerField(read_only=True, help_text=f"{count.name.capitalize()} now.")
             for count in COUNTS

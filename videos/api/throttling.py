@@ -69,7 +69,6 @@ class ProcessStorage(Storage):
         self._sweep_at = max(SWEEP_KEYS, 2 * len(self._windows))
 
     def get(self, key: str) -> int:
-        """Hits in the key's window now."""
         ends, hits = self._windows.get(key, (0.0, 0))
         return hits if ends > time.time() else 0
 
@@ -78,7 +77,6 @@ class ProcessStorage(Storage):
         return self._windows.get(key, (time.time(), 0))[0]
 
     def check(self) -> bool:
-        """Memory is always there."""
         return True
 
     def reset(self) -> int:
@@ -89,7 +87,6 @@ class ProcessStorage(Storage):
         return keys
 
     def clear(self, key: str) -> None:
-        """Forget one key."""
         with self._lock:
             self._windows.pop(key, None)
 

@@ -43,7 +43,6 @@ class Script:
         self.sha = hashlib.sha1(self.text).hexdigest()  # noqa: S324  Redis names scripts by it
 
     def command(self, keys: Sequence[str], *args: Any) -> tuple[Any, ...]:
-        """The command that calls it."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
 

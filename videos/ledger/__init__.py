@@ -13,28 +13,7 @@ from videos.ledger.session import flush_session
 from videos.ledger.upkeep import FlushFacts, batch_sums, flush_facts, has_one_writer, ping, prune
 
 __all__ = [
-    "TRIES",
-    "Difference",
-    "FlushFacts",
-    "Outcome",
-    "apply",
-    "batch_sums",
-    "finish_batch",
-    "flush_facts",
-    "flush_session",
-    "forget_user",
-    "forget_video",
-    "has_one_writer",
-    "is_data_fault",
-    "newest_batch",
-    "note_stale",
-    "open_batch",
-    "ping",
-    "prune",
-    "recount",
-    "settle",
-    "stale_videos",
-    "video_ids",
-    "video_total",
-    "write_direct",
-]
+    "TRIES", "Difference", "FlushFacts", "Outcome", "apply", "batch_sums", "finish_batch", "flush_facts",
+    "flush_session", "forget_user", "forget_video", "has_one_writer", "is_data_fault", "newest_batch", "note_stale",
+    "open_batch", "ping", "prune", "recount", "settle", "stale_videos", "video_ids", "video_total", "write_direct",
+]  # fmt: skip

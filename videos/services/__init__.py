@@ -10,61 +10,22 @@ from videos.services.lists import ids_by_name, liked_videos, likers, search_vide
 from videos.services.outcomes import (
     Counts,
     Like,
-    ListedLike,
-    ListedLikes,
-    RecentLike,
-    RecentLikes,
     Unavailable,
     UserNotFound,
     VideoCounts,
     VideoNotFound,
     View,
     ViewSums,
-)
-from videos.services.reading import (
-    nearest_videos,
-    overlay_rows,
-    read_counts,
-    read_videos,
-)
+)  # fmt: skip
+from videos.services.reading import nearest_videos, overlay_rows, read_counts, read_videos
 from videos.services.upkeep import forget_user, forget_video, refresh_video
 from videos.services.videos import active_user, add_video, delete_video, edit_video
 from videos.services.views import record_view, record_views
 
 __all__ = [
-    "Counts",
-    "Like",
-    "ListedLike",
-    "ListedLikes",
-    "RecentLike",
-    "RecentLikes",
-    "Unavailable",
-    "UserNotFound",
-    "VideoCounts",
-    "VideoNotFound",
-    "VideoRow",
-    "View",
-    "ViewEvent",
-    "ViewSums",
-    "active_user",
-    "add_video",
-    "delete_video",
-    "edit_video",
-    "forget_user",
-    "forget_video",
-    "get_like",
-    "ids_by_name",
-    "liked_videos",
-    "likers",
-    "nearest_videos",
-    "overlay_rows",
-    "read_counts",
-    "read_videos",
-    "recent_likes",
-    "record_view",
-    "record_views",
-    "refresh_video",
-    "search_videos",
-    "set_like",
-    "usernames",
-]
+    "Counts", "Like", "Unavailable", "UserNotFound",
+    "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "active_user", "add_video",
+    "delete_video", "edit_video", "forget_user", "forget_video", "get_like", "ids_by_name", "liked_videos", "likers",
+    "nearest_videos", "overlay_rows", "read_counts", "read_videos", "recent_likes", "record_view", "record_views",
+    "refresh_video", "search_videos", "set_like", "usernames",
+]  # fmt: skip

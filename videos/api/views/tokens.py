@@ -60,7 +60,6 @@ class _TokensView(GenericAPIView[Any]):
     throttle_classes = (throttling.TokenThrottle,)
 
     def get_authenticate_header(self, request: Request) -> str:
-        """What a 401 asks for."""
         return CHALLENGE
 
     def post(self, request: Request) -> Response:

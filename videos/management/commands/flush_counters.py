@@ -48,7 +48,6 @@ class Command(BaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """How often, how long, which shards, and how it reports."""
         parser.add_argument(
             "--every", type=positive_seconds, metavar="SECONDS", help="run again and again until SIGTERM"
         )

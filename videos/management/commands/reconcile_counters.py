@@ -18,12 +18,10 @@ class Command(BaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Which videos, and whether to repair."""
         parser.add_argument("videos", nargs="*", type=int, help="ids; all by default")
         parser.add_argument("--repair", action="store_true", help="set the counts; without it nothing is written")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Recount and report."""
         # disable=None draws on a terminal only.
         with tqdm(desc="reconcile", unit=" videos", leave=False, disable=None if options["verbosity"] else True) as bar:
 
