@@ -28,7 +28,7 @@ _TALLY: Final = re.compile(
     f"([{''.join(count.letter for count in TALLIES)}])".encode() + rb":([1-9]\d{0,18}):(0|[1-9]\d{0,8})"
 )
 _TALLY_NAMES: Final = {count.letter.encode(): count.name for count in TALLIES}
-_STATE: Final = re.compile(rb"(0|[1-9]\d?):(0|[1-9]\d{0,14})")
+_STATE_TEXT: Final = re.compile(rb"(0|[1-9]\d?):(0|[1-9]\d{0,14})")
 _AMOUNT: Final = re.compile(rb"[1-9]\d{0,15}")
 _VIDEO: Final = re.compile(rb"[a-z]:([1-9]\d{0,18})(?!\d)")
 
@@ -53,7 +53,7 @@ def field_names(video_id: int, changes: Changes) -> list[str]:
 
 def parse_state(text: bytes) -> State | None:
     """Parse `1:<ms>`; None for any other text."""
-    match = _STATE.fullmatch(text)
+    match = _STATE_TEXT.fullmatch(text)
     return None if match is None else State(int(match[1]), int(match[2]))
 
 

@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     status: int = 200
 
 
-def answer(data: Any, *, stored: bool = False, status: int = 200) -> Answer:
+def json_answer(data: Any, *, stored: bool = False, status: int = 200) -> Answer:
     """The answer with this data. `stored`: its numbers come from the rows, because Redis is away."""
     return Answer(json_body(data), _STORED if stored else (), status)
 

@@ -21,7 +21,7 @@ from videos.api.negotiation import PreparedNegotiation
 from videos.changes import MAX_ID
 
 
-class ApiView(APIView):
+class BaseView(APIView):
     """A view of the API. Its usual calls are operations; other calls are its own methods."""
 
     authentication_classes: Any = (TokenAuthentication, SessionAuthentication)

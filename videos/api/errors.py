@@ -41,16 +41,16 @@ def answer_of(error: Exception) -> Answer | None:
     """What an error is answered with; None where it is a fault of ours."""
     if isinstance(error, APIException):
         data = error.detail if isinstance(error.detail, list | dict) else {"detail": error.detail}
-        return _answer(error.status_code, data, getattr(error, "wait", None))
+        return _error_answer(error.status_code, data, getattr(error, "wait", None))
     for kinds, status, detail in TABLE:
         if isinstance(error, kinds):
             if status == 503:
                 logger.warning("Answered 503: %s", error.__cause__ or error)
-            return _answer(status, {"detail": detail}, conf.RETRY_AFTER_SECONDS if status == 503 else None)
+            return _error_answer(status, {"detail": detail}, conf.RETRY_AFTER_SECONDS if status == 503 else None)
     return None
 
 
-def _answer(status: int, data: Any, wait: float | None) -> Answer:
+def _error_answer(status: int, data: Any, wait: float | None) -> Answer:
     headers = []
     if status == 401:
         headers.append(("WWW-Authenticate", CHALLENGE))

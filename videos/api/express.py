@@ -30,7 +30,7 @@ _PREFIXES: Final = ("SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL")  # Django makes
 _CSRF_SECRET: Final = re.compile(r"=[A-Za-z0-9]{32}(?:[A-Za-z0-9]{32})?(?:;|\Z)")
 
 
-class Usual(NamedTuple):
+class UsualRequest(NamedTuple):
     """A request that looks like a usual one."""
 
     operation: Operation
@@ -38,7 +38,7 @@ class Usual(NamedTuple):
     query: str
 
 
-def usual(environ: Mapping[str, Any]) -> Usual | None:
+def recognise(environ: Mapping[str, Any]) -> UsualRequest | None:
     """Tell by its address and headers whether a request may take the express lane."""
     match = _PATH.fullmatch(environ.get("PATH_INFO", ""))
     if match is None:
@@ -56,7 +56,7 @@ def usual(environ: Mapping[str, Any]) -> Usual | None:
         or not conf.EXPRESS
     ):
         return None
-    return Usual(operation, int(video_id or 0), query)
+    return UsualRequest(operation, int(video_id or 0), query)
 
 
 def _changes_nothing(cookies: str) -> bool:
@@ -67,7 +67,7 @@ def _changes_nothing(cookies: str) -> bool:
     return not csrf or (_CSRF_SECRET.match(rest) is not None and csrf not in rest)
 
 
-def call_of(environ: Mapping[str, Any], request: Usual, site: str) -> Call | None:
+def call_of(environ: Mapping[str, Any], request: UsualRequest, site: str) -> Call | None:
     """The call that a usual request makes; None where it is Django's after all. Raises APIException.
 
     `site` is what stands before the path in an absolute address.

@@ -28,7 +28,7 @@ class Handler(WSGIHandler):
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Answer a request."""
-        request = express.usual(environ)
+        request = express.recognise(environ)
         frame = None if request is None else self.frames.frame_of(request.operation.address, environ)
         if request is None or frame is None:
             return self._django(environ, start_response)

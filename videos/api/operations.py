@@ -14,7 +14,7 @@ from rest_framework.exceptions import NotAuthenticated, Throttled
 
 from videos import services
 from videos.api import bodies, throttling, viewers
-from videos.api.answers import Answer, answer, count_data, like_answer, video_data, view_answer
+from videos.api.answers import Answer, count_data, json_answer, like_answer, video_data, view_answer
 from videos.api.pagination import Position, VideoPagination
 from videos.services import ViewEvent
 
@@ -80,7 +80,7 @@ def _post_view(call: Call) -> Answer:
 def _get_counts(call: Call) -> Answer:
     video_ids = bodies.parse_ids(call.query.get("ids"))
     counts = services.read_counts(video_ids=video_ids, user_id=call.user_id)
-    return answer(count_data(counts), stored=counts.stored)
+    return json_answer(count_data(counts), stored=counts.stored)
 
 
 def _get_video(call: Call) -> Answer:
@@ -94,7 +94,7 @@ def video_answer(row: services.VideoRow, user_id: int | None, *, status: int = 2
     """One video, with its numbers now."""
     counts = services.overlay_rows(rows=[row], user_id=user_id)
     (data,) = video_data([row], counts)
-    return answer(data, stored=counts.stored, status=status)
+    return json_answer(data, stored=counts.stored, status=status)
 
 
 def _get_videos(call: Call) -> Answer:
@@ -107,7 +107,7 @@ def _get_videos(call: Call) -> Answer:
         found = services.nearest_videos(by=by, falling=falling, beyond=beyond, most=most)
     rows = pages.end(found, lambda row: Position(row.value_of(by), row.id))
     counts = services.overlay_rows(rows=rows, user_id=call.user_id)
-    return answer(pages.page_data(video_data(rows, counts)), stored=counts.stored)
+    return json_answer(pages.page_data(video_data(rows, counts)), stored=counts.stored)
 
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {

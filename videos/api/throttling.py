@@ -139,19 +139,19 @@ class ScopeThrottle(BaseThrottle):
     scope: ClassVar[str]
 
     def __init__(self) -> None:
-        self._wait: float | None = None
+        self._seconds: float | None = None
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Count this request, and say whether it is within the rate. Reading is free."""
         if request.method in SAFE_METHODS:
             return True
         user = request.user
-        self._wait = wait_seconds(self.scope, user.pk if user.is_authenticated else None, request.META)
-        return self._wait is None
+        self._seconds = wait_seconds(self.scope, user.pk if user.is_authenticated else None, request.META)
+        return self._seconds is None
 
     def wait(self) -> float | None:
         """Seconds until the next request may come, rounded up: what Retry-After says."""
-        return None if self._wait is None else math.ceil(self._wait)
+        return None if self._seconds is None else math.ceil(self._seconds)
 
 
 class TokenThrottle(ScopeThrottle):

@@ -95,14 +95,14 @@ class Batch(BatchFacts):
             for piece in confirmation.pieces():
                 fields = len(piece)
                 if part and size + fields > CONFIRM_FIELDS:
-                    if not self._confirm(part):
+                    if not self._confirm_part(part):
                         return False
                     part, size = [], 0
                 part.append(piece)
                 size += fields
-        return self._confirm(part) if part else True
+        return self._confirm_part(part) if part else True
 
-    def _confirm(self, part: Sequence[Confirmation]) -> bool:
+    def _confirm_part(self, part: Sequence[Confirmation]) -> bool:
         shard = keys_of(self.shard)
         names = [shard.claimed, shard.batch, shard.rejected]
         args: list[Any] = [self.number, conf.LIVE_SETTLED_SECONDS]

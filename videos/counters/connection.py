@@ -107,7 +107,7 @@ class Lease:
         return replies
 
 
-class _Leases(threading.local):
+class _ThreadLeases(threading.local):
     """This thread's connections: one for requests, and one for a flush, with a longer time-out."""
 
     request: Lease | None = None
@@ -115,7 +115,7 @@ class _Leases(threading.local):
 
 
 _connecting = threading.Lock()
-_leases = _Leases()
+_leases = _ThreadLeases()
 _generation = 0  # grows when the settings change, so that no thread keeps a connection to the old server
 _away_until = 0.0  # on time.monotonic(); 0 while Redis answers
 

@@ -77,7 +77,7 @@ def set_mark(
         kept = 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS
         code, *numbers = send([script, scripts.RECENT.command((recent_key(user_id),), at_ms, video_id, *kept)])[0]
     else:  # the first call has already noted the video as recent
-        code, *numbers = send([script] if facts is None else [_prime(video_id, facts), script])[-1]
+        code, *numbers = send([script] if facts is None else [_prime_command(video_id, facts), script])[-1]
     if code < 0:
         return Missing(state=bool(numbers[0] & 1), facts=bool(numbers[0] & 2))
     return Marked(code == 1, Totals(*numbers))
@@ -91,9 +91,9 @@ def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = N
     by_shard: dict[int, list[int]] = {}
     for place, event in enumerate(events):
         by_shard.setdefault(shard_of(event.video_id), []).append(place)
-    commands = [_prime(video_id, known) for video_id, known in facts.items()] if facts else []
+    commands = [_prime_command(video_id, known) for video_id, known in facts.items()] if facts else []
     primed = len(commands)
-    commands += [_view(shard, [events[place] for place in places]) for shard, places in by_shard.items()]
+    commands += [_view_command(shard, [events[place] for place in places]) for shard, places in by_shard.items()]
     results = [("", 0)] * len(events)
     for places, reply in zip(by_shard.values(), send(commands)[primed:], strict=True):
         for place, code, views in zip(places, reply[::2], reply[1::2], strict=True):
@@ -101,7 +101,7 @@ def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = N
     return results
 
 
-def _view(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
+def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     names = keys_of(shard)
     keys = [names.pending, names.batch]
     args: list[Any] = [
@@ -125,7 +125,7 @@ def _view(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     return scripts.VIEW.command(keys, *args)
 
 
-def _prime(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
+def _prime_command(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
     keys = keys_of(shard_of(video_id))
     return scripts.PRIME.command(
         (keys.live(video_id), keys.batch),

@@ -38,7 +38,7 @@ class Mover:
                 )
             return self._move_without_culprits(chunk, error, again=again)
         self.run.add(sums)
-        return self.confirm([_confirmation(video_id, chunk[video_id], outcomes[video_id]) for video_id in chunk])
+        return self.confirm([_confirmation_of(video_id, chunk[video_id], outcomes[video_id]) for video_id in chunk])
 
     def reject(self, malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> bool:
         """Reject malformed fields: they are set aside in Redis."""
@@ -100,7 +100,7 @@ class Mover:
         return Changes.of([*found[0].flat(), *found[1].flat()])
 
 
-def _confirmation(video_id: int, changes: Changes, outcome: ledger.Outcome) -> Confirmation:
+def _confirmation_of(video_id: int, changes: Changes, outcome: ledger.Outcome) -> Confirmation:
     if outcome.totals is None:
         return Confirmation(video_id, None, dropped=field_names(video_id, changes))
     if outcome.repeated:

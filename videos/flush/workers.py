@@ -86,14 +86,14 @@ class Workers:
         low_priority = self._may_lower_priority()
         helpers = 1 if low_priority else self.threads - 1
         if helpers <= 0:
-            self._work(act, low_priority=False)
+            self._take_shards(act, low_priority=False)
             return
         with ThreadPoolExecutor(helpers, "flush", lower_priority if low_priority else None) as pool:
             helping = [pool.submit(self._help, act, low_priority=low_priority) for _ in range(helpers)]
             try:
                 if low_priority:
                     wait(helping)
-                self._work(act, low_priority=False)
+                self._take_shards(act, low_priority=False)
             except BaseException:
                 self.run.crashed.set()
                 raise
@@ -106,14 +106,14 @@ class Workers:
 
     def _help(self, act: Callable[[ShardFlush], object], *, low_priority: bool) -> None:
         try:
-            self._work(act, low_priority=low_priority)
+            self._take_shards(act, low_priority=low_priority)
         except BaseException:
             self.run.crashed.set()
             raise
         finally:
             django.db.connections.close_all()  # this thread's own
 
-    def _work(self, act: Callable[[ShardFlush], object], *, low_priority: bool) -> None:
+    def _take_shards(self, act: Callable[[ShardFlush], object], *, low_priority: bool) -> None:
         run = self.run
 
         def pause_point() -> None:

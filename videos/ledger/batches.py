@@ -125,7 +125,7 @@ def take_in(
 
     superseded = newer_notes(fresh) if number is not None else {}
     moved = _compare_marks(fresh, superseded, look_for_users=look_for_users)
-    gains, hours = _gains(fresh, moved)
+    gains, hours = _gains_of(fresh, moved)
     for video_id, gain in gains.items():
         totals = Totals(*map(sum, zip(rows[video_id].totals, gain, strict=True)))
         if max(totals) > MAX_ID:  # SQLite would silently store a float
@@ -137,10 +137,10 @@ def take_in(
     sql.delete_likes(moved.removed_ids)
     sql.add_counts(gains, number)
     sql.add_hours(hours)
-    return outcomes, _sums(fresh, gains, moved)
+    return outcomes, _sums_of(fresh, gains, moved)
 
 
-def _sums(fresh: Mapping[int, Changes], gains: Gains, moved: _Moved) -> Sums:
+def _sums_of(fresh: Mapping[int, Changes], gains: Gains, moved: _Moved) -> Sums:
     sums = NO_SUMS | {"videos": len(fresh)}
     for count in MARKS:
         sums[f"{count.name}_added"] = sum(mark.value == count.value for _, mark in moved.added)
@@ -150,14 +150,14 @@ def _sums(fresh: Mapping[int, Changes], gains: Gains, moved: _Moved) -> Sums:
     return sums
 
 
-_Marks: TypeAlias = list[tuple[int, MarkChange]]  # with the video of each
+_VideoMarks: TypeAlias = list[tuple[int, MarkChange]]  # with the video of each
 
 
 class _Moved(NamedTuple):
     """The wishes that differ from the rows. A like row has no column for the value: it always means LIKE."""
 
-    added: _Marks
-    removed: _Marks
+    added: _VideoMarks
+    removed: _VideoMarks
     removed_ids: list[int]  # of like rows
     dropped: Mapping[int, set[int]]  # by video, users who are gone
 
@@ -190,7 +190,7 @@ def _compare_marks(
     return moved
 
 
-def _gains(fresh: Mapping[int, Changes], moved: _Moved) -> tuple[Gains, HourGains]:
+def _gains_of(fresh: Mapping[int, Changes], moved: _Moved) -> tuple[Gains, HourGains]:
     """How much totals and hours gain."""
     gains: Gains = {video_id: zeros() for video_id in fresh}
     hours: HourGains = defaultdict(zeros)

@@ -14,29 +14,29 @@ from videos.models import Video
 from videos.services.database import database
 from videos.services.outcomes import Counts, VideoCounts
 
-UNKNOWN: Final = Live(None, None)
+NOT_IN_REDIS: Final = Live(None, None)
 
 
 def read_counts(*, video_ids: Iterable[int], user_id: int | None) -> Counts:
     """The totals of these videos now, with at most one query. Raises Unavailable if that query fails."""
     chosen = list(dict.fromkeys(video_ids))
     found, from_rows = _lookup(chosen, user_id)
-    absent = [video_id for video_id in chosen if found.get(video_id, UNKNOWN).totals is None]
+    absent = [video_id for video_id in chosen if found.get(video_id, NOT_IN_REDIS).totals is None]
     if not absent:
-        return _counts(chosen, {}, found, user_id=user_id, from_rows=from_rows)
+        return _combine(chosen, {}, found, user_id=user_id, from_rows=from_rows)
     with database():
         read = reads.read_counts({*absent, *_unknown(chosen, found, user_id)}, user_id)
     there = [video_id for video_id in chosen if video_id in read or video_id not in absent]
     stored = {video_id: totals for video_id, (totals, _) in read.items()}
     liked = {video_id for video_id, (_, state) in read.items() if state}
-    return _counts(there, stored, found, user_id=user_id, from_rows=from_rows, liked=liked)
+    return _combine(there, stored, found, user_id=user_id, from_rows=from_rows, liked=liked)
 
 
 def overlay_rows(*, rows: Iterable[VideoRow | Video], user_id: int | None) -> Counts:
     """The totals now of videos whose rows the caller has just read, with at most one query. Raises Unavailable."""
     stored = {row.id: row.totals for row in rows}
     found, from_rows = _lookup(list(stored), user_id)
-    return _counts(list(stored), stored, found, user_id=user_id, from_rows=from_rows)
+    return _combine(list(stored), stored, found, user_id=user_id, from_rows=from_rows)
 
 
 def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
@@ -63,10 +63,10 @@ def _unknown(video_ids: Iterable[int], found: Mapping[int, Live], user_id: int |
     """The videos for which only the database knows whether the user likes them."""
     if user_id is None:
         return []
-    return [video_id for video_id in video_ids if found.get(video_id, UNKNOWN).state is None]
+    return [video_id for video_id in video_ids if found.get(video_id, NOT_IN_REDIS).state is None]
 
 
-def _counts(
+def _combine(
     video_ids: Sequence[int],
     stored: Mapping[int, Totals],
     found: Mapping[int, Live],
@@ -83,7 +83,7 @@ def _counts(
                 liked = reads.liked_among(unknown, user_id)
     by_video = {}
     for video_id in video_ids:
-        totals, state = found.get(video_id, UNKNOWN)
+        totals, state = found.get(video_id, NOT_IN_REDIS)
         if totals is None:
             totals = stored.get(video_id) or Totals()
         likes: bool | None = None

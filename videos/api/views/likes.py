@@ -10,8 +10,8 @@ from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticate
 from rest_framework.request import Request
 
 from videos import services
-from videos.api.answers import answer, time_text, video_data
-from videos.api.base import ApiView, user_id_of
+from videos.api.answers import json_answer, time_text, video_data
+from videos.api.base import BaseView, user_id_of
 from videos.api.errors import render
 from videos.api.pagination import KeysetPagination, Position
 from videos.api.shapes import LikedVideoSerializer, LikerSerializer, LikeSerializer, responses
@@ -20,7 +20,7 @@ _READ = responses({200: LikeSerializer}, 401, 404)
 _WRITTEN = responses({200: LikeSerializer}, 401, 403, 404, 429)
 
 
-class LikeView(ApiView):
+class LikeView(BaseView):
     """The caller's like of a video."""
 
     address = "like"
@@ -47,7 +47,7 @@ class LikeView(ApiView):
         return self.operate(request, video)
 
 
-class LikersView(ApiView):
+class LikersView(BaseView):
     """Who likes a video."""
 
     pagination_class = KeysetPagination
@@ -71,10 +71,10 @@ class LikersView(ApiView):
             for like in likes
             if like.id in names
         ]
-        return render(answer(pages.page_data(data), stored=found.stored))
+        return render(json_answer(pages.page_data(data), stored=found.stored))
 
 
-class MyLikesView(ApiView):
+class MyLikesView(BaseView):
     """What the caller likes."""
 
     pagination_class = KeysetPagination
@@ -101,4 +101,4 @@ class MyLikesView(ApiView):
             {"created_at": time_text(like.at), "video": video}
             for like, video in zip(kept, video_data([rows[like.id] for like in kept], counts), strict=True)
         ]
-        return render(answer(pages.page_data(data), stored=found.stored or counts.stored))
+        return render(json_answer(pages.page_data(data), stored=found.stored or counts.stored))

@@ -11,7 +11,7 @@ from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import TemplateView
 
-from videos.api.answers import answer
+from videos.api.answers import json_answer
 from videos.api.bodies import LengthRequired
 from videos.api.errors import FAULT, answer_of, render
 
@@ -27,7 +27,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     if not _is_api(request):
         return defaults.bad_request(request, exception)
     known = answer_of(exception) if isinstance(exception, RequestDataTooBig | LengthRequired) else None
-    return render(known or answer({"detail": "Bad request."}, status=400))
+    return render(known or json_answer({"detail": "Bad request."}, status=400))
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -55,4 +55,4 @@ def _is_api(request: HttpRequest) -> bool:
 
 
 def _not_found(detail: str) -> HttpResponseBase:
-    return render(answer({"detail": detail}, status=404))
+    return render(json_answer({"detail": detail}, status=404))

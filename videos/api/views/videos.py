@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from videos import services
 from videos.api import throttling
-from videos.api.base import ApiView, IsOwnerOrStaff
+from videos.api.base import BaseView, IsOwnerOrStaff
 from videos.api.errors import render
 from videos.api.operations import video_answer
 from videos.api.pagination import VideoPagination
@@ -37,7 +37,7 @@ from videos.api.shapes import BODY_ERRORS, CountSerializer, VideoSerializer, res
         responses=responses({201: VideoSerializer}, *BODY_ERRORS, 401, 403, 429),
     ),
 )
-class VideosView(ApiView):
+class VideosView(BaseView):
     """The videos."""
 
     address = "videos"
@@ -76,7 +76,7 @@ class VideosView(ApiView):
         responses=responses({204: None}, 401, 403, 404, 429),
     ),
 )
-class OneVideoView(ApiView):
+class OneVideoView(BaseView):
     """A video."""
 
     address = "video"
@@ -108,7 +108,7 @@ class OneVideoView(ApiView):
         self.check_object_permissions(request, row)
 
 
-class CountsView(ApiView):
+class CountsView(BaseView):
     """The numbers of many videos at once."""
 
     address = "counts"

@@ -12,9 +12,9 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from videos import services
-from videos.api.answers import answer
+from videos.api.answers import json_answer
 from videos.api.authentication import TokenAuthentication
-from videos.api.base import ApiView, MaySendViews
+from videos.api.base import BaseView, MaySendViews
 from videos.api.bodies import BeaconParser, StrictJSONParser, parse_events
 from videos.api.errors import render
 from videos.api.shapes import (
@@ -28,7 +28,7 @@ from videos.api.shapes import (
 from videos.changes import MAX_ID
 
 
-class ViewView(ApiView):
+class ViewView(BaseView):
     """Views of a video."""
 
     address = "view"
@@ -57,7 +57,7 @@ class ViewView(ApiView):
         return self.operate(request, video)
 
 
-class ViewsView(ApiView):
+class ViewsView(BaseView):
     """Views that a trusted client gathered: a player's backend, an importer."""
 
     permission_classes = (MaySendViews,)
@@ -82,4 +82,4 @@ class ViewsView(ApiView):
             absent = sums.ignored.get("absent", 0) + len(sent) - len(events)
             sums = replace(sums, ignored={**sums.ignored, "absent": absent})
         data: dict[str, Any] = {"counted": sums.counted, "ignored": sums.ignored}
-        return render(answer(data, stored=sums.stored))
+        return render(json_answer(data, stored=sums.stored))
