@@ -62,7 +62,7 @@ class Context(Protocol):
 
 
 class FlushFailed(VideosError):
-    """A shard failed. The next run finishes what it had claimed."""
+    """A shard failed. The next run finishes its batch."""
 
 
 def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:

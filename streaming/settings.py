@@ -145,7 +145,7 @@ if "CACHE_URL" in env:
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
             "SOCKET_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
-            "IGNORE_EXCEPTIONS": True,  # what a cache that is away does not have is made anew
+            "IGNORE_EXCEPTIONS": True,  # without the cache its values are computed again
         },
     }
 

@@ -9,7 +9,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from videos import health
 from videos.api.views import likes, pages, tokens, videos, viewing
 
-SCHEMA_SECONDS = 300  # the schema changes with the code only, and takes a while to make
+SCHEMA_SECONDS = 300  # the schema changes only with the code, and is slow to make
 READ_ONLY: Any = {"http_method_names": ["get", "head"]}  # the page has no template for OPTIONS
 
 urlpatterns = [

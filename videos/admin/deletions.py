@@ -1,4 +1,4 @@
-"""What a deletion takes with it: a video may have half a million likes and hours, so the page counts them."""
+"""Deletions. A video may have half a million likes and hours, so the page counts them instead of listing them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CountedDeletions:
     admin_site: admin.AdminSite
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], list[str]]:
-        """What the page asks to confirm: names, numbers by model, missing permissions, protected objects."""
+        """The names, numbers by model, missing permissions and protected objects on the page of confirmation."""
         rows = list(objs)
         if not rows:
             return [], {}, set(), []
@@ -42,7 +42,7 @@ class CountedDeletions:
 
 
 class _CountingCollector(NestedObjects):
-    """Collects what a deletion takes with it; of likes and hours only the number."""
+    """Collects the rows that a deletion would delete, and only the number of likes and hours."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

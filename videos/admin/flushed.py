@@ -1,4 +1,4 @@
-"""Batches and hours: what the flush moved."""
+"""Batches and hours, which the flush writes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FlushBatchAdmin(ReadOnlyAdmin):
         return round((batch.finished_at - batch.claimed_at).total_seconds(), 2) if batch.finished_at else None
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list; above it, what waits for the next flush."""
+        """The list, below the state of the flush."""
         try:
             status: flush.FlushStatus | None = flush.flush_status()
         except flush.CountersUnavailable:

@@ -1,4 +1,4 @@
-"""Likes as the rows have them. A like is taken back as its user would, so that the counts follow."""
+"""Likes in the rows. Deleting one unlikes the video for its user, so the counts stay right."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class VideoLikeAdmin(QuickAdmin):
     has_add_permission = has_change_permission = forbid  # users like through the API; a like has nothing to edit
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
-        """By ids, which have indexes. Names are looked up first, since a JOIN would read every like."""
+        """Search by ids, which have indexes. Names are looked up first, because a JOIN would read every like."""
         term = search_term.strip()
         if not term:
             return queryset, False

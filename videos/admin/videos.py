@@ -84,9 +84,7 @@ class VideoAdmin(QuickAdmin):
         try:
             obj.save(force_update=change)
         except DatabaseError as error:
-            if (
-                error.__cause__ is not None
-            ):  # from the database; Django's own error, that no row was there, has no cause
+            if error.__cause__ is not None:  # from the database; Django's error for a missing row has no cause
                 raise
             raise Http404("This video was deleted meanwhile.") from error
 

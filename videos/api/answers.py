@@ -1,6 +1,6 @@
-"""Answers, for both ways. Their data is what the serializers of `shapes` describe.
+"""Answers, for the express lane and for Django's way. The serializers of `shapes` describe their data.
 
-It is made without serializers, which take twenty times as long for a page; tests hold the two against each other.
+Serializers would take twenty times as long for a page, so they are not used. Tests compare both results.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def json_answer(data: Any, *, stored: bool = False, status: int = 200) -> Answer
 
 
 def like_answer(like: services.Like) -> Answer:
-    """What a like, an unlike and the question for it are answered with."""
-    # Written by hand: the encoder takes a microsecond longer, beside the six of all that this package does for a like.
+    """The answer to GET, PUT, POST and DELETE of a like."""
+    # Written by hand: the encoder takes a microsecond longer, and this whole package takes six for a like.
     body = f'{{"id":{like.video_id},"liked":{_LITERALS[like.liked]},"like_count":{like.likes}}}'
     return Answer(body.encode(), _STORED if like.stored else ())
 
 
 def view_answer(view: services.View) -> Answer:
-    """What became of a view."""
+    """The answer to a view."""
     counted = _LITERALS[view.counted]
     body = f'{{"id":{view.video_id},"counted":{counted},"reason":"{view.reason}","view_count":{view.views}}}'
     return Answer(body.encode(), _STORED if view.stored else ())
 
 
 def json_body(data: Any) -> bytes:
-    """JSON in the very bytes that Django REST framework's renderer makes of it."""
+    """JSON, byte for byte as Django REST framework's renderer writes it."""
     return _encode(data).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
 

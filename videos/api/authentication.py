@@ -1,4 +1,4 @@
-"""Who is calling: an access token tells all that requests need to know, or a session does."""
+"""Authentication: by an access token, which holds all that a request needs to know of its user, or by a session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHALLENGE = 'Bearer realm="api"'  # the WWW-Authenticate header of a 401
 
 
 class TokenUser:
-    """A user as the access token describes it; no row was read."""
+    """A user as an access token describes it, without a row."""
 
     __slots__ = ("id", "is_staff", "may_send_views", "valid_until")
 
@@ -50,8 +50,8 @@ class TokenUser:
 class TokenAuthentication(authentication.BaseAuthentication):
     """`Authorization: Bearer <access token>`, checked without a query.
 
-    The token itself says who the user is and what the user may do, so deleting, deactivating or demoting a user takes
-    effect when the access token expires (TOKEN_MINUTES); refreshing one asks the database.
+    The token names the user and the user's rights. So a user who is deleted, deactivated or demoted keeps them until
+    the access token expires (TOKEN_MINUTES). Refreshing a token reads the user's row.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
@@ -65,7 +65,7 @@ class TokenAuthentication(authentication.BaseAuthentication):
 
 
 def user_of(header: str) -> TokenUser | None:
-    """The user of an Authorization header, None where it is of another scheme. Raises AuthenticationFailed (401)."""
+    """The user of an Authorization header, None for another scheme. Raises AuthenticationFailed (401)."""
     user = _verified_user(header, tokens.signing_keys())
     if user is not None and user.valid_until <= time.time():
         raise tokens.InvalidToken("Token is expired")

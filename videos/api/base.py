@@ -1,4 +1,4 @@
-"""What all views of the API share."""
+"""The base of the API's views, and their permissions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BaseView(APIView):
     address: ClassVar[str]  # of the operations that answer its usual calls
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer a request; or `frames`, which wants the headers alone."""
+        """Answer a request. A probe of `frames` gets the headers only."""
         if request.META.get(PROBE) == PROBE:
             return HttpResponse(content_type="application/json", headers=self.default_response_headers)
         return super().dispatch(request, *args, **kwargs)

@@ -1,6 +1,6 @@
-"""Bodies and queries of requests: how much is read, how JSON is parsed, what is checked.
+"""Bodies and queries of requests: read, parsed and checked.
 
-A serializer costs as much as counting the view. So usual bodies are checked by hand, all others by the serializer.
+A serializer costs as much as counting the view. So code here checks usual bodies, and the serializer all others.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _decode = json.JSONDecoder(parse_constant=strict_json.strict_constant).decode
 
 
 class LengthRequired(VideosError, SuspiciousOperation):
-    """Send the body with a Content-Length."""  # the server does not tell where the body ends
+    """Send the body with a Content-Length."""  # else the end of the body is unknown
 
 
 class _Endless(io.RawIOBase):
-    """A body whose end is not known. Reading it raises LengthRequired, so that it is not taken for an empty one."""
+    """A body whose end is unknown. Reading it raises LengthRequired, so that it is not taken for an empty one."""
 
     def read(self, size: int = -1) -> bytes:
         raise LengthRequired
@@ -48,7 +48,7 @@ class _Endless(io.RawIOBase):
 
 
 def length_of(environ: Mapping[str, Any]) -> int | None:
-    """Content-Length; None where there is none, or one that is no number."""
+    """Content-Length; None if it is missing or no number."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length.isascii() and length.isdecimal() and len(length) <= LENGTH_DIGITS:
         return int(length)
@@ -56,13 +56,13 @@ def length_of(environ: Mapping[str, Any]) -> int | None:
 
 
 def prepare(environ: dict[str, Any]) -> None:
-    """Change the body's headers where Django would misread them.
+    """Change headers of the body that Django would misread.
 
-    - Django takes a body without Content-Length (chunked, or HTTP/2) for an empty one. Where the server ends the input
-      with the body (`wsgi.input_terminated`), the body is read here; elsewhere reading it raises LengthRequired.
+    - Django takes a body without Content-Length (chunked, or HTTP/2) for an empty one. If the server ends the input
+      with the body (`wsgi.input_terminated`), the body is read here; otherwise reading it raises LengthRequired.
     - Django reads Content-Length with `int()`, which accepts signs and digits of other scripts.
     - Django decodes with any codec that a client names as charset (zlib, idna). That fails where no error is caught, so
-      the client gets an empty 500. JSON is UTF-8, and a form needs its boundary only: other parameters are removed.
+      the client gets an empty 500. JSON is UTF-8, and a form needs only its boundary: other parameters are removed.
     """
     if length_of(environ) is None:
         environ["CONTENT_LENGTH"] = ""
@@ -95,7 +95,7 @@ def parse_json(body: bytes) -> Any:
 
 
 class StrictJSONParser(JSONParser):
-    """JSON as RFC 8259 has it: UTF-8 whatever the header's charset says, no NaN, no nesting that exhausts the stack."""
+    """JSON by RFC 8259: always UTF-8, no NaN. Nesting that exhausts the stack is an error of the client."""
 
     def parse(
         self,
@@ -108,7 +108,7 @@ class StrictJSONParser(JSONParser):
 
 
 class BeaconParser(StrictJSONParser):
-    """JSON as `navigator.sendBeacon` sends text: it cannot name another type without a CORS preflight."""
+    """JSON as text/plain: `navigator.sendBeacon` cannot send another type without a CORS preflight."""
 
     media_type = "text/plain"
 
@@ -124,7 +124,7 @@ def parse_view(data: Any) -> tuple[str | None, float | None]:
 
 
 def parse_events(data: Any) -> list[ViewEvent]:
-    """The events of a batch. Raises ValidationError, which names each faulty event by its place."""
+    """The events of a batch. Raises ValidationError, with the errors of each event by its place."""
     if type(data) is not dict or type(data.get("events")) is not list or len(data["events"]) > shapes.MAX_EVENTS:
         _checked(_EventsEnvelope(data=data))
         raise ValidationError({"events": ["Must be a list."]})
@@ -147,7 +147,7 @@ def parse_events(data: Any) -> list[ViewEvent]:
 
 
 class _EventsEnvelope(serializers.Serializer[Any]):
-    events = serializers.ListField(max_length=shapes.MAX_EVENTS)  # of anything: each is judged by itself
+    events = serializers.ListField(max_length=shapes.MAX_EVENTS)  # parse_events checks each item
 
 
 def _usual_event(sent: Any, span_ms: tuple[float, float]) -> ViewEvent | None:
@@ -165,7 +165,7 @@ def _usual_event(sent: Any, span_ms: tuple[float, float]) -> ViewEvent | None:
 
 
 def _unix_ms(at: Any) -> int | None:
-    """Unix milliseconds of a full date with its zone; None for anything else, which the serializer judges."""
+    """Unix milliseconds of a full date with its zone; None for any other value, which the serializer checks."""
     if type(at) is not str or len(at) < 20 or at[10] != "T":
         return None
     try:
@@ -196,7 +196,7 @@ def _checked(serializer: serializers.Serializer[Any]) -> dict[str, Any]:
 
 
 def parse_ids(text: str | None) -> list[int]:
-    """Video ids out of `1,2,3`, each once, in their order, those beyond BIGINT left out. Raises ValidationError."""
+    """The video ids in `1,2,3`, in order, without duplicates and ids beyond BIGINT. Raises ValidationError."""
     words = [word.strip() for word in (text or "").split(",", MAX_IDS)]
     if len(words) > MAX_IDS:
         raise ValidationError({"ids": [f"At most {MAX_IDS} ids."]})
@@ -207,7 +207,7 @@ def parse_ids(text: str | None) -> list[int]:
 
 
 def parse_search(text: str) -> list[str]:
-    """The words to search for; further ones are left out. Raises ValidationError."""
+    """The first SEARCH_WORDS words of a search. Raises ValidationError."""
     if len(text) > SEARCH_CHARACTERS or "\0" in text:
         raise ValidationError({"search": [f"At most {SEARCH_CHARACTERS} characters, no null characters."]})
     return text.split()[:SEARCH_WORDS]

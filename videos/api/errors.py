@@ -1,4 +1,4 @@
-"""What each error is answered with: one table for the express lane and for Django."""
+"""The answer to each error: one table for the express lane and for Django's way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from videos.conf import conf
 
 logger = logging.getLogger(__name__)
 
-# The first row that matches answers. Errors of Django REST framework bring their own status and detail.
+# The first row that matches is used. Errors of Django REST framework have a status and a detail of their own.
 TABLE: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...]] = (
     (services.VideoNotFound, 404, "No such video."),
     (services.UserNotFound, 401, "The user of this token is gone."),
@@ -34,11 +34,11 @@ TABLE: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str
     (Http404, 404, "Not found."),
     (PermissionDenied, 403, "You do not have permission to perform this action."),
 )
-FAULT: Final = Answer(json_body({"detail": "Internal server error."}), (), 500)  # of ours
+FAULT: Final = Answer(json_body({"detail": "Internal server error."}), (), 500)  # for a bug of the service
 
 
 def answer_of(error: Exception) -> Answer | None:
-    """What an error is answered with; None where it is a fault of ours."""
+    """The answer to an error; None for a bug of the service."""
     if isinstance(error, APIException):
         data = error.detail if isinstance(error.detail, list | dict) else {"detail": error.detail}
         return _error_answer(error.status_code, data, getattr(error, "wait", None))
@@ -60,7 +60,7 @@ def _error_answer(status: int, data: Any, wait: float | None) -> Answer:
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """Django REST framework's hook for the errors of its views; it raises again what None is returned for."""
+    """Answer errors of views, for Django REST framework. It raises the error again if this returns None."""
     answer = answer_of(error)
     if answer is None:
         return None

@@ -1,8 +1,8 @@
-"""Which requests are usual, and the Call that their WSGI environ makes.
+"""The express lane: recognises usual requests, and makes a Call of their WSGI environ.
 
 Django's handler and Django REST framework's dispatch take three times as long as a warm like itself. So `handler` runs
-the operation of a usual request without them. Django answers every unusual request; a session, for example, makes a
-request unusual. This module decides before anything is done. Once the lane has a Call, it answers errors too.
+the operation of a usual request without them. Django answers every other request, such as one with a session. This
+module decides before anything is done. Once there is a Call, the express lane answers errors too.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from videos.api.operations import OPERATIONS, Call, Operation
 from videos.conf import conf
 
 _QUERIED: Final = frozenset({"counts", "videos"})
-BODY_BYTES: Final = 4096  # of a view; a larger body is none of the usual ones
+BODY_BYTES: Final = 4096  # of a view; a request with a larger body is unusual
 _PATH: Final = re.compile(r"/api/videos/(?:([1-9][0-9]{0,17})/(?:(like|view)/)?|(counts)/)?")
 _IDS: Final = re.compile(r"ids=([0-9]+(?:(?:,|%2C)[0-9]+)*)")
 _PAGE: Final = re.compile(r"(?:(?:\A|(?<!\A)&)(?:page_size|ordering|cursor)=[A-Za-z0-9_-]+(?:=|%3D){0,2})*")
 _VIEW_TYPES: Final = frozenset({"application/json", "text/plain", "text/plain;charset=UTF-8"})  # the last: of a beacon
-_PREFIXES: Final = ("SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL")  # Django makes a prefix of each link out of them
+_PREFIXES: Final = ("SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL")  # Django makes the prefix of links from these
 _CSRF_SECRET: Final = re.compile(r"=[A-Za-z0-9]{32}(?:[A-Za-z0-9]{32})?(?:;|\Z)")
 
 
@@ -34,12 +34,12 @@ class UsualRequest(NamedTuple):
     """A request that looks like a usual one."""
 
     operation: Operation
-    video_id: int  # 0 where the address names none
+    video_id: int  # 0 if the address has none
     query: str
 
 
 def recognise(environ: Mapping[str, Any]) -> UsualRequest | None:
-    """Tell by its address and headers whether a request may take the express lane."""
+    """The operation of a request whose address and headers are usual; None for any other request."""
     match = _PATH.fullmatch(environ.get("PATH_INFO", ""))
     if match is None:
         return None
@@ -60,7 +60,7 @@ def recognise(environ: Mapping[str, Any]) -> UsualRequest | None:
 
 
 def _changes_nothing(cookies: str) -> bool:
-    """Whether there is no session among these cookies, nor a CSRF secret that Django would replace."""
+    """Whether these cookies hold neither a session nor a CSRF secret that Django would replace."""
     if settings.SESSION_COOKIE_NAME in cookies:
         return False
     _, csrf, rest = cookies.partition(settings.CSRF_COOKIE_NAME)
@@ -68,9 +68,9 @@ def _changes_nothing(cookies: str) -> bool:
 
 
 def call_of(environ: Mapping[str, Any], request: UsualRequest, site: str) -> Call | None:
-    """The call that a usual request makes; None where it is Django's after all. Raises APIException.
+    """The Call of a usual request; None if its body or its query is unusual. Raises APIException.
 
-    `site` is what stands before the path in an absolute address.
+    `site` is the scheme and the host of absolute addresses.
     """
     operation, video_id, query = request
     address = operation.address
@@ -89,7 +89,7 @@ def call_of(environ: Mapping[str, Any], request: UsualRequest, site: str) -> Cal
 
 
 def _caller(environ: Mapping[str, Any]) -> int | None:
-    """The id of the signed-in user, None for an anonymous one. Raises APIException for a token that is not good."""
+    """The id of the signed-in user, None for an anonymous one. Raises APIException for an invalid token."""
     header = environ.get("HTTP_AUTHORIZATION")
     user = user_of(header) if header else None
     return None if user is None else user.id

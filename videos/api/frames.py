@@ -1,8 +1,8 @@
-"""What stands around an express answer: the headers that the operator's MIDDLEWARE gives it.
+"""Frames: the headers that the operator's MIDDLEWARE gives to express answers.
 
-A frame is remembered for each kind of address and each value of the headers that middleware looks at, so that the
-middleware need not run for each request. That is right only while every entry of MIDDLEWARE is known to decide by those
-headers and nothing else. One unknown entry closes the express lane; a system check says so.
+To spare running the middleware for each request, a frame is cached by the kind of address and by the values of the
+headers that the middleware reads. This is correct only if every entry of MIDDLEWARE is known to read no other headers.
+One unknown entry closes the express lane, and a system check reports it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ KEY_CHARACTERS: Final = 1000  # in all of a key; longer ones are not remembered
 PROBE: Final = "videos.probe"  # a key of the environ, which no header of a client can set; its value is PROBE too
 CORS: Final = "corsheaders.middleware.CorsMiddleware"
 
-# Middleware that gives every request of an address the same headers, but for what it reads in these keys of the environ
-# (beside host, port and scheme, which are part of every key).
+# Middleware whose headers depend only on the address, on host, port and scheme, and on these keys of the environ.
 KNOWN_MIDDLEWARE: Final[Mapping[str, tuple[str, ...]]] = {
     "django.middleware.security.SecurityMiddleware": (),
     "django.middleware.common.CommonMiddleware": (),  # DISALLOWED_USER_AGENTS closes the lane
@@ -47,30 +46,30 @@ PATHS: Final[Mapping[str, str]] = {
 
 
 class Frame(NamedTuple):
-    """The headers of a usual answer, but its Content-Length, and what stands before the path in links."""
+    """The headers of a usual answer without its Content-Length; scheme and host of its links."""
 
     headers: list[tuple[str, str]]
     site: str
 
 
 def obstacles() -> Iterator[str]:
-    """Why the express lane is closed, with these settings; nothing where it is open."""
+    """The reasons why these settings close the express lane; none if it is open."""
     for name in settings.MIDDLEWARE:
         if name not in KNOWN_MIDDLEWARE:
-            yield f"{name!r} in MIDDLEWARE may treat each request in its own way"
+            yield f"{name!r} in MIDDLEWARE may give each request other headers"
     if settings.DISALLOWED_USER_AGENTS:
-        yield "DISALLOWED_USER_AGENTS is set, so that MIDDLEWARE judges the user agent of each request"
+        yield "DISALLOWED_USER_AGENTS is set, so MIDDLEWARE checks the user agent of each request"
     if CORS in settings.MIDDLEWARE and check_request_enabled.has_listeners():
-        yield "a receiver of corsheaders' check_request_enabled, which MIDDLEWARE asks, judges each request"
+        yield "a receiver of corsheaders' signal check_request_enabled decides for each request"
 
 
 class Frames:
-    """Frames by what they depend on. `get_response` is Django's handler, with all of the middleware."""
+    """The cache of frames. `get_response` is Django's handler with all of the middleware."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
-        self._closed = settings.DEBUG or any(obstacles())  # Django answers a fault with its debug page
-        self._middleware = list(settings.MIDDLEWARE)  # what `get_response` has loaded
+        self._closed = settings.DEBUG or any(obstacles())  # with DEBUG, Django answers a bug with its debug page
+        self._middleware = list(settings.MIDDLEWARE)  # the middleware that `get_response` has loaded
         self._frames: dict[tuple[str | None, ...], Frame | None] = {}
         self._forget()
         setting_changed.connect(self._forget)
@@ -92,7 +91,7 @@ class Frames:
     def frame_of(self, address: str, environ: Mapping[str, Any]) -> Frame | None:
         """The frame of a usual answer.
 
-        None where Django must answer: an unknown entry in MIDDLEWARE, a host that is not ours, a redirect, a cookie.
+        None if Django must answer: MIDDLEWARE has an unknown entry, forbids the host, redirects, or sets a cookie.
         """
         if self._closed:
             return None
@@ -118,7 +117,7 @@ class Frames:
         try:
             site = request.build_absolute_uri("/")[:-1]
         except SuspiciousOperation:
-            return None  # the host is not ours; remembering it would only push allowed hosts out
+            return None  # a forbidden host; caching it would only push out allowed hosts
         response = self._get_response(request)
         headers = [header for header in response.items() if header[0] != "Content-Length"]
         good = response.status_code == 200 and not response.cookies

@@ -16,11 +16,11 @@ from videos.api.frames import Frames
 
 STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
-logger = logging.getLogger("django.request")  # what Django's own handler tells of errors
+logger = logging.getLogger("django.request")  # to which Django's handler logs errors
 
 
 class Handler(WSGIHandler):
-    """Django's handler behind the express lane. Both ways answer with the same status, headers and body."""
+    """The express lane, and Django's handler behind it. Both give the same status, headers and body."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Handler(WSGIHandler):
             return self._django(environ, start_response)
         body, headers, status = answer
         around = frame.headers
-        if status == 500:  # the view did not answer
+        if status == 500:  # Django sets Allow in the view
             around = [header for header in around if header[0] != "Allow"]
         start_response(STATUS_LINES[status], [*around, ("Content-Length", str(len(body))), *headers])
         return [body]
@@ -52,7 +52,7 @@ class Handler(WSGIHandler):
 
 
 def _refusal(error: Exception, environ: dict[str, Any]) -> Answer:
-    """The answer to an error. It is logged, and a fault of ours is signalled, as Django does."""
+    """The answer to an error. As in Django, the error is logged, and a bug is signalled."""
     bodies.prepare(environ)  # WSGIRequest raises for some Content-Types
     request = WSGIRequest(environ)
     answer = errors.answer_of(error)

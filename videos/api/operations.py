@@ -1,7 +1,7 @@
 """The usual calls, one function each: a Call in, an Answer out.
 
-The express lane makes the Call from the WSGI environ, the views from Django REST framework's request. Both run the same
-operation, and `errors` words for both what it raises.
+The express lane makes the Call from the WSGI environ, the views make it from Django REST framework's request. Both run
+the same operation, and `errors` answers its errors for both.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from videos.services import ViewEvent
 
 
 class Call(NamedTuple):
-    """What an operation needs to know of a request."""
+    """The parts of a request that operations use."""
 
     meta: Mapping[str, Any]  # the WSGI environ, which names the client
     user_id: int | None  # None for an anonymous caller
     video_id: int = 0
     data: Callable[[], Any] = dict  # reads and parses the body
     query: Mapping[str, str] = {}
-    uri: str = ""  # the absolute address, from which the links to other pages are made
+    uri: str = ""  # the absolute address, for links to other pages
 
 
 class Operation(NamedTuple):
-    """A usual call: where it is found, who may call it, and the function that answers it."""
+    """A usual call: its address, the function that answers it, and the callers that are allowed."""
 
     method: str
     address: str  # the name of its URL pattern
@@ -41,7 +41,7 @@ class Operation(NamedTuple):
 
 
 def run(operation: Operation, call: Call) -> Answer:
-    """Let the call in, and answer it. Raises the errors of `errors`' table."""
+    """Check the caller and the rate, then answer the call. Raises the errors that `errors` answers."""
     _, _, act, scope, signed_in = operation
     if signed_in and call.user_id is None:
         raise NotAuthenticated
@@ -65,7 +65,7 @@ def _delete_like(call: Call) -> Answer:
 
 
 def _set_like(call: Call, *, liked: bool) -> Answer:
-    user_id = cast(int, call.user_id)  # `run` has let in signed-in callers only
+    user_id = cast(int, call.user_id)  # `run` refuses anonymous callers
     return like_answer(services.set_like(video_id=call.video_id, user_id=user_id, liked=liked))
 
 
@@ -91,7 +91,7 @@ def _get_video(call: Call) -> Answer:
 
 
 def video_answer(row: services.VideoRow, user_id: int | None, *, status: int = 200) -> Answer:
-    """One video, with its numbers now."""
+    """The answer with one video and its live totals."""
     counts = services.overlay_rows(rows=[row], user_id=user_id)
     (data,) = video_data([row], counts)
     return json_answer(data, stored=counts.stored, status=status)

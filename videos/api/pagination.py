@@ -1,4 +1,4 @@
-"""Pages that neither skip nor repeat: each begins where the one before it ended, by value and id."""
+"""Pages that neither skip nor repeat items: each begins after the value and id of the last item before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 class Position(NamedTuple):
-    """Where an item stands: the value that pages are ordered by, and the id that orders equal values."""
+    """The position of an item: the value that orders the pages, and the id that orders equal values."""
 
     value: Any  # a whole number or a datetime
     tie: int
@@ -31,14 +31,14 @@ class Cursor(NamedTuple):
     back: bool = False
 
     def encode(self) -> str:
-        """The cursor as it stands in a URL; times in Unix microseconds."""
+        """The cursor as text for a URL; times in Unix microseconds."""
         value, tie = self.position
         number = (value - EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
         return urlsafe_b64encode(json.dumps([number, tie, int(self.back)]).encode()).decode()
 
     @classmethod
     def decode(cls, text: str, *, is_time: bool) -> Cursor:
-        """The cursor of a URL. Raises ValueError, TypeError or OverflowError for what `encode` did not make."""
+        """The cursor of a URL. Raises ValueError, TypeError or OverflowError for a text that `encode` did not make."""
         number, tie, back = json.loads(urlsafe_b64decode(text.encode("ascii")))
         if any(type(whole) is not int or abs(whole) > MAX_ID for whole in (number, tie, back)):
             raise ValueError("not a position")
@@ -50,15 +50,15 @@ class Window(NamedTuple):
 
     by: str  # the column that orders them; ids order equal values
     falling: bool  # largest first
-    beyond: Position | None  # the items begin after this one; None: with the first of all
-    most: int  # one more than the page holds, which tells whether there is another page
+    beyond: Position | None  # the items begin after it; None: with the first item
+    most: int  # one more than the page holds, to know whether there is another page
 
 
 class KeysetPagination(CursorPagination):
     """Cursor pages over (value, id).
 
-    Django REST framework's cursor tells equal values apart by an offset of 1,000 at most. Among a million videos with
-    no like it would repeat one page for ever, and a deep offset costs all rows that it skips.
+    Django REST framework's cursor orders equal values by an offset of at most 1,000. Among a million videos without a
+    like it would repeat one page for ever, and a deep offset reads all rows that it skips.
     """
 
     page_size = 50
@@ -68,7 +68,7 @@ class KeysetPagination(CursorPagination):
     orderings: ClassVar[Sequence[str]] = ("-created_at",)
 
     def begin(self, query: Mapping[str, str], uri: str) -> Window:
-        """What to read for the page that this query asks for. `uri`: the whole address, for links to other pages.
+        """The items to read for a query's page. `uri` is the absolute address, for links to other pages.
 
         Raises ValidationError.
         """
@@ -90,7 +90,7 @@ class KeysetPagination(CursorPagination):
         return Window(by, falling, self._cursor and self._cursor.position, self._size + 1)
 
     def end(self, nearest: Sequence[Item], position: Callable[[Item], Position]) -> Sequence[Item]:
-        """The page's items, out of those that its Window names."""
+        """The page's items, among the items of its Window."""
         more, items = len(nearest) > self._size, nearest[: self._size]
         if self._back:
             items = items[::-1]
@@ -115,13 +115,13 @@ class KeysetPagination(CursorPagination):
         }
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
-        """Django REST framework's two, with the bounds of a page's size."""
+        """Django REST framework's two parameters, with the bounds of a page's size."""
         cursor, size = super().get_schema_operation_parameters(view)
         size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
         return [cursor, size]
 
 
 class VideoPagination(KeysetPagination):
-    """Pages of videos. Those by counts are ordered as the database has them: as of the last flush."""
+    """Pages of videos. Pages by a count are ordered as of the last flush."""
 
     orderings = tuple(f"{sign}{column}" for sign in ("-", "") for column in ("created_at", *COLUMNS))

@@ -1,4 +1,4 @@
-"""The shapes of requests and answers as serializers: they check what is sent, and describe both for the schema."""
+"""The shapes of requests and answers as serializers: they check requests, and describe both for the schema."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BODY_ERRORS: Final = (400, 411, 413, 415)
 
 
 class _StrictField(serializers.Field[Any, Any, Any, Any]):
-    """Takes the JSON type that the schema names: 17 is no text, "17" and true are no numbers."""
+    """Accepts only the JSON type in the schema: 17 is no text, "17" and true are no numbers."""
 
     json_types: ClassVar[frozenset[type]] = frozenset({str})
 
@@ -70,7 +70,7 @@ class NumberField(_StrictField, serializers.FloatField):
 
 
 class _WithCounts(serializers.Serializer[Any]):
-    """Ends with a field for each of COUNTS, and what the caller thinks of the video."""
+    """Adds a field for each of COUNTS, and whether the caller likes the video."""
 
     def get_fields(self) -> dict[str, Any]:
         counts = {
@@ -163,7 +163,7 @@ class ViewEventSerializer(ViewSerializer):
         return fields
 
     def validate_at(self, at: datetime | None) -> datetime | None:
-        """Views of the future, and those too old for the hours they belong to, are refused."""
+        """Refuses views of the future, and views older than VIDEOS_VIEW_MAX_AGE_SECONDS."""
         if at is not None:
             age = timezone.now() - at
             if age < -timedelta(seconds=CLOCK_SKEW_SECONDS):
@@ -193,7 +193,7 @@ class ErrorSerializer(serializers.Serializer[Any]):
 
 
 def responses(good: Mapping[int, Any], *bad: int) -> dict[int, Any]:
-    """The answers of a call, for the OpenAPI schema: the good ones, and these errors beside those of every call."""
+    """The answers of a call for the OpenAPI schema: the good ones, these errors, and the errors of every call."""
     errors = {
         code: OpenApiResponse(OpenApiTypes.OBJECT if code == 400 else ErrorSerializer, description=ERRORS[code])
         for code in sorted({406, 503, *bad})

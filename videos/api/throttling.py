@@ -49,7 +49,7 @@ class ProcessStorage(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """The errors of this storage. There are none."""
+        """Required by the base. This storage raises no errors."""
         return ValueError
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
@@ -92,7 +92,7 @@ class ProcessStorage(Storage):
 
 
 class Limits:
-    """The limiter on one storage. While the storage is away, every request passes, and it is not asked for a moment."""
+    """The limiter on one storage. After the storage failed, every request passes for VIDEOS_REDIS_PAUSE_SECONDS."""
 
     def __init__(self, storage: Storage) -> None:
         self.limiter = FixedWindowRateLimiter(storage)
@@ -125,7 +125,7 @@ parse_rate = lru_cache(maxsize=64)(parse)
 
 
 def wait_seconds(scope: str, user_id: int | None, meta: Mapping[str, Any]) -> float | None:
-    """Count a hit of a user, of an address where nobody is signed in; None within the rate, else seconds to wait."""
+    """Count a hit of a user, or of an anonymous caller's address. None within the rate, else seconds to wait."""
     rate = conf.THROTTLE_RATES.get(scope)
     if not rate:
         return None
@@ -134,7 +134,7 @@ def wait_seconds(scope: str, user_id: int | None, meta: Mapping[str, Any]) -> fl
 
 
 class ScopeThrottle(BaseThrottle):
-    """Holds a user, or an address where nobody is signed in, to the rate of the throttle's scope."""
+    """Limits a user, or an anonymous caller's address, to the rate of the throttle's scope."""
 
     scope: ClassVar[str]
 
@@ -142,7 +142,7 @@ class ScopeThrottle(BaseThrottle):
         self._seconds: float | None = None
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Count this request, and say whether it is within the rate. Reading is free."""
+        """Count this request; whether it is within the rate. Reads are not counted."""
         if request.method in SAFE_METHODS:
             return True
         user = request.user
@@ -150,7 +150,7 @@ class ScopeThrottle(BaseThrottle):
         return self._seconds is None
 
     def wait(self) -> float | None:
-        """Seconds until the next request may come, rounded up: what Retry-After says."""
+        """Seconds until the next request may come, rounded up, for Retry-After."""
         return None if self._seconds is None else math.ceil(self._seconds)
 
 

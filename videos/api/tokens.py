@@ -1,7 +1,7 @@
 """Access tokens, which requests carry, and refresh tokens, which fetch the next access token; PyJWT signs both.
 
-An access token holds all that a request needs to know of its user, so that no row is read. Why PyJWT alone makes and
-verifies them: docs/adr/0020-tokens-by-pyjwt.md.
+An access token holds all that a request needs to know of its user, so that no row is read. Only PyJWT makes and
+verifies tokens: docs/adr/0020-tokens-by-pyjwt.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from videos.changes import DAY_SECONDS, MAX_ID, VideosError
 from videos.conf import conf
 
 ALGORITHM: Final = "HS256"
-LEEWAY_SECONDS: Final = 10  # how far the clocks of two of our servers may differ
+LEEWAY_SECONDS: Final = 10  # how far the clocks of two servers may differ
 ACCESS: Final = "access"
 REFRESH: Final = "refresh"
 KIND_CLAIM: Final = "token_type"
@@ -58,7 +58,7 @@ class RefreshToken(Token):
 
     @classmethod
     def of(cls, user: AbstractUser) -> Self:
-        """A token with what this user may do now."""
+        """A token with this user's rights now."""
         rights = {STAFF_CLAIM: user.is_staff, SEND_VIEWS_CLAIM: user.has_perm("videos.send_views")}
         claims = {
             USER_CLAIM: str(user.pk),
@@ -75,16 +75,16 @@ class RefreshToken(Token):
 
 
 def renew(encoded: str) -> Token:
-    """A new access token with what the user of this refresh token may do now.
+    """A new access token for the user of this refresh token, with the user's rights now.
 
-    Raises InvalidToken, also when the user is gone, is inactive, or has changed the password.
+    Raises InvalidToken, also if the user is gone, is inactive, or has changed the password.
     """
     claims, user_id = verify(encoded, kind=REFRESH, keys=signing_keys())
     try:
         user = services.active_user(user_id=user_id)
     except services.UserNotFound as error:
         raise InvalidToken("No active account found for the given token") from error
-    # The hash depends on SECRET_KEY: with a new key, those of the older keys stay good.
+    # The hash depends on SECRET_KEY: hashes with an older key stay valid.
     hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
     if claims.get(PASSWORD_CLAIM) not in {_short(each) for each in hashes}:
         raise InvalidToken("No active account found for the given token")
@@ -128,7 +128,7 @@ def _verified_claims(encoded: str, keys: Sequence[str]) -> dict[str, Any]:
         except jwt.ExpiredSignatureError as error:
             raise InvalidToken("Token is expired") from error
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            # The header is parsed before the signature is checked, so anybody can send nonsense there.
+            # PyJWT parses the header before it checks the signature, so a client may send anything there.
             raise InvalidToken from error
     raise InvalidToken
 

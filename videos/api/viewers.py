@@ -1,6 +1,6 @@
 """Viewers: the client's address, whether it is a bot, and the name under which its views are counted once.
 
-Nothing here asks a server. Costly results are remembered, because a page's player calls again and again.
+Nothing here calls a server. Costly results are cached, because the same client calls often.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from django.conf import settings
 from videos.changes import DAY_SECONDS
 from videos.conf import conf
 
-AGENT_CHARACTERS = 512  # of a user agent that are looked at: the list's patterns take time on endless ones
+AGENT_CHARACTERS = 512  # of a user agent; the rest is ignored, because the patterns are slow on long texts
 VIEWER_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:+/=~-]{1,64}")
-IPV6_SITE_BITS = 64  # what a household or a phone is given: its lower half changes at will
+IPV6_SITE_BITS = 64  # the network of a household or a phone, which chooses the lower half freely
 
 
 class Viewer(NamedTuple):
-    """A viewer as the view rules know it; `address` is a keyed hash, None where the cap per address does not apply."""
+    """A viewer for the rules of views. `address` is a keyed hash; None: no limit per address applies."""
 
     name: str  # "@9" for user 9, "#…" for a hash of address and user agent, else the id that the client keeps
     address: str | None
@@ -34,7 +34,7 @@ class Viewer(NamedTuple):
 
 
 def viewer_of(meta: Mapping[str, Any], *, user_id: int | None, sent: str | None) -> Viewer:
-    """Tell who sends this request: the signed-in user, else the id that the client `sent`, else address and agent.
+    """The viewer of a request: the signed-in user, else the id that the client `sent`, else address and user agent.
 
     The three kinds of names cannot collide: VIEWER_PATTERN allows neither "@" nor "#".
     """
@@ -48,10 +48,10 @@ def viewer_of(meta: Mapping[str, Any], *, user_id: int | None, sent: str | None)
 
 
 def client_address(meta: Mapping[str, Any]) -> str:
-    """The client's address, "" where the server names none.
+    """The client's address, "" if the server does not know it.
 
-    With VIDEOS_TRUSTED_PROXY_HOPS proxies of ours, the one that the outermost of them saw: counted from the right of
-    X-Forwarded-For, since what stands further left is the client's own claim.
+    With VIDEOS_TRUSTED_PROXY_HOPS it is the address that the outermost trusted proxy saw: so many places from the right
+    of X-Forwarded-For. The client can write any address further left.
     """
     hops = conf.TRUSTED_PROXY_HOPS
     if hops:
@@ -62,22 +62,22 @@ def client_address(meta: Mapping[str, Any]) -> str:
 
 
 def client_site(meta: Mapping[str, Any]) -> str:
-    """What limits count by: the client's address, or its IPv6 network of 64 bits, within which it moves freely."""
+    """The client's IPv4 address, or its IPv6 network of 64 bits, in which it can choose addresses. Limits use it."""
     return _site(client_address(meta))
 
 
 def is_bot(agent: str, *, named: bool) -> bool:
     """Whether a user agent is a bot's, by the list that the package crawler-user-agents keeps.
 
-    Crawlers never count. A library's name (okhttp, curl), or none, is not proof: apps are built with them. Their views
-    count when the client is `named`: signed in, or with a viewer id of its own, which nothing that crawls has.
+    Views of crawlers never count. Apps too send a library's name (okhttp, curl) or no name. Their views count if the
+    client is `named`: signed in, or with a viewer id of its own, which crawlers do not have.
     """
     kind = _kind_of_agent(agent[:AGENT_CHARACTERS])
     return kind == "crawler" or (kind == "library" and not named)
 
 
 def daily_hash(text: str) -> str:
-    """A keyed hash, which cannot be reversed or compared with another day's: its key changes at midnight, UTC."""
+    """A keyed hash that cannot be reversed. Its key changes at midnight UTC, so days cannot be compared."""
     return _keyed_hash(text, int(time.time() // DAY_SECONDS), settings.SECRET_KEY)
 
 
@@ -111,7 +111,7 @@ def _site(address: str) -> str:
     return str(ip_network(f"{address}/{IPV6_SITE_BITS}", strict=False)) if ":" in address else address
 
 
-# In chunks: one pattern of all 1,500 is tried at each character, and is slower than these one after another.
+# In chunks: one pattern of all 1,500 is slower, because it is tried at each character.
 _CHUNK = 25
 
 

@@ -1,4 +1,4 @@
-"""Checks of the database: its engine, how the server is set, and the accounts of the embedded start."""
+"""Checks of the database: its engine, the server's configuration, the accounts of the embedded start."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_demo_accounts(**_: Any) -> list[CheckMessage]:
         return []
     try:
         user = get_user_model().objects.filter(username="admin", is_superuser=True, is_active=True).first()
-    except DatabaseError:  # it is away, which W020 tells, or not migrated yet
+    except DatabaseError:  # it is away, which W020 reports, or not migrated yet
         return []
     if user is None or not check_password("admin", user.password):
         return []
@@ -45,7 +45,7 @@ def check_demo_accounts(**_: Any) -> list[CheckMessage]:
 
 
 def ask_servers(aliases: Iterable[str]) -> Iterator[CheckMessage]:
-    """Ask the databases how they are set; tell what is unsafe."""
+    """Read the configuration of the databases; report unsafe values."""
     for alias in aliases:
         if connections.settings[alias]["ENGINE"] not in ENGINES:
             continue
@@ -60,7 +60,7 @@ def ask_servers(aliases: Iterable[str]) -> Iterator[CheckMessage]:
 
 
 def ask_server(alias: str) -> Iterator[CheckMessage]:
-    """Ask one database how it is set; tell what is unsafe. Raises DatabaseError."""
+    """Read the configuration of one database; report unsafe values. Raises DatabaseError."""
     connection: Any = connections[alias]
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
@@ -76,7 +76,7 @@ MYSQL_VARIABLES: Final = ("log_bin", "binlog_format", "innodb_flush_log_at_trx_c
 
 
 def judge_mysql(version: tuple[int, ...], *, mariadb: bool, variables: Mapping[str, str]) -> Iterator[CheckMessage]:
-    """What is unsafe about a MySQL or MariaDB of this version with these global variables."""
+    """Report an unsafe version, or unsafe global variables, of MySQL or MariaDB."""
     floor = MARIADB_FLOOR if mariadb else MYSQL_FLOOR
     if version < floor:
         name = "MariaDB" if mariadb else "MySQL"
@@ -96,13 +96,13 @@ def judge_mysql(version: tuple[int, ...], *, mariadb: bool, variables: Mapping[s
     if variables.get("innodb_flush_log_at_trx_commit", "1") != "1":
         yield Warning(
             "The database may forget its last second of commits: innodb_flush_log_at_trx_commit is not 1.",
-            hint="Set it to 1: Redis drops what the database says to have taken.",
+            hint="Set it to 1: Redis drops changes that the database has committed.",
             id="videos.W023",
         )
 
 
 def judge_sqlite(*, synchronous: int) -> Iterator[CheckMessage]:
-    """What is unsafe about an SQLite connection with this `PRAGMA synchronous`."""
+    """Report an unsafe `PRAGMA synchronous` of SQLite."""
     if synchronous < 2:
         yield Warning(
             "SQLite may forget its last commits when the power fails: synchronous is below FULL.",

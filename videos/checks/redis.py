@@ -1,4 +1,4 @@
-"""Checks of the counters' Redis: how CACHES names it, and how the server is set."""
+"""Checks of the counters' Redis: its entry in CACHES, and the server's configuration."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _urls(alias: str) -> list[str]:
 
 
 def _database(url: str) -> tuple[str, int, str] | None:
-    """Host, port and number; None for what is no Redis address."""
+    """Host, port and number; None if this is no Redis address."""
     try:
         parts = urlsplit(url)
         port = parts.port or 6379
@@ -129,7 +129,7 @@ def check_timeouts(**_: Any) -> list[CheckMessage]:
 
 
 def ask_server() -> Iterator[CheckMessage]:
-    """Ask the counters' Redis how it is set, where its address can be read; tell what is unsafe."""
+    """Read the configuration of the counters' Redis, if its address is valid; report unsafe values."""
     if check_alias() or check_location():
         return
     try:
@@ -143,10 +143,10 @@ def ask_server() -> Iterator[CheckMessage]:
 
 
 def judge_server(facts: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    """What is unsafe about a Redis with these facts, which `counters.server_facts()` gives."""
+    """Report unsafe values among the facts that `counters.server_facts()` returns."""
     if facts["maxmemory_policy"] not in {None, "noeviction"}:
         message = f"The counters' Redis evicts when it is full: its maxmemory-policy is {facts['maxmemory_policy']!r}."
-        hint = "Set maxmemory-policy to noeviction: what it drops was acknowledged and is in no database yet."
+        hint = "Set maxmemory-policy to noeviction: it would evict acknowledged counts that no database has yet."
         evicts = Error if facts["maxmemory"] else Warning  # without a limit it is never full
         yield evicts(message, hint=hint, id="videos.E011" if facts["maxmemory"] else "videos.W011")
     if facts["role"] != "master":
@@ -155,7 +155,7 @@ def judge_server(facts: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if not facts["aof_enabled"]:
         hint = "Set appendonly yes and appendfsync always; a service that is durable by other means may ignore this."
         yield Warning(
-            "The counters' Redis writes no append-only file: what it has not flushed is lost with it.",
+            "The counters' Redis writes no append-only file: when it stops, counts that are not flushed are lost.",
             hint=hint,
             id="videos.W012",
         )

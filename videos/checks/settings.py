@@ -19,7 +19,7 @@ SCOPES: Final = {"token", "like", "view", "write"}
 
 
 class Span(NamedTuple):
-    """What a number may be."""
+    """The valid range of a number."""
 
     least: float
     most: float

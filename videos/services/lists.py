@@ -1,4 +1,4 @@
-"""Lists: search, who likes a video, what a user likes. The user's own last wishes stand in them at once."""
+"""Lists: search, who likes a video, what a user likes. They contain the user's last likes and unlikes at once."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _merged(
     falling: bool,
     beyond: tuple[datetime, int] | None,
 ) -> list[ListedLike]:
-    """The rows, and among them what is not a row yet."""
+    """The rows, with the likes among them that are not rows yet."""
     likes = [ListedLike(*row) for row in rows]
     for known_id, at in added.items():
         like = ListedLike(at, known_id)

@@ -1,4 +1,4 @@
-"""Videos: added, edited and deleted by their owners. Signals tell `upkeep` of edits and deletions."""
+"""Adds, edits and deletes videos. Signals pass edits and deletions on to `upkeep`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def edit_video(*, video_id: int, values: Mapping[str, Any]) -> VideoRow:
         try:
             video.save(update_fields=list(values))
         except DatabaseError as error:
-            if error.__cause__ is not None:  # the database's own; without a cause it is Django's: no row was there
+            if error.__cause__ is not None:  # from the database; Django's error for a missing row has no cause
                 raise
             raise VideoNotFound from error
     return VideoRow.of(video)

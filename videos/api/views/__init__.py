@@ -1,1 +1,1 @@
-"""The views: each parses, calls one function, renders."""
+"""The views. Each parses the request, calls one function, and renders the answer."""

@@ -1,4 +1,4 @@
-"""Answers of addresses that no view of the API has: the page, a missing slash, Django's own refusals."""
+"""Answers outside of the API's views: the page, a missing slash, Django's errors."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """500, which is a fault of ours."""
+    """500, for a bug of the service."""
     return render(FAULT) if _is_api(request) else defaults.server_error(request)
 
 
 @csrf_exempt
 def without_slash(request: HttpRequest, **_: Any) -> HttpResponseBase:
-    """Paths end with a slash. Readers are sent there; writers are told, since a redirect loses method and body."""
+    """Redirect reads to the path with a slash. Writes get a 404: a redirect would lose method and body."""
     if not is_valid_path(f"{request.path_info}/"):
         return page_not_found(request, Resolver404())
     if request.method in {"GET", "HEAD"}:

@@ -53,7 +53,7 @@ class RefreshSerializer(serializers.Serializer[Any]):
 
 
 class _TokensView(GenericAPIView[Any]):
-    """What both views share: anybody may call them, whatever Authorization header is sent."""
+    """The base of both views. Everyone may call them; an Authorization header is ignored."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -63,7 +63,7 @@ class _TokensView(GenericAPIView[Any]):
         return CHALLENGE
 
     def post(self, request: Request) -> Response:
-        """The tokens, where what was sent is good."""
+        """Return the tokens. Raises AuthenticationFailed."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         return Response(serializer.validated_data)

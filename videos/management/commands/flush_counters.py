@@ -1,4 +1,4 @@
-"""Move what gathered in Redis into the database."""
+"""Write the changes that wait in Redis to the database."""
 
 import gc
 import json
@@ -57,15 +57,15 @@ class Command(BaseCommand):
             type=positive_seconds,
             default=0.0,
             metavar="SECONDS",
-            help="take small pieces, rest after each and let others go first, but be done in this time: for a machine "
-            "that serves requests",
+            help="take small pieces, rest after each, and give way to other processes, but finish in this time: for a "
+            "machine that serves requests",
         )
         parser.add_argument("--shards", type=shard_numbers, help="such as 0-7,12; all by default")
         parser.add_argument("--json", action="store_true", help="one JSON object a run")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, report, and fail when a shard failed."""
-        gc.freeze()  # what Django loaded stays: to look through it again and again took a quarter of a flush's CPU
+        gc.freeze()  # loaded modules are never freed; scanning them took a quarter of a flush's CPU time
         stop = threading.Event()
         handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -73,7 +73,7 @@ class Command(BaseCommand):
                 report = self._run(stop, options)
                 if options["every"] is None or stop.wait(max(0.0, options["every"] - report.seconds)):
                     break
-                close_old_connections()  # as at the end of a request: the server may have hung up in between
+                close_old_connections()  # the server may have closed it meanwhile
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -100,7 +100,7 @@ class Command(BaseCommand):
             )
         if options["json"]:
             self.stdout.write(json.dumps(report.as_dict()))
-            self.stdout.flush()  # a pipe would keep it until it is full
+            self.stdout.flush()  # a pipe is buffered
         elif options["verbosity"] > 1 or (options["verbosity"] and (report.fields or not options["every"])):
             self.stdout.write(describe(report))
         for shard, reason in report.failures.items():
@@ -109,7 +109,7 @@ class Command(BaseCommand):
 
 
 def describe(report: FlushReport) -> str:
-    """A run in a line."""
+    """One line about a run."""
     sums = report.sums
     parts = [
         ", ".join(

@@ -35,11 +35,11 @@ class Command(BaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Both in one process: the start of Django is what takes the time of a second start."""
+        """With --migrate both steps share one start of Django, which takes most of the time."""
         parser.add_argument("--migrate", action="store_true", help="apply the migrations first")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Refuse where the accounts would be a hole: their passwords are in the README."""
+        """Make them. Only the embedded start may have accounts whose passwords are in the README."""
         if not settings.EMBEDDED:
             raise CommandError("Demo accounts have known passwords: they exist in script/server's embedded start only.")
         if options["migrate"]:
@@ -67,7 +67,7 @@ def seed_users() -> None:
 
 
 def seed_videos() -> Iterator[int]:
-    """Videos of demo2 and later: the views of demo1, whose token script/server prints, are nobody's own."""
+    """Videos of demo2 and later. script/server prints a token of demo1, whose views count because it owns no video."""
     owners = list(get_user_model().objects.filter(username__startswith="demo").exclude(username="demo1").order_by("pk"))
     now = timezone.now()
     for first in range(0, VIDEOS, BATCH):
