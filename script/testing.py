@@ -30,7 +30,7 @@ NO_TESTS = 5  # pytest's exit code
 
 @dataclass
 class Step:
-    """A check, how it ended, and what the summary says of it."""
+    """A check, its outcome, and its note in the summary."""
 
     name: str
     ok: bool = True
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Suite:
-    """A run of pytest on one pair, over some layers or over what the caller's arguments choose."""
+    """A run of pytest on one pair, over some layers or with the caller's arguments."""
 
     pair: str
     layers: tuple[str, ...] = ()
@@ -48,17 +48,17 @@ class Suite:
 
     @property
     def name(self) -> str:
-        """What the summary calls it."""
+        """Its name in the summary."""
         return f"{', '.join(self.layers) or 'tests'} on {PAIRS[self.pair]}"
 
     def report(self, folder: Path) -> Path:
-        """Where pytest writes what became of each test."""
+        """Where pytest writes the outcome of each test."""
         return folder / f"{self.name}.xml"
 
 
 @dataclass
-class Tally:
-    """What the tests of all runs came to."""
+class Results:
+    """The sums of all runs of pytest, and the steps of the summary."""
 
     passed: int = 0
     failed: int = 0
@@ -86,27 +86,27 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     begun = time.monotonic()
     try:
-        tally = check(arguments)
+        results = check(arguments)
     except SetupError as error:
         print(f"script/test: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 130
-    return summarise(tally, time.monotonic() - begun)
+    return summarise(results, time.monotonic() - begun)
 
 
-def check(arguments: Sequence[str]) -> Tally:
+def check(arguments: Sequence[str]) -> Results:
     """Install what is needed, then run the static checks and the suite; with arguments for pytest, the suite alone."""
     install_packages()
     python = ensure_environment(ROOT / ".venv-test", [ROOT / "requirements.txt", ROOT / "requirements" / "dev.txt"])
     suites = chosen_suites(arguments)
-    tally = Tally()
+    results = Results()
     with tempfile.TemporaryDirectory(prefix="streaming-checks-") as folder:
-        run_all(python, suites, Path(folder), tally)
+        run_all(python, suites, Path(folder), results)
         if any(suite.arguments[:2] == COVERED for suite in suites):
-            tally.steps.append(measure_coverage(python, Path(folder)))
-    return tally
+            results.steps.append(measure_coverage(python, Path(folder)))
+    return results
 
 
 def chosen_suites(arguments: Sequence[str]) -> list[Suite]:
@@ -132,7 +132,7 @@ def chosen_suites(arguments: Sequence[str]) -> list[Suite]:
     return [suite for suite in suites if suite.pair != "mysql" or os.environ.get(MYSQL_TOOL)]
 
 
-def run_all(python: Path, suites: Sequence[Suite], folder: Path, tally: Tally) -> None:
+def run_all(python: Path, suites: Sequence[Suite], folder: Path, results: Results) -> None:
     """Run the suites, two at a time, with the static checks before them unless the caller chose tests."""
     interactive = any({"--pdb", "--trace", "-s"} & set(suite.arguments) for suite in suites)
     running: list[subprocess.Popen[str]] = []
@@ -140,18 +140,18 @@ def run_all(python: Path, suites: Sequence[Suite], folder: Path, tally: Tally) -
         static = [pool.submit(check_statically, python)] if all(suite.layers for suite in suites) else []
         runs = [pool.submit(run_suite, python, suite, folder, running, interactive=interactive) for suite in suites]
         try:
-            tally.steps += [step for checks in static for step in checks.result()]
+            results.steps += [step for checks in static for step in checks.result()]
             for suite, run in zip(suites, runs, strict=True):
                 step = run.result()
-                step.note = tally.add(suite, suite.report(folder))
-                tally.steps.append(step)
+                step.note = results.add(suite, suite.report(folder))
+                results.steps.append(step)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in running:
                 process.send_signal(signal.SIGINT)  # pytest then stops the servers that it started
             raise
-    if tally.passed + tally.failed == 0:
-        tally.steps.append(Step("tests chosen", ok=False, note="these arguments choose no test"))
+    if results.passed + results.failed == 0:
+        results.steps.append(Step("tests chosen", ok=False, note="these arguments choose no test"))
 
 
 def check_statically(python: Path) -> list[Step]:
@@ -211,17 +211,17 @@ def measure_coverage(python: Path, folder: Path) -> Step:
     return Step("coverage", percent >= COVERAGE_FLOOR, f"{percent:g} %, floor {COVERAGE_FLOOR} %")
 
 
-def summarise(tally: Tally, seconds: float) -> int:
+def summarise(results: Results, seconds: float) -> int:
     """Print how each step ended and the sum of all tests."""
     print("\nSummary")
-    for step in tally.steps:
+    for step in results.steps:
         took = f"{step.seconds:.0f} s" if step.seconds else ""
         print(f"  {'ok    ' if step.ok else 'FAILED'}  {step.name:<40} {took:>6}  {step.note}".rstrip())
     print(f"\nSeconds in tests{''.join(f'{pair:>9}' for pair in PAIRS)}")
     for layer in LAYERS:
-        took = "".join(f"{tally.seconds[layer, pair]:9.0f}" for pair in PAIRS)
+        took = "".join(f"{results.seconds[layer, pair]:9.0f}" for pair in PAIRS)
         print(f"  {layer:<14}{took}")
-    failed = [step.name for step in tally.steps if not step.ok]
+    failed = [step.name for step in results.steps if not step.ok]
     print(f"{'Failed: ' + ', '.join(failed) if failed else 'Everything passed'}, in {seconds:.0f} s.")
-    print(f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped", flush=True)
+    print(f"{results.passed} passed, {results.failed} failed, {results.skipped} skipped", flush=True)
     return 1 if failed else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from rest_framework.exceptions import NotAuthenticated, Throttled
@@ -56,14 +57,6 @@ def _get_like(call: Call) -> Answer:
     return like_answer(services.get_like(video_id=call.video_id, user_id=call.user_id))
 
 
-def _put_like(call: Call) -> Answer:
-    return _set_like(call, liked=True)
-
-
-def _delete_like(call: Call) -> Answer:
-    return _set_like(call, liked=False)
-
-
 def _set_like(call: Call, *, liked: bool) -> Answer:
     user_id = cast(int, call.user_id)  # `run` refuses anonymous callers
     return like_answer(services.set_like(video_id=call.video_id, user_id=user_id, liked=liked))
@@ -84,10 +77,7 @@ def _get_counts(call: Call) -> Answer:
 
 
 def _get_video(call: Call) -> Answer:
-    row = services.read_videos(video_ids=[call.video_id]).get(call.video_id)
-    if row is None:
-        raise services.VideoNotFound
-    return video_answer(row, call.user_id)
+    return video_answer(services.read_video(video_id=call.video_id), call.user_id)
 
 
 def video_answer(row: services.VideoRow, user_id: int | None, *, status: int = 200) -> Answer:
@@ -114,9 +104,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     (operation.method, operation.address): operation
     for operation in (
         Operation("GET", "like", _get_like),
-        Operation("PUT", "like", _put_like, scope="like", signed_in=True),
-        Operation("POST", "like", _put_like, scope="like", signed_in=True),
-        Operation("DELETE", "like", _delete_like, scope="like", signed_in=True),
+        Operation("PUT", "like", partial(_set_like, liked=True), scope="like", signed_in=True),
+        Operation("POST", "like", partial(_set_like, liked=True), scope="like", signed_in=True),
+        Operation("DELETE", "like", partial(_set_like, liked=False), scope="like", signed_in=True),
         Operation("POST", "view", _post_view, scope="view"),
         Operation("GET", "counts", _get_counts),
         Operation("GET", "video", _get_video),

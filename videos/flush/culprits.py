@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from videos import ledger
-from videos.changes import Changes
+from videos.changes import Changes, FieldSums
 from videos.counters import Batch, Confirmation
 from videos.fields import field_names, video_of
 from videos.flush.run import Run
@@ -55,13 +55,8 @@ class Mover:
         if not self.batch.confirm(confirmations):
             return False
         self.run.rest()
-        self.run.add(
-            fields=sum(map(len, confirmations)),
-            applied=sum(len(one.applied) for one in confirmations),
-            repeated=sum(len(one.repeated) for one in confirmations),
-            dropped=sum(len(one.dropped) for one in confirmations),
-            rejected=sum(len(one.rejected) for one in confirmations),
-        )
+        sums = {outcome: sum(len(getattr(one, outcome)) for one in confirmations) for outcome in FieldSums._fields}
+        self.run.add(fields=sum(sums.values()), **sums)
         return True
 
     def _move_without_culprits(self, chunk: Mapping[int, Changes], error: Exception, *, again: bool) -> bool:

@@ -52,7 +52,7 @@ class Run:
             self.gentle_time_over.set()
             raise GentleTimeOver
 
-    def add(self, sums: Mapping[str, int] | None = None, **figures: int) -> None:
+    def add(self, sums: Mapping[str, int] | None = None, /, **figures: int) -> None:
         """Add to the report: sums by SUM_COLUMNS, and its other figures by name."""
         with self.lock:
             for name, number in (sums or {}).items():

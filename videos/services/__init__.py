@@ -17,7 +17,7 @@ from videos.services.outcomes import (
     View,
     ViewSums,
 )  # fmt: skip
-from videos.services.reading import nearest_videos, overlay_rows, read_counts, read_videos
+from videos.services.reading import nearest_videos, overlay_rows, read_counts, read_video, read_videos
 from videos.services.upkeep import forget_user, forget_video, refresh_video
 from videos.services.videos import active_user, add_video, delete_video, edit_video
 from videos.services.views import record_view, record_views
@@ -26,6 +26,6 @@ __all__ = [
     "Counts", "Like", "Unavailable", "UserNotFound",
     "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "active_user", "add_video",
     "delete_video", "edit_video", "forget_user", "forget_video", "get_like", "ids_by_name", "liked_videos", "likers",
-    "nearest_videos", "overlay_rows", "read_counts", "read_videos", "recent_likes", "record_view", "record_views",
-    "refresh_video", "search_videos", "set_like", "usernames",
+    "nearest_videos", "overlay_rows", "read_counts", "read_video", "read_videos", "recent_likes", "record_view",
+    "record_views", "refresh_video", "search_videos", "set_like", "usernames",
 ]  # fmt: skip

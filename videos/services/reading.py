@@ -12,7 +12,7 @@ from videos.ledger import reads
 from videos.ledger.reads import VideoRow
 from videos.models import Video
 from videos.services.database import database
-from videos.services.outcomes import Counts, VideoCounts
+from videos.services.outcomes import Counts, VideoCounts, VideoNotFound
 
 NOT_IN_REDIS: Final = Live(None, None)
 
@@ -49,6 +49,14 @@ def read_videos(*, video_ids: Iterable[int]) -> dict[int, VideoRow]:
     """Rows by video; absent ones are left out. Raises Unavailable."""
     with database():
         return reads.read_videos(video_ids)
+
+
+def read_video(*, video_id: int) -> VideoRow:
+    """The row of a video. Raises VideoNotFound, Unavailable."""
+    row = read_videos(video_ids=[video_id]).get(video_id)
+    if row is None:
+        raise VideoNotFound
+    return row
 
 
 def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:

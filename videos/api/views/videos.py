@@ -89,7 +89,7 @@ class OneVideoView(BaseView):
 
     def patch(self, request: Request, video: int) -> HttpResponse:
         """Edit what was sent."""
-        self._check_may_change(request, video)
+        self.check_object_permissions(request, services.read_video(video_id=video))
         sent = VideoSerializer(data=request.data, partial=True)
         sent.is_valid(raise_exception=True)
         row = services.edit_video(video_id=video, values=sent.validated_data)
@@ -97,15 +97,9 @@ class OneVideoView(BaseView):
 
     def delete(self, request: Request, video: int) -> Response:
         """Delete it, with its likes and its history."""
-        self._check_may_change(request, video)
+        self.check_object_permissions(request, services.read_video(video_id=video))
         services.delete_video(video_id=video)
         return Response(status=204)
-
-    def _check_may_change(self, request: Request, video_id: int) -> None:
-        row = services.read_videos(video_ids=[video_id]).get(video_id)
-        if row is None:
-            raise services.VideoNotFound
-        self.check_object_permissions(request, row)
 
 
 class CountsView(BaseView):
