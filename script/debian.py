@@ -28,7 +28,7 @@ def _has_mysql_headers() -> bool:
     return found.returncode == 0
 
 
-# Debian's package -> whether what we want of it is here already.
+# Debian's package -> whether the needed part of it is installed.
 NEEDS: Mapping[str, Callable[[], bool]] = {
     "mariadb-server": lambda: _program("mariadbd")() and _program("mariadb-install-db")(),
     "redis-server": _program("redis-server"),

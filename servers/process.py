@@ -1,4 +1,4 @@
-"""A child process: its log, its signals, its end, and what it uses of the machine."""
+"""A child process: its log, its signals, its end, its CPU time and memory."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Process:
 
 
 def started_at(pid: int) -> str | None:
-    """Return when a process began, which tells it from a later one of the same number. None when it has ended."""
+    """Return the start time of a process, None when it has ended. It differs from that of a later process of this number."""
     if sys.platform != "linux":
         shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
         return shown.stdout.strip() or None

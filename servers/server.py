@@ -13,11 +13,11 @@ from servers.process import START_SECONDS, Process, StartFailed, free_port
 
 
 class Server:
-    """What all servers share. `with` starts it, and leaves neither a process nor files."""
+    """The base of all servers. `with` starts it; afterwards neither a process nor files are left."""
 
     name = "server"  # in messages; its log has it in lower case
     own_session = True
-    end_signal = signal.SIGKILL  # what it is sent when its parent ends
+    end_signal = signal.SIGKILL  # sent to it when its parent ends
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is for another pair, and, on the other pairs, what is the same on every pair."""
+    """Deselect tests of other pairs; on all pairs but the first, also tests that are the same on every pair."""
     pair = config.getoption("--on")
     left_out = [item for item in items if not _belongs_to(item, pair)]
     items[:] = [item for item in items if item not in left_out]
@@ -98,7 +98,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Say what the tests run against."""
+    """The servers that the tests run against."""
     without_password = re.sub(r"//[^@/]*@", "//", os.environ.get("DATABASE_URL", ""))
     return f"servers: {without_password} {os.environ.get('REDIS_URL', '')}"
 
@@ -123,7 +123,7 @@ def _provide_servers(config: pytest.Config) -> None:
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "streaming.settings",
         "STREAMING_EMBEDDED": "1",
-        "STREAMING_ENV_FILE": os.devnull,  # what a running script/server wrote is not for the tests
+        "STREAMING_ENV_FILE": os.devnull,  # not the file of a running script/server
         "SECRET_KEY": "only-for-tests-" + "x" * 50,
     }
 
@@ -132,7 +132,7 @@ def _start_pair(config: pytest.Config, folder: Path) -> None:
     database, redis_kind = PAIRS[config.getoption("--on")]
     started = config.stash[_started]
     redis_server = redis_kind(folder / "redis")
-    # Nothing of the shared server is read after a crash: what crashes has a server of its own. Syncing costs time.
+    # Tests that crash a server start their own, so this one need not sync at each write.
     redis_server.options = ("--appendfsync", "everysec")
     started.callback(redis_server.close)
     redis_server.start()
@@ -159,7 +159,7 @@ def django_db_modify_db_settings(
 ) -> None:
     """Keep SQLite in a file, as the service does: threads and other processes take part in tests.
 
-    Commits are not synced: what survives SIGKILL is in the system's cache already.
+    Commits are not synced: the system's cache survives SIGKILL.
     """
     from django.conf import settings
 
@@ -179,7 +179,7 @@ def redis_client() -> Iterator[redis.Redis]:
 
 @pytest.fixture(autouse=True)
 def _forget_other_tests(redis_client: redis.Redis) -> None:
-    """Empty Redis, and forget what a process remembers: requests of a minute, and that Redis did not answer."""
+    """Empty Redis, and reset the state of this process: the throttles, and the pause after a failure of Redis."""
     from videos.api.throttling import limits_on
     from videos.counters import connection
 
@@ -269,7 +269,7 @@ def redis_away(settings: Any) -> None:
 
 @pytest.fixture
 def redis_silent(settings: Any) -> Iterator[None]:
-    """The counters' Redis takes what it is sent and never answers a script: it may have executed it."""
+    """The counters' Redis accepts scripts and never answers them, so they may have been executed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def swallow() -> None:

@@ -82,7 +82,7 @@ def nobody(user: User) -> dict[str, Any]:
 
 
 def headers(**values: Any) -> Callable[[User], dict[str, Any]]:
-    """These headers, whoever the user is."""
+    """These headers, for every user."""
     return lambda user: values
 
 

@@ -97,7 +97,7 @@ class Actor:
             raise self.error
 
     def kill(self) -> None:
-        """End the actor where it stands."""
+        """End the actor at its gate."""
         self.dying = True
         self.turn()
 
@@ -125,7 +125,7 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
                 raise counters.CountersUnavailable
             actor.gate("redis")
             if len(commands) > 1 and commands[0][1] == scripts.PRIME.sha:
-                # Between the commands of a pipeline a server may take others'.
+                # A server may run commands of other clients between those of a pipeline.
                 primed = exchange(commands[:1], **kwargs)
                 actor.gate("redis")
                 return primed + exchange(commands[1:], **kwargs)
@@ -141,7 +141,7 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count(counters.now_ms())
     patch.setattr(counters, "now_ms", lambda: next(ticks))
     patch.setattr(conf, "FLUSH_THREADS", 1)  # a helping thread would pass the gates unseen
-    # Durability, another number of shards and housekeeping are not what is interleaved here.
+    # Durability, another number of shards and housekeeping are not interleaved.
     patch.setattr(counters.Batch, "make_durable", lambda batch: None)
     patch.setattr(counters, "left_open", lambda shards: {})
     patch.setattr(workers, "keep_house", lambda: None)

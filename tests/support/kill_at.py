@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def kill() -> None:
-    """Run the command in a process of its own, and go on to the next step when that was killed at this one."""
+    """Run the command in a child process. If this step killed it, continue with the next step."""
     sys.stdout.write(f"{STEPS[0]}\n")
     sys.stdout.flush()
     child = os.fork()

@@ -1,4 +1,4 @@
-"""Users that like and view all the time, and remember what was acknowledged."""
+"""Users that like and view all the time, and remember what the service acknowledged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Load:
         self.rest = rest
         self.wishes: dict[tuple[int, int], bool] = {}
         self.views: Counter[int] = Counter()
-        self.unsure: Counter[int] = Counter()  # views of which nobody knows whether they counted
+        self.unsure: Counter[int] = Counter()  # views that may have counted
         self.acknowledged = 0
         self.refused = 0
         self.errors: list[BaseException] = []
@@ -89,7 +89,7 @@ class Load:
                 self.acknowledged += 1
                 return
             self.refused += 1
-            # Nobody was told what became of the wish: it is asked for again until somebody is.
+            # The wish may have been written: repeat it until it is acknowledged.
             time.sleep(0.02)
         self.wishes.pop((video, user), None)
 

@@ -40,7 +40,7 @@ IMAGE = [
 
 @dataclass(frozen=True)
 class Invocation:
-    """What became of one event."""
+    """The outcome of one event."""
 
     payload: Any  # what the function returned
     error: dict[str, Any] | None  # errorType, errorMessage, stackTrace of what it raised
@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Stay silent: a test says what it saw."""
+        """Log nothing."""
 
 
 class LambdaFunction:
