@@ -191,7 +191,7 @@ class Process:
 
 
 def started_at(pid: int) -> str | None:
-    """Return the start time of a process, None when it has ended. It differs from that of a later process of this number."""
+    """Return the start time of a process, None when it has ended. A later process of the same number has another."""
     if sys.platform != "linux":
         shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
         return shown.stdout.strip() or None
