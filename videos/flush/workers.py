@@ -34,7 +34,7 @@ def run_flush(
     should_stop: Callable[[], bool] = lambda: False,
     on_batch: Callable[[ClosedBatch], None] | None = None,
 ) -> FlushReport:
-    """Flush the given shards (all by default) once. `progress(done, total, report)` is called after each chunk.
+    """Flush the given shards (all by default) once. `progress(done, total, report)` is called between chunks.
 
     `on_batch(batch)` is called after each batch that this run has ended. Callbacks are never called at the same time.
     VIDEOS_FLUSH_THREADS threads share the shards, among them the caller's. A run with `gentle_seconds` has one
