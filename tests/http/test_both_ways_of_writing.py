@@ -100,6 +100,7 @@ CASES: dict[str, Case] = {
     "beacon without a body": ("POST", view_path, b"", headers(CONTENT_TYPE=BEACON)),
     "beacon with a session": ("POST", view_path, VIEWED, headers(CONTENT_TYPE=BEACON, HTTP_COOKIE="sessionid=a")),
     "like as plain text": ("PUT", like_path, b"{", signed_in(CONTENT_TYPE="text/plain")),
+    "view that is cut short": ("POST", view_path, b"{}", headers(CONTENT_LENGTH="40")),
     "chunked view": ("POST", view_path, b'{"watched":1}', headers(**CHUNKED)),
     "chunked view in broken JSON": ("POST", view_path, b"{", headers(**CHUNKED)),
     "chunked view too large": ("POST", view_path, b" " * 1_100_000, headers(**CHUNKED)),

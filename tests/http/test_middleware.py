@@ -94,6 +94,22 @@ def test_user_agents_that_are_disallowed_close_the_lane(video_id: int, settings:
     assert "DISALLOWED_USER_AGENTS" in warnings()[0]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SECURE_SSL_REDIRECT": True, "SECURE_REDIRECT_EXEMPT": [r"^api/videos/1/"]},
+        {"FORCE_SCRIPT_NAME": "/pre"},
+        {"DATA_UPLOAD_MAX_MEMORY_SIZE": 10},
+    ],
+    ids=min,
+)
+def test_a_setting_that_the_lane_cannot_honour_closes_it(video_id: int, settings: Any, changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    assert ask("GET", f"/api/videos/{video_id}/", handler=Handler()).express is False
+    assert len(warnings()) == 1
+
+
 def test_receiver_that_judges_origins_closes_the_lane(video_id: int, with_cors: Handler) -> None:
     def allow(request: Any, **_: Any) -> bool:
         return "HTTP_X_APP" in request.META

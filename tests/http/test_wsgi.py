@@ -109,3 +109,15 @@ def test_granian_hands_on_a_chunked_body(video_id: int, web_server: Callable[...
     expected = b"413" if megabytes else b"200"
     assert answer.split()[1] == expected
     assert (b'"short"' in answer) is (not megabytes)
+
+
+@pytest.mark.parametrize(
+    ("body", "changes", "status"),
+    [(b"", CHUNKED | {"wsgi.input_terminated": True}, 411), (b"{}", {"CONTENT_LENGTH": "40"}, 400)],
+)
+def test_view_whose_body_broke_off_is_not_counted(
+    video_id: int, body: bytes, changes: dict[str, Any], status: int
+) -> None:
+    got = ask("POST", view_path(video_id), body, CONTENT_TYPE="application/json", **changes)
+    assert got.status == status
+    assert ask("GET", f"/api/videos/{video_id}/").body["view_count"] == 0

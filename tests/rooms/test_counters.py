@@ -408,3 +408,12 @@ def test_replies_have_one_shape_whatever_the_settings_ask_for(options: dict[str,
     assert counters.lookup([1], 2) == {1: counters.Live(Totals(6, 7), State(1, 1))}
     assert list(counters.recent(2)) == [1]
     assert list(claimed().scan()) == [[(b"l:1:2", b"1:1")]]
+
+
+def test_a_count_that_a_live_key_does_not_have_yet_is_read_from_the_row(redis_client: redis.Redis) -> None:
+    prime(1, 2)
+    assert like(1, 2, 1) == (True, 6)
+    redis_client.hdel("{videos:1}:live:1", "views", "views_pending")  # as if made before views were counted
+    assert like(1, 2, 0, 2) == Missing(state=False, facts=True)
+    assert like(1, 2, 0, 2, facts=FACTS) == (True, 5)
+    assert counters.lookup([1], None)[1].totals == (5, 7)

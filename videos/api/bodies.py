@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
+from django.http import UnreadablePostError
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import JSONParser
@@ -26,6 +27,7 @@ from videos.conf import conf
 from videos.services import ViewEvent
 
 LENGTH_DIGITS: Final = 18
+USUAL_BYTES: Final = 4096  # of a view; a request with a larger body is unusual
 MAX_IDS: Final = 100
 SEARCH_CHARACTERS: Final = 200
 SEARCH_WORDS: Final = 10
@@ -81,8 +83,22 @@ def _measure(environ: dict[str, Any]) -> None:
         most: int | None = settings.DATA_UPLOAD_MAX_MEMORY_SIZE  # None: no limit
         body = environ["wsgi.input"].read(-1 if most is None else most + 1)  # one byte too many is answered with 413
         environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    elif environ.get("HTTP_TRANSFER_ENCODING"):
+        cut = not body  # a server may end its input without an error where a chunked body breaks off
+    else:
+        cut = True
+    if cut and environ.get("HTTP_TRANSFER_ENCODING"):
         environ |= {"wsgi.input": _Endless(), "CONTENT_LENGTH": "1"}
+
+
+def read_whole(stream: IO[bytes], length: int | None) -> bytes:
+    """The body. Raises UnreadablePostError if it ends before its Content-Length."""
+    try:
+        body = stream.read() if length is None else stream.read(length)
+    except OSError as error:
+        raise UnreadablePostError(*error.args) from error
+    if length is not None and len(body) < length:
+        raise UnreadablePostError("The body is shorter than its Content-Length")
+    return body
 
 
 def parse_json(body: bytes) -> Any:
@@ -103,8 +119,9 @@ class StrictJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The body's value. Raises ParseError."""
-        return parse_json(stream.read())
+        """The body's value. Raises ParseError, UnreadablePostError."""
+        request = (parser_context or {}).get("request")
+        return parse_json(read_whole(stream, None if request is None else length_of(request.META)))
 
 
 class BeaconParser(StrictJSONParser):

@@ -12,16 +12,14 @@ from collections.abc import Mapping
 from typing import IO, Any, Final, NamedTuple
 
 from django.conf import settings
-from django.http import UnreadablePostError
 
 from videos.api.authentication import user_of
-from videos.api.bodies import length_of, parse_json
+from videos.api.bodies import USUAL_BYTES, length_of, parse_json, read_whole
 from videos.api.negotiation import takes_json
 from videos.api.operations import OPERATIONS, Call, Operation
 from videos.conf import conf
 
 _QUERIED: Final = frozenset({"counts", "videos"})
-BODY_BYTES: Final = 4096  # of a view; a request with a larger body is unusual
 _PATH: Final = re.compile(r"/api/videos/(?:([1-9][0-9]{0,17})/(?:(like|view)/)?|(counts)/)?")
 _IDS: Final = re.compile(r"ids=([0-9]+(?:(?:,|%2C)[0-9]+)*)")
 _PAGE: Final = re.compile(r"(?:(?:\A|(?<!\A)&)(?:page_size|ordering|cursor)=[A-Za-z0-9_-]+(?:=|%3D){0,2})*")
@@ -76,9 +74,9 @@ def call_of(environ: Mapping[str, Any], request: UsualRequest, site: str) -> Cal
     address = operation.address
     if address == "view":
         length = length_of(environ)
-        if length is None or length > BODY_BYTES or environ.get("CONTENT_TYPE") not in _VIEW_TYPES:
+        if length is None or length > USUAL_BYTES or environ.get("CONTENT_TYPE") not in _VIEW_TYPES:
             return None
-        return Call(environ, _caller(environ), video_id, lambda: _sent(environ["wsgi.input"], length))
+        return Call(environ, _caller(environ), video_id, lambda: _view_of(environ["wsgi.input"], length))
     if address in _QUERIED:
         named = _ids_query(query) if address == "counts" else _page_query(query, environ)
         if named is None:
@@ -108,10 +106,5 @@ def _page_query(query: str, environ: Mapping[str, Any]) -> dict[str, str] | None
     return named if len(named) == len(pairs) else None
 
 
-def _sent(stream: IO[bytes], length: int) -> Any:
-    if not length:
-        return {}
-    try:
-        return parse_json(stream.read(length))
-    except OSError as error:
-        raise UnreadablePostError(*error.args) from error
+def _view_of(stream: IO[bytes], length: int) -> Any:
+    return parse_json(read_whole(stream, length)) if length else {}

@@ -12,12 +12,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from corsheaders.conf import conf as cors
 from corsheaders.signals import check_request_enabled
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import setting_changed
 from django.http import HttpRequest, HttpResponseBase
+
+from videos.api.bodies import USUAL_BYTES
 
 FRAMES_REMEMBERED: Final = 1000
 KEY_CHARACTERS: Final = 1000  # in all of a key; longer ones are not remembered
@@ -61,6 +64,15 @@ def obstacles() -> Iterator[str]:
         yield "DISALLOWED_USER_AGENTS is set, so MIDDLEWARE checks the user agent of each request"
     if CORS in settings.MIDDLEWARE and check_request_enabled.has_listeners():
         yield "a receiver of corsheaders' signal check_request_enabled decides for each request"
+    if CORS in settings.MIDDLEWARE and "video" in str(cors.CORS_URLS_REGEX):
+        yield "CORS_URLS_REGEX may tell one video's address from another's"
+    if settings.SECURE_SSL_REDIRECT and any("video" in pattern for pattern in settings.SECURE_REDIRECT_EXEMPT):
+        yield "SECURE_REDIRECT_EXEMPT may tell one video's address from another's"
+    if settings.FORCE_SCRIPT_NAME:
+        yield "FORCE_SCRIPT_NAME changes the links of an answer"
+    most: int | None = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if most is not None and most < USUAL_BYTES:
+        yield f"DATA_UPLOAD_MAX_MEMORY_SIZE is below {USUAL_BYTES}, the size of a usual body"
 
 
 class Frames:

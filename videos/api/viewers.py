@@ -20,6 +20,7 @@ from django.conf import settings
 from videos.changes import DAY_SECONDS
 from videos.conf import conf
 
+ADDRESS_CHARACTERS = 100  # of the longest text that is taken for an address: what is parsed is remembered
 AGENT_CHARACTERS = 512  # of a user agent; the rest is ignored, because the patterns are slow on long texts
 VIEWER_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:+/=~-]{1,64}")
 IPV6_SITE_BITS = 64  # the network of a household or a phone, which chooses the lower half freely
@@ -92,8 +93,12 @@ def _day_key(day: int, secret: str) -> bytes:
     return hmac.digest(secret.encode(), b"videos.viewers:%d" % day, "sha256")
 
 
-@lru_cache(maxsize=16_384)
 def _canonical(text: str) -> str:
+    return "" if len(text) > ADDRESS_CHARACTERS else _parsed(text)
+
+
+@lru_cache(maxsize=16_384)
+def _parsed(text: str) -> str:
     text = text.strip()
     if text.startswith("["):  # [2001:db8::1]:443, as some proxies write it
         text = text[1:].partition("]")[0]

@@ -124,7 +124,7 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
     """W003: MIDDLEWARE that closes the express lane."""
     hint = (
         "All requests take Django's way, which runs all of MIDDLEWARE and is slower. Set VIDEOS_EXPRESS to False to "
-        "agree, or take the entry out of MIDDLEWARE."
+        "agree, or change that setting."
     )
     closed = list(frames.obstacles()) if conf.EXPRESS else []
     return [Warning(f"The express lane is closed: {obstacle}.", hint=hint, id="videos.W003") for obstacle in closed]

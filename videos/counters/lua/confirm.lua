@@ -74,7 +74,7 @@ local function set_live(key, head)
   for i = 1, WIDTH do
     local total_now = ARGV[head + i]
     if not settled then
-      total_now = string.format('%.0f', tonumber(total_now) + tonumber(live[1 + WIDTH + i]))
+      total_now = string.format('%.0f', tonumber(total_now) + tonumber(live[1 + WIDTH + i] or 0))
     end
     if live[1 + i] ~= total_now then
       changed[#changed + 1] = LIVE[i]

@@ -30,8 +30,9 @@ if not state and wish ~= '0' and live[2] and tonumber(redis.call('TIME')[1]) < t
   and tonumber(live[3] or -1) >= tonumber(redis.call('HGET', KEYS[5], 'forgotten') or 0) then
   state = '0'
 end
-if not state or not live[1] then
-  return { -1, (state and 0 or 1) + (live[1] and 0 or 2) }
+local known = live[3 + WIDTH]  -- the newest count: a live key that has it has all
+if not state or not known then
+  return { -1, (state and 0 or 1) + (known and 0 or 2) }
 end
 
 redis.call('SET', KEYS[2], wish .. ':' .. now, 'EX', ARGV[5])

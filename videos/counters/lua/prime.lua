@@ -6,7 +6,8 @@
 -- RETURNS  nothing
 --
 -- Guarantees:
--- - An existing live key is left as it is: it is newer than what was read.
+-- - What an existing live key holds is left as it is: it is newer than what was read. Only a count that joined COUNTS after
+--   the key was made is added.
 -- - A video without marks gets unmarked_until (Unix seconds), a time before any liked key that is written from now on
 --   expires: like.lua uses it. With it goes the number of the newest batch: see forgotten in claim.lua.
 
@@ -29,4 +30,9 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
       'unmarked_last', redis.call('HGET', KEYS[2], 'last') or '0')
   end
   redis.call('EXPIRE', KEYS[1], ARGV[1])
+else
+  for i = 1, WIDTH do
+    redis.call('HSETNX', KEYS[1], LIVE[i], ARGV[4 + i])
+    redis.call('HSETNX', KEYS[1], LIVE[WIDTH + i], 0)
+  end
 end

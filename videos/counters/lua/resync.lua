@@ -33,7 +33,7 @@ local live = redis.call('HMGET', KEYS[1], 'epoch', unpack(LIVE, WIDTH + 1))
 local unsettled = live[1] == last
 local sums = {}  -- pending, in the order of COUNTS
 for place = 1, WIDTH do
-  sums[place] = unsettled and tonumber(live[1 + place]) or 0
+  sums[place] = unsettled and tonumber(live[1 + place] or 0) or 0
 end
 
 -- A pending change from one value to another is added (step 1) or taken out (step -1).
