@@ -35,9 +35,13 @@ from servers import (
     start_manage,
 )
 from tests.support import packages
+from tests.support.factories import make_user, make_video
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import User
     from pytest_django import DjangoDbBlocker
+
+    from videos.models import Video
 
 PAIRS: dict[str, tuple[type[MariaDBServer] | None, type[RedisServer]]] = {
     "sqlite": (None, ValkeyServer),
@@ -197,6 +201,24 @@ def database_kind(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> 
         return connection.vendor
     with django_db_blocker.unblock():
         return "mariadb" if getattr(connection, "mysql_is_mariadb", False) else "mysql"
+
+
+@pytest.fixture
+def user() -> User:
+    """Somebody who likes and watches."""
+    return make_user()
+
+
+@pytest.fixture
+def owner() -> User:
+    """Whose `video` is."""
+    return make_user("owner")
+
+
+@pytest.fixture
+def video(owner: User) -> Video:
+    """A video of 100 seconds."""
+    return make_video(owner, duration=100)
 
 
 @pytest.fixture

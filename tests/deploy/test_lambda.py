@@ -17,7 +17,8 @@ from moto.cloudformation.models import Stack
 
 from deploy import aws as deployment
 from servers import MariaDBServer, RedisServer, wait_until
-from tests.support.load import Load, make_users, make_videos
+from tests.support.factories import make_users, make_videos
+from tests.support.load import Load
 from tests.support.runtime_api import LambdaFunction, make_image, scheduled_event
 from videos import services
 from videos.flush import flush_status, reconcile

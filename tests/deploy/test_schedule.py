@@ -12,7 +12,7 @@ from zappa.handler import LambdaHandler
 
 from servers import RedisServer
 from streaming import schedule
-from tests.support.load import make_users, make_videos
+from tests.support.factories import make_users, make_videos
 from tests.support.runtime_api import scheduled_event
 from videos import flush, services
 from videos.models import FlushBatch, Video, VideoLike

@@ -1,4 +1,4 @@
-"""Who calls, and what is liked. Imports stand inside: this file is read before Django is set up."""
+"""Who calls, and how. Imports stand inside: this file is read before Django is set up."""
 
 from __future__ import annotations
 
@@ -8,49 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.factories import make_user, make_videos
+
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-
-    from videos.models import Video
-
-
-def _made(username: str, **values: Any) -> User:
-    from django.contrib.auth.models import User
-
-    return User.objects.create(username=username, **values)
-
-
-@pytest.fixture
-def owner() -> User:
-    """Who owns `video`."""
-    return _made("owner")
-
-
-@pytest.fixture
-def user() -> User:
-    """Who calls."""
-    return _made("user")
 
 
 @pytest.fixture
 def staff() -> User:
     """A member of the staff."""
-    return _made("staff", is_staff=True)
-
-
-@pytest.fixture
-def video(owner: User) -> Video:
-    """A video."""
-    from videos.models import Video
-
-    return Video.objects.create(title="one", url="https://example.com/1.mp4", owner=owner, duration=100)
+    return make_user("staff", is_staff=True)
 
 
 @pytest.fixture
 def video_id() -> int:
     """The id of another video."""
-    from tests.support.load import make_videos
-
     return make_videos(1)[0]
 
 

@@ -14,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from tests.support.factories import make_admin, make_user, make_video, make_videos
 from videos import services
 from videos.admin import lists
 from videos.admin.videos import COUNT_COLUMNS
@@ -26,19 +27,9 @@ pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def owner() -> User:
-    return User.objects.create(username="owner")
-
-
-@pytest.fixture
-def video(owner: User) -> Video:
-    return Video.objects.create(title="one", url="https://example.com/1", owner=owner)
-
-
-@pytest.fixture
 def client() -> Client:
     browser = Client()
-    browser.force_login(User.objects.create(username="admin", is_staff=True, is_superuser=True))
+    browser.force_login(make_admin())
     return browser
 
 
@@ -94,21 +85,20 @@ def test_a_page_of_videos_costs_what_one_video_does(
 
     cost()
     few = cost()
-    Video.objects.bulk_create(Video(title=f"v{i}", url="u", owner=owner) for i in range(60))
+    make_videos(60, owner)
     assert cost() == few
     assert few[1] == 1
 
 
 def test_the_list_is_sortable_by_stored_counts(client: Client, owner: User) -> None:
-    Video.objects.bulk_create(
-        Video(title=str(likes), url="u", owner=owner, like_count=likes, view_count=9 - likes) for likes in (2, 3, 1)
-    )
+    for likes in (2, 3, 1):
+        make_video(owner, title=str(likes), like_count=likes, view_count=9 - likes)
     assert [row.title for row in rows(client, "videos_video", "?o=-4")] == ["3", "2", "1"]
     assert [row.title for row in rows(client, "videos_video", "?o=-6")] == ["1", "2", "3"]
 
 
 def test_videos_are_found_by_title_and_id(client: Client, owner: User, video: Video) -> None:
-    other = Video.objects.create(title="two words", url="u", owner=owner)
+    other = make_video(owner, title="two words")
     assert [row.pk for row in rows(client, "videos_video", "?q=words")] == [other.pk]
     assert [row.pk for row in rows(client, "videos_video", f"?q={video.pk}")] == [video.pk]
     assert rows(client, "videos_video", f"?q={2**64}") == []
@@ -171,7 +161,7 @@ def test_deleting_a_video_keeps_nothing_of_it(client: Client, video: Video, owne
 
 
 def test_deleting_a_user_takes_the_likes_out_of_the_counts(client: Client, video: Video) -> None:
-    fans = [User.objects.create(username=f"fan{i}") for i in range(3)]
+    fans = [make_user(f"fan{i}") for i in range(3)]
     for fan in fans:
         services.set_like(video_id=video.id, user_id=fan.id, liked=True)
     run_flush()
@@ -188,7 +178,7 @@ def test_deleting_a_user_takes_the_likes_out_of_the_counts(client: Client, video
 def test_deleting_names_what_it_needs_a_permission_for(video: Video, owner: User) -> None:
     from django.contrib.auth.models import Permission
 
-    helper = User.objects.create(username="helper", is_staff=True)
+    helper = make_user("helper", is_staff=True)
     helper.user_permissions.set(Permission.objects.filter(codename__in=["delete_user", "view_user"]))
     browser = Client()
     browser.force_login(helper)
@@ -209,7 +199,7 @@ def test_a_like_is_taken_back_as_its_user_would(client: Client, video: Video, ow
 
 
 def test_selected_likes_are_taken_back_as_their_users_would(client: Client, video: Video, owner: User) -> None:
-    fan = User.objects.create(username="fan")
+    fan = make_user("fan")
     for user in (owner, fan):
         services.set_like(video_id=video.id, user_id=user.id, liked=True)
     run_flush()
@@ -220,7 +210,7 @@ def test_selected_likes_are_taken_back_as_their_users_would(client: Client, vide
 
 @pytest.mark.usefixtures("redis_away")
 def test_without_redis_likes_are_taken_back_in_the_rows(client: Client, video: Video, owner: User) -> None:
-    for user in (owner, User.objects.create(username="fan")):
+    for user in (owner, make_user("fan")):
         services.set_like(video_id=video.id, user_id=user.id, liked=True)
     first, second = VideoLike.objects.all()
     page = client.post(url_of("videos_videolike", "delete", first.pk), {"post": "yes"}, follow=True)
@@ -249,8 +239,8 @@ def test_a_like_that_cannot_be_taken_back_is_told(
 
 
 def test_likes_are_found_by_video_and_user(client: Client, owner: User, video: Video) -> None:
-    other = Video.objects.create(title="two", url="u", owner=owner)
-    fan = User.objects.create(username="fan")
+    other = make_video(owner, title="two")
+    fan = make_user("fan")
     for liked, user in ((video, owner), (video, fan), (other, fan)):
         services.set_like(video_id=liked.id, user_id=user.id, liked=True)
     run_flush()
@@ -290,7 +280,7 @@ def test_batches_stand_below_what_waits(client: Client, video: Video) -> None:
 
 
 def test_hours_are_found_by_video(client: Client, video: Video, owner: User) -> None:
-    other = Video.objects.create(title="two", url="u", owner=owner)
+    other = make_video(owner, title="two")
     for seen in (video, other):
         services.record_view(event=ViewEvent(seen.id, "a"))
     run_flush()
@@ -300,7 +290,7 @@ def test_hours_are_found_by_video(client: Client, video: Video, owner: User) -> 
 
 def test_long_lists_are_not_counted_to_their_end(client: Client, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "MAX_LISTED", 100)
-    Video.objects.bulk_create(Video(title=f"v{i}", url="u", owner=owner) for i in range(130))
+    make_videos(130, owner)
     with CaptureQueriesContext(connection) as queries:
         page = client.get(url_of("videos_video"))
     assert page.context["cl"].result_count == 100

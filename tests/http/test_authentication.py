@@ -15,8 +15,8 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from tests.support.factories import make_video
 from videos.api.tokens import LEEWAY_SECONDS, RefreshToken
-from videos.models import Video
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
@@ -91,7 +91,7 @@ def test_inactive_users_cannot_sign_in(user: User) -> None:
 
 
 def test_a_token_is_taken_without_a_query(sign: Sign, user: User) -> None:
-    video = Video.objects.create(title="t", url="https://example.com", owner=user)
+    video = make_video(user)
     client, headers = Client(), {"authorization": f"Bearer {sign()}"}
     path = f"/api/videos/{video.pk}/like/"
     client.put(path, headers=headers)
@@ -275,7 +275,7 @@ def test_what_is_no_refresh_token_is_refused(refresh: Any) -> None:
 
 
 def test_a_session_likes_with_its_csrf_token_only(user: User) -> None:
-    video = Video.objects.create(title="t", url="https://example.com", owner=user)
+    video = make_video(user)
     client = Client(enforce_csrf_checks=True)
     client.force_login(user)
     path = f"/api/videos/{video.pk}/like/"

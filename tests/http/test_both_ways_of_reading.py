@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.support.doors import COUNTS, VIDEOS, ask, bearer, headers, like_path, nobody, video_path
-from tests.support.load import make_videos
+from tests.support.factories import make_videos
 from videos.api.pagination import VideoPagination
 from videos.models import Video
 

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.support.doors import ask, bearer, headers, like_path, nobody, signed_in, view_path
-from tests.support.load import make_videos
+from tests.support.factories import make_videos
 from videos import services
 from videos.api.frames import CORS
 from videos.api.handler import Handler

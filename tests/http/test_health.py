@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -24,12 +23,6 @@ from videos.models import FlushBatch, Video
 from videos.services import ViewEvent
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def video() -> Video:
-    owner = User.objects.create(username="owner")
-    return Video.objects.create(title="t", url="https://example.com", owner=owner)
 
 
 def ready(query: str = "", **client: Any) -> tuple[int, dict[str, Any]]:

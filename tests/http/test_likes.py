@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.doors import pages, round_trips, videos_of
+from tests.support.doors import pages, round_trips
+from tests.support.factories import make_user, make_video
 from videos.api.tokens import RefreshToken
 from videos.flush import run_flush
 from videos.models import Video, VideoLike
@@ -64,7 +65,7 @@ def test_a_warm_like_costs_one_round_trip_and_no_query(
 
 
 def test_my_likes_begin_with_my_last_one(call: Call, owner: User, user: User) -> None:
-    first, second, third = videos_of(owner, 3)
+    first, second, third = (make_video(owner) for _ in range(3))
     call("PUT", f"/api/videos/{first.id}/like/", user=user)
     run_flush()
     for video in (second, third):
@@ -86,7 +87,7 @@ def test_my_unlike_leaves_my_likes_before_it_is_flushed(call: Call, video: Video
 
 @pytest.mark.parametrize("flushed", [0, 7, 15])
 def test_pages_of_my_likes_neither_skip_nor_repeat(call: Call, owner: User, user: User, flushed: int) -> None:
-    videos = videos_of(owner, 15)
+    videos = [make_video(owner) for _ in range(15)]
     for i, video in enumerate(videos):
         if i == flushed:
             run_flush()
@@ -109,7 +110,7 @@ def test_my_likes_are_for_users(call: Call) -> None:
 
 
 def test_who_likes_it_comes_newest_first_with_my_own_like_at_once(call: Call, video: Video, user: User) -> None:
-    fans = [User.objects.create(username=f"fan{i}") for i in range(3)]
+    fans = [make_user(f"fan{i}") for i in range(3)]
     for fan in fans:
         call("PUT", f"/api/videos/{video.id}/like/", user=fan)
     run_flush()

@@ -11,7 +11,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.doors import pages, round_trips, videos_of
+from tests.support.doors import pages, round_trips
+from tests.support.factories import make_video, make_videos
 from videos.api.pagination import Cursor, Position
 from videos.api.tokens import RefreshToken
 from videos.models import Video
@@ -23,7 +24,7 @@ HUGE = 2**63
 
 
 def test_counts_come_in_the_order_asked_for_without_what_is_not_there(call: Call, owner: User, user: User) -> None:
-    first, second = videos_of(owner, 2)
+    first, second = make_video(owner), make_video(owner)
     call("PUT", f"/api/videos/{second.id}/like/", user=user)
     response = call(
         "GET", f"/api/videos/counts/?ids={second.id},987654321,{HUGE},{'9' * 90},{first.id},{second.id}", user=user
@@ -57,11 +58,11 @@ def test_reading_many_costs_what_reading_few_does(
             assert call("GET", path.format(ids=ids), authorization=token).status_code == 200
         return len(queries), len(trips)
 
-    for video in videos_of(owner, 2):
-        call("PUT", f"/api/videos/{video.id}/like/", user=user)
-    videos_of(owner, 1)
+    for video_id in make_videos(2, owner):
+        call("PUT", f"/api/videos/{video_id}/like/", user=user)
+    make_videos(1, owner)
     few = cost()
-    videos_of(owner, 48)
+    make_videos(48, owner)
     many = cost()
     assert few == many
     assert many[0] <= 2
@@ -71,17 +72,8 @@ def test_reading_many_costs_what_reading_few_does(
 @pytest.mark.parametrize("ordering", ["-created_at", "-like_count", "-view_count", "created_at", "like_count"])
 def test_pages_neither_skip_nor_repeat(call: Call, owner: User, ordering: str) -> None:
     moment = datetime(2024, 1, 1, tzinfo=UTC)
-    Video.objects.bulk_create(
-        Video(
-            title="t",
-            url="u",
-            owner=owner,
-            like_count=i % 3,
-            view_count=i // 5,
-            created_at=moment + timedelta(days=i // 4),
-        )
-        for i in range(23)
-    )
+    for i in range(23):
+        make_video(owner, like_count=i % 3, view_count=i // 5, created_at=moment + timedelta(days=i // 4))
     found, before = pages(call, f"/api/videos/?ordering={ordering}&page_size=4")
     ids = [video["id"] for page in found for video in page]
     sign = "-" if ordering.startswith("-") else ""
@@ -92,7 +84,7 @@ def test_pages_neither_skip_nor_repeat(call: Call, owner: User, ordering: str) -
 
 
 def test_pages_go_beyond_a_thousand_equal_counts(call: Call, owner: User) -> None:
-    Video.objects.bulk_create(Video(title="t", url="u", owner=owner) for _ in range(1230))
+    make_videos(1230, owner)
     found, _ = pages(call, "/api/videos/?ordering=-like_count&page_size=100")
     assert len({video["id"] for page in found for video in page}) == 1230
 
@@ -119,7 +111,7 @@ def test_a_cursor_with_a_time_beyond_all_calendars_is_refused(call: Call) -> Non
 
 def test_search_finds_all_words_in_title_or_description(call: Call, owner: User) -> None:
     for title, description in (("Red kites", "over hills"), ("red wine", ""), ("Hills", "red"), ("100%", "")):
-        Video.objects.create(title=title, description=description, url="https://example.com", owner=owner)
+        make_video(owner, title=title, description=description)
 
     def titles(query: str) -> set[str]:
         return {video["title"] for video in call("GET", f"/api/videos/?search={query}").json()["results"]}

@@ -16,6 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from servers import WebServer
 from tests.conftest import unavailable
+from tests.support.factories import make_video
 from videos.flush import run_flush
 from videos.models import Video
 
@@ -46,12 +47,9 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
 
 @pytest.fixture
 def videos() -> list[Video]:
-    owner = User.objects.create(username="owner")
     titles = ("Red kites", "Harbour", "Lighthouse")
     # An address that answers at once, with something that is no film: nothing outside of this machine is asked.
-    return [
-        Video.objects.create(title=title, url="http://127.0.0.1:9/a.mp4", owner=owner, duration=75) for title in titles
-    ]
+    return [make_video(title=title, url="http://127.0.0.1:9/a.mp4", duration=75) for title in titles]
 
 
 @pytest.fixture

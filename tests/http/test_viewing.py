@@ -11,7 +11,8 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.doors import round_trips, videos_of
+from tests.support.doors import round_trips
+from tests.support.factories import make_videos
 from videos.api.tokens import RefreshToken
 from videos.flush import run_flush
 from videos.models import Video, VideoHour
@@ -179,11 +180,11 @@ def test_a_batch_speaks_for_others_whatever_sends_it(call: Call, video: Video, o
 
 
 def test_a_batch_costs_one_round_trip(call: Call, staff: User, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    videos = videos_of(owner, 20)
+    videos = make_videos(20, owner)
     token = f"Bearer {RefreshToken.of(staff).access_token}"
 
     def send(viewer: str) -> None:
-        events = [event(video.id, f"{viewer}{i}") for i in range(10) for video in videos]
+        events = [event(video_id, f"{viewer}{i}") for i in range(10) for video_id in videos]
         assert call("POST", "/api/views/", authorization=token, body={"events": events}).json()["counted"] == 200
 
     send("warm")

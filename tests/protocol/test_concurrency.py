@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 from django.db import connections
 
-from tests.support.load import Load, make_users, make_videos
+from tests.support.factories import make_users, make_videos
+from tests.support.load import Load
 from videos import services
 from videos.flush import reconcile, run_flush
 from videos.models import Video, VideoLike

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from servers import MariaDBServer, Process, RedisServer, wait_until
-from tests.support.load import Load, make_users, make_videos
+from tests.support.factories import make_users, make_videos
+from tests.support.load import Load
 from videos import counters
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from tests.support.factories import make_user, make_video
 from tests.support.load import check_batches
 from videos import counters, ledger, services
 from videos.counters import connection as wire
@@ -53,16 +54,16 @@ class CountersMachine(RuleBasedStateMachine):
         self.users: list[User] = []
         self.wishes: set[tuple[int, int]] = set()
         self.views: dict[int, int] = {}
-        self.owner = User.objects.create(username=f"owner{next(numbers)}")
-        for place in range(3):
+        self.owner = make_user(f"owner{next(numbers)}")
+        for _ in range(3):
             self.users.append(self._user())
-            self.videos.append(self._video(place))
+            self.videos.append(self._video())
 
     def _user(self) -> User:
-        return User.objects.create(username=f"user{next(numbers)}")
+        return make_user(f"user{next(numbers)}")
 
-    def _video(self, place: int) -> Video:
-        video = Video.objects.create(title=f"{place}", url="https://example.com/v", owner=self.owner)
+    def _video(self) -> Video:
+        video = make_video(self.owner)
         self.views[video.pk] = 0
         return video
 
@@ -131,7 +132,7 @@ class CountersMachine(RuleBasedStateMachine):
     def delete_video(self, video: int) -> None:
         gone = self.videos[video].pk
         self.videos[video].delete()
-        self.videos[video] = self._video(video)
+        self.videos[video] = self._video()
         self.wishes = {wish for wish in self.wishes if wish[0] != gone}
         del self.views[gone]
 

@@ -16,7 +16,7 @@ import pytest
 from django.core.management import call_command
 from tqdm import tqdm
 
-from tests.support.load import make_users, make_videos
+from tests.support.factories import make_users, make_videos
 from videos import services
 from videos.conf import conf
 

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import redis
 import yaml
-from django.contrib.auth.models import User
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.load import make_videos
+from tests.support.factories import make_admin, make_videos
 from videos import counters, ledger, services
 from videos.changes import COUNTS, HOUR_MS, CountName, Totals
 from videos.counters.keys import keys_of
@@ -40,7 +39,7 @@ PLACES = [
 
 def places_without(count: CountName, redis_client: redis.Redis) -> list[str]:
     """Move a change of this count from the pending hash to the rows; return the places that do not show it."""
-    user = User.objects.create(username="admin", is_staff=True, is_superuser=True)
+    user = make_admin()
     (video_id,) = make_videos(1)
     keys, now_ms = keys_of(counters.shard_of(video_id)), counters.now_ms()
     places: dict[str, tuple[Mapping[str, Any], Any]] = {}  # what each place should hold, and what it holds

@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 import redis
-from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, OperationalError, connection, connections, transaction
 from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext
 
 from servers import Process, RedisServer
-from tests.support.load import Load, check_batches, make_users, make_videos
+from tests.support.factories import make_users, make_videos
+from tests.support.load import Load, check_batches
 from videos import counters, ledger, services
 from videos.changes import BatchFacts
 from videos.counters import Batch
@@ -175,9 +175,7 @@ def test_users_are_looked_for_only_after_a_foreign_key_failed(vanish: bool, sett
 
 
 def test_flush_takes_more_fields_of_one_video_than_a_script_unpacks(redis_client: redis.Redis) -> None:
-    (video,) = make_videos(1)
-    User.objects.bulk_create((User(username=f"u{i}") for i in range(17_000)), batch_size=1000)
-    users = list(User.objects.filter(username__startswith="u").values_list("id", flat=True))
+    (video,), users = make_videos(1), make_users(17_000)
     fields: dict[Any, Any] = {f"l:{video}:{user}": "1:1700000000000" for user in users}
     redis_client.hset(pending_key(video), mapping=fields)
     services.record_view(event=services.ViewEvent(video, "v"))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.support.load import make_videos
+from tests.support.factories import make_video, make_videos
 from videos import services
 from videos.ledger import reads
 from videos.models import Video, VideoLike
@@ -28,18 +28,13 @@ FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
 
 
-@pytest.fixture
-def user() -> User:
-    return User.objects.create(username="user")
-
-
 @given(title=WORDS, description=WORDS, created_at=MOMENTS, count=NUMBERS, duration=st.integers(0, 2**31 - 1))
 @hypothesis_settings(max_examples=25)
 def test_rows_are_read_as_django_reads_them(  # noqa: PLR0917
     user: User, title: str, description: str, created_at: datetime, count: int, duration: int
 ) -> None:
-    video = Video.objects.create(
-        title=title, description=description, url="u", owner=user, created_at=created_at, duration=duration,
+    video = make_video(
+        user, title=title, description=description, created_at=created_at, duration=duration,
         like_count=count, view_count=-1 - count,
     )  # fmt: skip
     expected = VideoRow.of(Video.objects.get(pk=video.pk))
@@ -52,10 +47,8 @@ def test_rows_are_read_as_django_reads_them(  # noqa: PLR0917
 @pytest.mark.parametrize("by", sorted(reads.ORDERS))
 @pytest.mark.parametrize("falling", [False, True])
 def test_rows_are_ordered_as_django_orders_them(user: User, by: str, falling: bool) -> None:
-    Video.objects.bulk_create(
-        Video(title="t", url="u", owner=user, like_count=i % 3, view_count=i // 2, created_at=FIRST + timedelta(i % 4))
-        for i in range(12)
-    )
+    for i in range(12):
+        make_video(user, like_count=i % 3, view_count=i // 2, created_at=FIRST + timedelta(i % 4))
     sign = "-" if falling else ""
     ordered = list(Video.objects.order_by(f"{sign}{by}", f"{sign}id"))
     assert [row.id for row in reads.nearest_videos(by=by, falling=falling, beyond=None, most=99)] == [

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from servers import RedisServer
+from tests.support.factories import make_video
 from videos import counters, services
 from videos.counters.connection import Lease
 from videos.flush import reconcile, run_flush
@@ -19,21 +20,6 @@ from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 from videos.services import ViewEvent
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def owner() -> User:
-    return User.objects.create(username="owner")
-
-
-@pytest.fixture
-def user() -> User:
-    return User.objects.create(username="user")
-
-
-@pytest.fixture
-def video(owner: User) -> Video:
-    return Video.objects.create(title="one", url="https://example.com/1", owner=owner, duration=100)
 
 
 def test_like_shows_at_once_and_reaches_the_rows_with_the_flush(video: Video, user: User) -> None:
@@ -103,7 +89,7 @@ def test_view_of_own_video_does_not_count(video: Video, owner: User) -> None:
 
 
 def test_half_of_a_short_video_is_enough(owner: User) -> None:
-    short = Video.objects.create(title="short", url="https://example.com/2", owner=owner, duration=10)
+    short = make_video(owner, duration=10)
     assert services.record_view(event=ViewEvent(short.id, "v1", watched=4.9)).reason == "short"
     assert services.record_view(event=ViewEvent(short.id, "v1", watched=5)).reason == "new"
 
@@ -125,7 +111,7 @@ def test_absent_video_is_not_found(user: User) -> None:
 
 
 def test_batch_of_views_counts_each_event_once(video: Video, owner: User) -> None:
-    other = Video.objects.create(title="two", url="https://example.com/2", owner=owner)
+    other = make_video(owner)
     events = (
         [ViewEvent(video.id, f"v{i % 50}") for i in range(100)] + [ViewEvent(other.id, "v")] + [ViewEvent(999, "v")]
     )
@@ -217,7 +203,7 @@ def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_ag
     video: Video, owner: User, private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
 ) -> None:
     use_redis(private_redis)
-    other = Video.objects.create(title="two", url="https://example.com/2", owner=owner)
+    other = make_video(owner)
     events = [ViewEvent(video.id, "v"), ViewEvent(other.id, "v")]
     services.record_views(events=[ViewEvent(video.id, "warm"), ViewEvent(other.id, "warm")])
     allowed = f"{{videos:{counters.shard_of(video.id)}}}:*"

@@ -23,12 +23,6 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 
 
 @pytest.fixture
-def video() -> Video:
-    owner = User.objects.create(username="owner")
-    return Video.objects.create(title="t", url="https://example.com", owner=owner)
-
-
-@pytest.fixture
 def rates(settings: Any) -> dict[str, str | None]:
     """Small rates, to be changed."""
     settings.VIDEOS_THROTTLE_RATES = {"token": "2/minute", "like": "2/minute", "view": "2/minute", "write": "2/minute"}
@@ -54,9 +48,8 @@ def test_too_many_likes_are_told_when_to_come_back(video: Video) -> None:
 
 
 @pytest.mark.usefixtures("rates")
-def test_users_are_counted_apart(video: Video) -> None:
-    other = User.objects.create(username="other")
-    statuses = [like(video, user).status_code for user in (video.owner, other) * 3]
+def test_users_are_counted_apart(video: Video, user: User) -> None:
+    statuses = [like(video, liker).status_code for liker in (video.owner, user) * 3]
     assert statuses == [200, 200, 200, 200, 429, 429]
 
 

@@ -16,7 +16,6 @@ from django.core.signals import request_started
 from streaming.wsgi import application
 from videos.api.tokens import RefreshToken
 from videos.counters.connection import Lease
-from videos.models import Video
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 COUNTS, VIDEOS = "/api/videos/counts/", "/api/videos/"
@@ -104,13 +103,6 @@ def view_path(video_id: int) -> str:
 def video_path(video_id: int) -> str:
     """Where it is read."""
     return f"/api/videos/{video_id}/"
-
-
-def videos_of(owner: User, number: int) -> list[Video]:
-    """New videos of an owner."""
-    return [
-        Video.objects.create(title=f"video {i}", url=f"https://example.com/{i}", owner=owner) for i in range(number)
-    ]
 
 
 def pages(call: Callable[..., Any], path: str, **who: Any) -> tuple[list[list[Any]], list[str | None]]:

@@ -11,24 +11,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from django.contrib.auth.models import User
 from django.db import connections
 
 from videos import counters, services
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
-
-
-def make_videos(count: int) -> list[int]:
-    """Videos to be liked and watched."""
-    owner, _ = User.objects.get_or_create(username="owner")
-    Video.objects.bulk_create(Video(title=str(i), url="https://example.com/v", owner=owner) for i in range(count))
-    return list(Video.objects.order_by("-id").values_list("id", flat=True)[:count])
-
-
-def make_users(count: int, prefix: str = "user") -> list[int]:
-    """Users to like them."""
-    User.objects.bulk_create(User(username=f"{prefix}{i}") for i in range(count))
-    return list(User.objects.filter(username__startswith=prefix).order_by("id").values_list("id", flat=True))
 
 
 class Load:

@@ -1,0 +1,53 @@
+"""Users and videos. Imports stand inside: conftest.py reads this before Django is set up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from videos.models import Video
+
+
+def make_user(username: str = "user", **values: Any) -> User:
+    """A user without a password."""
+    from django.contrib.auth.models import User
+
+    return User.objects.create(username=username, **values)
+
+
+def make_admin() -> User:
+    """A superuser without a password."""
+    return make_user("admin", is_staff=True, is_superuser=True)
+
+
+def make_users(count: int, prefix: str = "user") -> list[int]:
+    """The ids of new users, in ascending order."""
+    from django.contrib.auth.models import User
+
+    User.objects.bulk_create((User(username=f"{prefix}{i}") for i in range(count)), batch_size=1000)
+    return list(User.objects.filter(username__startswith=prefix).order_by("id").values_list("id", flat=True))
+
+
+def make_video(owner: User | None = None, **values: Any) -> Video:
+    """A video of the given owner, or of a user named "owner"."""
+    from videos.models import Video
+
+    return Video.objects.create(**_video_values(owner, values))
+
+
+def make_videos(count: int, owner: User | None = None) -> list[int]:
+    """The ids of new videos, in descending order."""
+    from videos.models import Video
+
+    values = _video_values(owner, {})
+    Video.objects.bulk_create(Video(**values | {"title": str(i)}) for i in range(count))
+    return list(Video.objects.order_by("-id").values_list("id", flat=True)[:count])
+
+
+def _video_values(owner: User | None, values: dict[str, Any]) -> dict[str, Any]:
+    from django.contrib.auth.models import User
+
+    owner = owner or User.objects.get_or_create(username="owner")[0]
+    return {"title": "one", "url": "https://example.com/v", "owner": owner, **values}
