@@ -24,7 +24,7 @@ FIRST_SEED = int(os.environ.get("STREAMING_SEED", "0"))
 # One actor runs at a time, so an order has the same steps on every database: each takes orders of its own.
 DATABASES = ("sqlite", "mariadb", "mysql")
 PARTS = 4
-BROKEN_ORDERS = 2_000  # in which a broken rule must show; one of them shows in 1 order of 400
+BROKEN_ORDERS = 500  # in which a broken rule must show; the rarest shows in 1 order of 60
 
 pytestmark = [
     pytest.mark.database,
@@ -123,18 +123,19 @@ def forget_the_notes(patch: pytest.MonkeyPatch) -> None:
 # Each rule with an order that shows it broken. After a change of the steps another order may be the first, later.
 SHARED_RULES = {  # scripts, and Python: the same on every database
     mint_before_the_claim: 50_003,
-    confirm_without_the_number: 50_057,
-    read_without_the_number: 50_125,
+    confirm_without_the_number: 50_052,
+    read_without_the_number: 50_018,
     forget_what_gathers_during_a_batch: 50_001,
     keep_old_pending_sums: 50_001,
     judge_a_like_without_the_claimed_field: 50_000,
-    resync_at_any_time: 50_300,
-    let_old_wishes_undo_new_ones: 50_010,
-    forget_the_notes: 50_010,
+    resync_at_any_time: 50_007,
+    let_old_wishes_undo_new_ones: 50_015,
+    forget_the_notes: 50_001,
 }
+SHOWN_WITHOUT_REDIS = {resync_at_any_time, let_old_wishes_undo_new_ones, forget_the_notes}
 BROKEN_RULES = [
     *(pytest.param(*rule, marks=pytest.mark.only("sqlite"), id=rule[0].__name__) for rule in SHARED_RULES.items()),
-    pytest.param(ignore_the_watermark, 50_000, id="ignore_the_watermark"),  # a database's own SQL
+    pytest.param(ignore_the_watermark, 50_001, id="ignore_the_watermark"),  # a database's own SQL
 ]
 
 
@@ -148,7 +149,7 @@ def test_a_broken_rule_is_found(
     break_rule(monkeypatch)
     found: Counter[str] = Counter()
     try:
-        for _seed, faults in worlds(BROKEN_ORDERS, first, redis_client):
+        for _seed, faults in worlds(BROKEN_ORDERS, first, redis_client, away=break_rule in SHOWN_WITHOUT_REDIS):
             found += faults
             if found:
                 break
