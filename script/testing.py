@@ -188,6 +188,7 @@ def run_suite(
     given = ("DATABASE_URL", "REDIS_URL", "STREAMING_TEST", "STREAMING_TEST_ON", "DJANGO_SETTINGS_MODULE")
     env = {name: value for name, value in os.environ.items() if name not in given}
     env |= {"COVERAGE_FILE": str(folder / f".coverage.{suite.pair}"), "PYTHONUNBUFFERED": "1"}
+    env["STREAMING_TEST_PACKAGE"] = str(folder)
     terminal = None if interactive else subprocess.PIPE
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdin=None if interactive else subprocess.DEVNULL,

@@ -174,6 +174,21 @@ def django_db_modify_db_settings(
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """Keep content types and permissions when a test is over: Django's own flush writes them anew each time."""
+    from django.core.management.color import no_style
+    from django.db import connection
+    from django.test import TransactionTestCase
+
+    kept = {"django_content_type", "auth_permission", "django_migrations"}
+    tables = sorted(set(connection.introspection.django_table_names()) - kept)
+    statements = connection.ops.sql_flush(no_style(), tables)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: connection.ops.execute_sql_flush(statements))
+        yield
+
+
+@pytest.fixture(scope="session")
 def redis_client() -> Iterator[redis.Redis]:
     """A client of the tests' own for the Redis that the service uses."""
     client = redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True, protocol=2)
@@ -358,15 +373,9 @@ def manage(service_env: dict[str, str], tmp_path: Path) -> Iterator[Callable[...
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The function's zip for this Python, built by script/package from a copy of the repository."""
-    folder = tmp_path_factory.mktemp("package")
-    repository = packages.copy_repository(folder / "repository", git=True)
-    packages.share_zappa(repository)
-    environment = packages.strew_secrets(repository)
-    built = packages.build(repository, folder / "package.zip", environment=environment)
-    if built.returncode != 0:
-        pytest.fail(f"script/package: {built.stderr[-3000:]}")
-    return folder / "package.zip"
+    """The function's zip for this Python, built once: the runs of one script/test share a folder for it."""
+    shared = os.environ.get("STREAMING_TEST_PACKAGE")
+    return packages.build_once(Path(shared) if shared else tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Embedded:
         self.starts += 1
         self.process = Process(
             [sys.executable, ROOT / "script" / "server", "--port", str(self.port), "--var", self.var],
-            log=self.var.with_name(f"{self.var.name}-{self.starts}.log"),
+            log=self.var.with_name(f"{self.port}-{self.starts}.log"),
             env=inherited | environment,
         )
         return self.process
@@ -61,6 +61,11 @@ class Embedded:
             seconds=FIRST_START_SECONDS,
         )
         assert process.running, process.output
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        if self.process is not None and self.process.running:
+            self.process.stop()
 
     @property
     def output(self) -> str:
@@ -94,18 +99,21 @@ class Embedded:
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Callable[[str], Embedded]]:
-    """`embedded("one")` is a service of this test's own; all of them are gone after it."""
-    made: list[Embedded] = []
+def service(tmp_path: Path) -> Iterator[Embedded]:
+    """A service of this test's own, not started; it is gone after the test."""
+    own = Embedded(tmp_path / "a folder with spaces")
+    yield own
+    own.stop()
 
-    def make(name: str) -> Embedded:
-        made.append(Embedded(tmp_path / name))
-        return made[-1]
 
-    yield make
-    for service in made:
-        if service.process is not None and service.process.running:
-            service.process.stop()
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """A running service whose first video has one like, for the tests that leave both as they are."""
+    service = Embedded(tmp_path_factory.mktemp("shared") / "var")
+    service.start()
+    service.curl("/like/")
+    yield service
+    service.stop()
 
 
 def group(leader: int) -> list[int]:
@@ -116,23 +124,26 @@ def group(leader: int) -> list[int]:
 
 
 @pytest.mark.once
-def test_printed_lines_count_and_the_next_start_has_the_counts(embedded: Callable[[str], Embedded]) -> None:
-    service = embedded("a folder with spaces")
+def test_printed_lines_count_ctrl_c_stops_in_order_and_the_next_start_has_the_counts(service: Embedded) -> None:
     service.start()
     assert service.curl("/like/")["like_count"] == 1
     assert service.curl("/view/")["reason"] == "new"
     assert service.curl("/view/")["reason"] == "seen"
     assert service.counts() == (1, 1)
-    assert service.process is not None
-    assert service.process.stop() == 0, service.output
+    children, process = service.children(), service.process
+    assert process is not None
+    process.send(signal.SIGINT)
+    wait_until(lambda: not process.running, what=f"the end of\n{service.output}", seconds=STOP_SECONDS)
+    assert process.wait() == 0, service.output
+    assert service.output.rstrip().endswith("Stopped. Every count is kept.")
+    assert [pid for pid in children if alive(pid)] == []
     service.start()
     assert service.counts() == (1, 1)
     assert service.curl("/like/")["like_count"] == 1
 
 
 @pytest.mark.once
-def test_flush_in_a_second_terminal_sees_the_same_databases(embedded: Callable[[str], Embedded]) -> None:
-    service = embedded("var")
+def test_flush_in_a_second_terminal_sees_the_same_databases(service: Embedded) -> None:
     service.start(FLUSH_INTERVAL_SECONDS="3600")
     service.curl("/like/")
     done = subprocess.run(
@@ -192,8 +203,7 @@ def test_a_file_that_is_named_fills_in_what_the_environment_lacks(tmp_path: Path
 
 
 @pytest.mark.once
-def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(embedded: Callable[[str], Embedded]) -> None:
-    service = embedded("var")
+def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(service: Embedded) -> None:
     service.start()
     service.curl("/like/")
     service.curl("/view/")
@@ -207,15 +217,12 @@ def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(embedded
 
 @pytest.mark.once
 @pytest.mark.parametrize("child", [0, 1, 2], ids=["valkey", "flush", "web"])
-def test_a_child_that_dies_is_started_again(embedded: Callable[[str], Embedded], child: int) -> None:
-    service = embedded("var")
-    service.start()
-    service.curl("/like/")
-    killed = service.children()[child]
+def test_a_child_that_dies_is_started_again(shared: Embedded, child: int) -> None:
+    killed, deaths = shared.children()[child], shared.output.count("died (SIGKILL); starting it again.")
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: killed not in service.children(), what="a new child")
-    assert "died (SIGKILL); starting it again." in service.output
-    wait_until(lambda: _counts_or_none(service) == (1, 0), what="the service recovers")
+    wait_until(lambda: killed not in shared.children(), what="a new child")
+    assert shared.output.count("died (SIGKILL); starting it again.") == deaths + 1
+    wait_until(lambda: _counts_or_none(shared) == (1, 0), what="the service recovers")
     wait_until(lambda: group(killed) == [], what="the end of what it had started")
 
 
@@ -227,29 +234,22 @@ def _counts_or_none(service: Embedded) -> tuple[int, int] | None:
 
 
 @pytest.mark.once
-def test_two_run_side_by_side(embedded: Callable[[str], Embedded]) -> None:
-    one, two = embedded("one"), embedded("two")
-    one.launch()
-    two.launch()
-    for service in (one, two):
-        wait_until(lambda: "Ctrl-C stops" in service.output, what="script/server", seconds=FIRST_START_SECONDS)  # noqa: B023
-    one.curl("/like/")
-    assert (one.counts(), two.counts()) == ((1, 0), (0, 0))
+def test_two_run_side_by_side(shared: Embedded, service: Embedded) -> None:
+    service.start()
+    assert (shared.counts(), service.counts()) == ((1, 0), (0, 0))
 
 
 @pytest.mark.once
-def test_a_second_start_on_the_same_folder_is_refused(embedded: Callable[[str], Embedded]) -> None:
-    service, second = embedded("var"), embedded("var")
-    service.start()
-    assert service.process is not None
+def test_a_second_start_on_the_same_folder_is_refused(shared: Embedded) -> None:
+    second = Embedded(shared.var)
     process = second.launch()
     assert process.wait() == 1
-    assert f"already runs on {service.var}, as process {service.process.pid}" in process.output
+    assert shared.process is not None
+    assert f"already runs on {shared.var}, as process {shared.process.pid}" in process.output
 
 
 @pytest.mark.once
-def test_a_taken_port_is_named(embedded: Callable[[str], Embedded]) -> None:
-    service = embedded("var")
+def test_a_taken_port_is_named(service: Embedded) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -262,23 +262,8 @@ def test_a_taken_port_is_named(embedded: Callable[[str], Embedded]) -> None:
 
 
 @pytest.mark.once
-def test_ctrl_c_stops_in_order(embedded: Callable[[str], Embedded]) -> None:
-    service = embedded("var")
-    service.start()
-    children, process = service.children(), service.process
-    assert process is not None
-    process.send(signal.SIGINT)
-    wait_until(lambda: not process.running, what=f"the end of\n{service.output}", seconds=STOP_SECONDS)
-    assert process.wait() == 0, service.output
-    assert service.output.rstrip().endswith("Stopped. Every count is kept.")
-    assert [pid for pid in children if alive(pid)] == []
-
-
-@pytest.mark.once
-def test_the_web_server_speaks_http_1_only(embedded: Callable[[str], Embedded]) -> None:
-    service = embedded("var")
-    service.start()
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+def test_the_web_server_speaks_http_1_only(shared: Embedded) -> None:
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
         answer = connection.recv(100)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")  # HTTP/2 answers with a SETTINGS frame
@@ -292,9 +277,8 @@ def test_an_old_python_gets_as_far_as_the_message() -> None:
 
 
 def test_given_servers_are_used_instead(
-    embedded: Callable[[str], Embedded], private_database: MariaDBServer, private_redis: RedisServer
+    service: Embedded, private_database: MariaDBServer, private_redis: RedisServer
 ) -> None:
-    service = embedded("var")
     service.start(DATABASE_URL=private_database.url, REDIS_URL=private_redis.url, FLUSH_INTERVAL_SECONDS="1")
     service.curl("/like/")
     assert private_redis.client().keys("*live*") != []
@@ -306,10 +290,7 @@ def test_given_servers_are_used_instead(
     assert not (service.var / "streaming.sqlite3").exists()
 
 
-def test_a_database_with_accounts_gets_no_demo_accounts(
-    embedded: Callable[[str], Embedded], private_database: MariaDBServer
-) -> None:
-    service = embedded("var")
+def test_a_database_with_accounts_gets_no_demo_accounts(service: Embedded, private_database: MariaDBServer) -> None:
     environment = {"DATABASE_URL": private_database.url}
     service.start(**environment)
     assert service.process is not None
