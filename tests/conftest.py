@@ -286,22 +286,22 @@ def private_database(database_kind: str, run_server: Callable[[Server], None], t
     return server
 
 
+def _point_at(redis_url: str, settings: Any) -> None:
+    counters = settings.CACHES["counters"] | {"LOCATION": redis_url}
+    settings.CACHES = settings.CACHES | {"counters": counters}
+
+
 @pytest.fixture
-def use_redis(settings: Any) -> Callable[[RedisServer], None]:
-    """Point the service, as far as it runs in this process, at another Redis for the rest of the test."""
-
-    def use(server: RedisServer) -> None:
-        counters = settings.CACHES["counters"] | {"LOCATION": server.url}
-        settings.CACHES = settings.CACHES | {"counters": counters}
-
-    return use
+def own_redis(private_redis: RedisServer, settings: Any) -> RedisServer:
+    """A Redis of this test's own, which the service uses as far as it runs in this process."""
+    _point_at(private_redis.url, settings)
+    return private_redis
 
 
 @pytest.fixture
 def redis_away(settings: Any) -> None:
     """The counters' Redis refuses connections."""
-    own = settings.CACHES["counters"]
-    settings.CACHES = settings.CACHES | {"counters": own | {"LOCATION": f"redis://127.0.0.1:{free_port()}/0"}}
+    _point_at(f"redis://127.0.0.1:{free_port()}/0", settings)
 
 
 @pytest.fixture
@@ -317,29 +317,26 @@ def redis_silent(settings: Any) -> Iterator[None]:
                         peer.sendall(b"+OK\r\n" * max(1, data.count(b"*")))
 
         threading.Thread(target=swallow, daemon=True).start()
-        location = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
-        settings.CACHES = settings.CACHES | {"counters": settings.CACHES["counters"] | {"LOCATION": location}}
+        _point_at(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", settings)
         yield
 
 
 @pytest.fixture
-def use_database(transactional_db: None) -> Iterator[Callable[[MariaDBServer], None]]:
-    """Point the service, as far as it runs in this process, at another database server, and migrate that."""
+def own_database(transactional_db: None, private_database: MariaDBServer) -> Iterator[MariaDBServer]:
+    """A database server of this test's own, migrated, which the service uses as far as it runs in this process."""
     from django.core.management import call_command
     from django.db import connection, connections
 
-    own = dict(connection.settings_dict)
-
-    def use(server: MariaDBServer) -> None:
-        connections.close_all()
-        connection.settings_dict |= {
-            "HOST": "127.0.0.1", "PORT": server.port, "USER": server.root, "PASSWORD": "", "NAME": "streaming",
-        }  # fmt: skip
-        call_command("migrate", verbosity=0)
-
-    yield use
+    shared = dict(connection.settings_dict)
     connections.close_all()
-    connection.settings_dict |= own
+    connection.settings_dict |= {
+        "HOST": "127.0.0.1", "PORT": private_database.port, "USER": private_database.root, "PASSWORD": "",
+        "NAME": "streaming",
+    }  # fmt: skip
+    call_command("migrate", verbosity=0)
+    yield private_database
+    connections.close_all()
+    connection.settings_dict |= shared
 
 
 @pytest.fixture

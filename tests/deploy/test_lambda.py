@@ -17,7 +17,7 @@ from moto.cloudformation.models import Stack
 
 from deploy import aws as deployment
 from servers import MariaDBServer, RedisServer, wait_until
-from tests.support.factories import make_users, make_videos
+from tests.support.factories import like_all, make_users, make_videos
 from tests.support.load import Load
 from tests.support.runtime_api import LambdaFunction, make_image, scheduled_event
 from videos import services
@@ -70,6 +70,8 @@ def make_function(
         stage = deployment.read_stage("production").settings["aws_environment_variables"]
         variables = {name: values.get(name, value) for name, value in stage.items()} | environment
         variables["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{amazon.server_address[1]}"
+        # Each start would compile the zip's code again. So it is kept, outside of the task folder, which is read-only.
+        variables |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{task}-bytecode"}
         made.append(LambdaFunction(task, image, tmp_path, environment=variables))
         return made[-1]
 
@@ -84,13 +86,11 @@ def function(make_function: Callable[..., LambdaFunction]) -> LambdaFunction:
     return make_function()
 
 
-def gather(videos: list[int], users: list[int], *, likes: bool = True) -> None:
+def gather(videos: list[int], users: list[int]) -> None:
     """Every user likes, and watches, every video."""
+    like_all(videos, users)
     for video in videos:
-        for user in users:
-            if likes:
-                services.set_like(video_id=video, user_id=user, liked=True)
-            services.record_view(event=services.ViewEvent(video, viewer=f"viewer-{user}"))
+        services.record_views(events=[services.ViewEvent(video, viewer=f"viewer-{user}") for user in users])
 
 
 @contextlib.contextmanager
@@ -225,20 +225,17 @@ def test_events_that_share_the_shards_move_everything_once(make_function: Callab
 
 
 def test_away_database_fails_the_invocation_and_the_next_is_exact(
-    make_function: Callable[..., LambdaFunction],
-    private_database: MariaDBServer,
-    use_database: Callable[[MariaDBServer], None],
+    make_function: Callable[..., LambdaFunction], own_database: MariaDBServer
 ) -> None:
-    use_database(private_database)
-    function = make_function(DATABASE_URL=private_database.url)
+    function = make_function(DATABASE_URL=own_database.url)
     videos, users = make_videos(16), make_users(5)
     gather(videos, users)
     assert function.invoke(scheduled_event()).error is None
     gather(videos, make_users(3, prefix="more"))
     connection.close()
-    private_database.kill()
+    own_database.kill()
     failed = function.invoke(scheduled_event())
-    private_database.restart()
+    own_database.restart()
     assert failed.error is not None
     assert failed.error["errorType"] == "FlushFailed"
     assert failed.lines[-1]["Failures"] == 16
@@ -250,53 +247,48 @@ def test_away_database_fails_the_invocation_and_the_next_is_exact(
 
 @pytest.mark.database
 def test_database_that_dies_during_the_run_leaves_every_number_exact(
-    make_function: Callable[..., LambdaFunction],
-    private_database: MariaDBServer,
-    use_database: Callable[[MariaDBServer], None],
+    make_function: Callable[..., LambdaFunction], own_database: MariaDBServer
 ) -> None:
-    use_database(private_database)
-    function = make_function(DATABASE_URL=private_database.url)
+    function = make_function(DATABASE_URL=own_database.url)
     videos = make_videos(32)
     function.invoke(scheduled_event())
     gather(videos, make_users(4))
     with ThreadPoolExecutor(1) as pool, locked(videos[9]):
         running = pool.submit(function.invoke, scheduled_event())
         wait_until(lambda: flush_status().claimed_fields > 0, what="the run is in the middle")
-        private_database.kill()
+        own_database.kill()
         assert running.result().error is not None
     connection.close()
-    private_database.restart()
+    own_database.restart()
     assert function.invoke(scheduled_event()).error is None
     assert counts() == [(4, 4, 4)] * 32
     assert reconcile().differences == []
 
 
 def test_redis_that_restarts_while_the_function_is_frozen_is_found_again(
-    make_function: Callable[..., LambdaFunction], private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+    make_function: Callable[..., LambdaFunction], own_redis: RedisServer
 ) -> None:
-    use_redis(private_redis)
-    function = make_function(REDIS_URL=private_redis.url)
+    function = make_function(REDIS_URL=own_redis.url)
     videos, users = make_videos(4), make_users(3)
     gather(videos, users)
     function.invoke(scheduled_event())
     gather(videos, make_users(2, prefix="more"))
-    private_redis.kill()
-    private_redis.restart()
+    own_redis.kill()
+    own_redis.restart()
     outcome = function.invoke(scheduled_event())
     assert (outcome.cold, outcome.error) == (False, None), outcome.log
     assert counts() == [(5, 5, 5)] * 4
 
 
 def test_away_redis_fails_the_invocation_and_nothing_is_lost(
-    make_function: Callable[..., LambdaFunction], private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+    make_function: Callable[..., LambdaFunction], own_redis: RedisServer
 ) -> None:
-    use_redis(private_redis)
-    function = make_function(REDIS_URL=private_redis.url)
+    function = make_function(REDIS_URL=own_redis.url)
     videos, users = make_videos(4), make_users(3)
     gather(videos, users)
-    private_redis.kill()
+    own_redis.kill()
     failed = function.invoke(scheduled_event())
-    private_redis.restart()
+    own_redis.restart()
     assert failed.error is not None
     assert failed.error["errorType"] == "FlushFailed"
     assert function.invoke(scheduled_event()).error is None

@@ -151,28 +151,22 @@ def test_a_part_that_hangs_holds_up_nobody(
     assert parts[0]._thread._work_queue.qsize() == 0
 
 
-def test_a_redis_that_hangs_is_told_in_time(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
-) -> None:
-    use_redis(private_redis)
+def test_a_redis_that_hangs_is_told_in_time(own_redis: RedisServer) -> None:
     assert ready()[0] == 200
-    assert private_redis.process is not None
-    os.kill(private_redis.process.pid, signal.SIGSTOP)
+    assert own_redis.process is not None
+    os.kill(own_redis.process.pid, signal.SIGSTOP)
     try:
         begin = time.monotonic()
         assert ready()[0] == 503
         assert Client().get("/metrics").status_code == 200
         assert time.monotonic() - begin < 2 * health.DEADLINE_SECONDS + 1
     finally:
-        os.kill(private_redis.process.pid, signal.SIGCONT)
+        os.kill(own_redis.process.pid, signal.SIGCONT)
 
 
-def test_a_database_that_is_killed_is_told(
-    private_database: MariaDBServer, use_database: Callable[[MariaDBServer], None]
-) -> None:
-    use_database(private_database)
+def test_a_database_that_is_killed_is_told(own_database: MariaDBServer) -> None:
     assert ready()[0] == 200
-    private_database.kill()
+    own_database.kill()
     status, body = ready()
     assert (status, body["database"]["ok"], body["redis"]["ok"]) == (503, False, True)
 

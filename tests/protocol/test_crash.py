@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from servers import MariaDBServer, Process, RedisServer, wait_until
-from tests.support.factories import make_users, make_videos
+from tests.support.factories import make_likes, make_users, make_videos
 from tests.support.load import Load
-from videos import counters
+from videos import counters, services
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch
 
@@ -118,20 +118,17 @@ def test_flusher_that_sleeps_through_its_batch_changes_nothing(flush_at: Callabl
     assert reconcile().differences == []
 
 
-def test_redis_killed_under_load_loses_nothing_acknowledged(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None], settings: Any
-) -> None:
+def test_redis_killed_under_load_loses_nothing_acknowledged(own_redis: RedisServer, settings: Any) -> None:
     settings.VIDEOS_REDIS_PAUSE_SECONDS = 0.05
-    use_redis(private_redis)
     videos, users = make_videos(20), make_users(40)
     with Load(videos, users, threads=4, rest=0.001) as load:
         for _ in range(4):
             time.sleep(0.4)
             run_flush()
             time.sleep(0.2)
-            private_redis.kill()
+            own_redis.kill()
             time.sleep(0.3)
-            private_redis.restart()
+            own_redis.restart()
             time.sleep(0.2)
     time.sleep(0.1)
     for _ in range(3):
@@ -142,10 +139,9 @@ def test_redis_killed_under_load_loses_nothing_acknowledged(
 
 
 def test_database_killed_in_the_middle_of_a_flush_loses_nothing_and_doubles_nothing(
-    private_database: MariaDBServer, use_database: Callable[[MariaDBServer], None], settings: Any
+    own_database: MariaDBServer, settings: Any
 ) -> None:
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = 5
-    use_database(private_database)
     videos, users = make_videos(40), make_users(40)
     failed = 0
     with Load(videos, users, threads=3, rest=0.001) as load:
@@ -156,11 +152,11 @@ def test_database_killed_in_the_middle_of_a_flush_loses_nothing_and_doubles_noth
             def kill_in_the_middle(*_: object, chunks: list[int] = chunks) -> None:
                 chunks.append(1)
                 if len(chunks) == 7:
-                    private_database.kill()
+                    own_database.kill()
 
             report = run_flush(progress=kill_in_the_middle)
             failed += report.failed
-            private_database.restart()
+            own_database.restart()
     assert failed == 3
     run_flush()  # finds the connection of before the restart
     assert run_flush().failures == {}
@@ -181,11 +177,7 @@ def test_flush_loop_ends_cleanly_on_sigterm(manage: Callable[..., Process]) -> N
 
 
 def test_emptied_redis_is_reported_as_rewound_and_likes_stay_exact(redis_client: Any) -> None:
-    (video,), users = make_videos(1), make_users(3)
-    from videos import services
-
-    for user in users:
-        services.set_like(video_id=video, user_id=user, liked=True)
+    (video,), users = make_likes(users=3)
     run_flush()
     redis_client.flushdb()
     services.set_like(video_id=video, user_id=users[0], liked=False)

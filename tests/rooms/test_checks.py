@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -37,39 +37,38 @@ def test_the_settings_as_they_are_are_fine() -> None:
     assert ids() == set()
 
 
+SPANS: Mapping[str, tuple[Any, ...]] = {
+    "SHARDS": (0, -1, 4097, "16", 16.0, True, None),
+    "VIEW_WINDOW_SECONDS": (0, "half an hour"),
+    "VIEW_MIN_WATCHED_SECONDS": (-1, "30", float("nan"), float("inf")),
+    "VIEW_ADDRESS_LIMIT": (-1, None),
+    "TRUSTED_PROXY_HOPS": (-1, 33, False),
+    "FLUSH_INTERVAL_SECONDS": (0, 60.0),
+    "LIVE_SECONDS": (0, 60),
+}
+UNREADABLE_RATES = (
+    *(None, "600/minute", {"likes": "1/minute"}, {"like": "often"}, {"like": 5}, {"like": ["1/minute"]}),
+)
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("check", "name", "value"),
     [
-        *(("SHARDS", value) for value in (0, -1, 4097, "16", 16.0, True, None)),
-        *(("VIEW_WINDOW_SECONDS", value) for value in (0, "half an hour")),
-        *(("VIEW_MIN_WATCHED_SECONDS", value) for value in (-1, "30", float("nan"), float("inf"))),
-        *(("VIEW_ADDRESS_LIMIT", value) for value in (-1, None)),
-        *(("TRUSTED_PROXY_HOPS", value) for value in (-1, 33, False)),
-        *(("FLUSH_INTERVAL_SECONDS", value) for value in (0, 60.0)),
-        *(("LIVE_SECONDS", value) for value in (0, 60)),
+        *(("E001", name, value) for name, values in SPANS.items() for value in values),
+        ("E002", "FLUSH_ISOLATION_LEVEL", "READ UNCOMITTED"),
+        *(("E003", "THROTTLE_RATES", value) for value in UNREADABLE_RATES),
+        *(("E004", "THROTTLE_STORAGE", value) for value in ("nowhere://", "", None, 5)),
+        ("W001", "VIEW_WINDOW", 5),  # nothing reads it
     ],
 )
-def test_e001_a_number_that_is_none_or_out_of_its_span(settings: Any, name: str, value: Any) -> None:
+def test_a_setting_that_makes_no_sense(settings: Any, check: str, name: str, value: Any) -> None:
     setattr(settings, f"VIDEOS_{name}", value)
-    assert ids() == {"videos.E001"}
+    assert ids() == {f"videos.{check}"}
 
 
 def test_e001_judges_every_number() -> None:
     others = {"EXPRESS", "COUNTERS_ALIAS", "THROTTLE_RATES", "THROTTLE_STORAGE", "FLUSH_ISOLATION_LEVEL"}
     assert {name for name in vars(Conf) if name.isupper()} == set(checks.settings.NUMBERS) | others
-
-
-def test_e002_an_isolation_level_that_there_is_not(settings: Any) -> None:
-    settings.VIDEOS_FLUSH_ISOLATION_LEVEL = "READ UNCOMITTED"
-    assert ids() == {"videos.E002"}
-
-
-@pytest.mark.parametrize(
-    "rates", [None, "600/minute", {"likes": "1/minute"}, {"like": "often"}, {"like": 5}, {"like": ["1/minute"]}]
-)
-def test_e003_rates_that_cannot_be_read(settings: Any, rates: Any) -> None:
-    settings.VIDEOS_THROTTLE_RATES = rates
-    assert ids() == {"videos.E003"}
 
 
 @pytest.mark.parametrize("rates", [{}, {"like": None}, {"like": "5/second", "view": "1 per 2 minutes"}])
@@ -78,42 +77,34 @@ def test_rates_that_can_be_read_are_fine(settings: Any, rates: Any) -> None:
     assert ids() == set()
 
 
-@pytest.mark.parametrize("storage", ["nowhere://", "", None, 5])
-def test_e004_a_storage_of_rates_that_there_is_not(settings: Any, storage: Any) -> None:
-    settings.VIDEOS_THROTTLE_STORAGE = storage
-    assert ids() == {"videos.E004"}
+NO_REDIS_ADDRESS = (
+    *("", "redis", "redis-host:6379", "foo://h/0", "redis://:secret@h:abc/0", "redis://h:70000/0", "redis://[h/0"),
+    *("redis://h/first", "redis://h/0?db=first", "redis://a/0,b/0", ["redis://a/0", "http://b/0"]),
+)
+
+
+@pytest.mark.parametrize("databases", [None, ["default"]])
+@pytest.mark.parametrize(
+    ("check", "values"),
+    [
+        *(
+            ("E006", {"BACKEND": f"django.core.cache.backends.{name}"})
+            for name in ("redis.RedisCache", "locmem.LocMemCache")
+        ),
+        *(("E010", {"LOCATION": location}) for location in NO_REDIS_ADDRESS),
+    ],
+    ids=str,
+)
+def test_counters_that_cannot_be_reached(settings: Any, check: str, values: Any, databases: list[str] | None) -> None:
+    with_counters(settings, **values)
+    assert f"videos.{check}" in ids(databases=databases)
+    assert "secret" not in str(run_checks(databases=databases))
 
 
 @pytest.mark.parametrize("databases", [None, ["default"]])
 def test_e005_no_alias_for_the_counters(settings: Any, databases: list[str] | None) -> None:
     settings.VIDEOS_COUNTERS_ALIAS = "countres"
     assert "videos.E005" in ids(databases=databases)
-
-
-@pytest.mark.parametrize("databases", [None, ["default"]])
-@pytest.mark.parametrize("backend", ["redis.RedisCache", "locmem.LocMemCache"])
-def test_e006_an_alias_that_is_not_django_redis(settings: Any, backend: str, databases: list[str] | None) -> None:
-    with_counters(settings, BACKEND=f"django.core.cache.backends.{backend}")
-    assert "videos.E006" in ids(databases=databases)
-
-
-@pytest.mark.parametrize("databases", [None, ["default"]])
-@pytest.mark.parametrize(
-    "location",
-    [
-        *("", "redis", "redis-host:6379", "foo://h/0", "redis://:secret@h:abc/0", "redis://h:70000/0", "redis://[h/0"),
-        *("redis://h/first", "redis://h/0?db=first", "redis://a/0,b/0", ["redis://a/0", "http://b/0"]),
-    ],
-    ids=str,
-)
-def test_e010_a_location_that_is_no_redis_address(settings: Any, location: Any, databases: list[str] | None) -> None:
-    with_counters(settings, LOCATION=location)
-    assert "videos.E010" in ids(databases=databases)
-
-
-def test_no_check_tells_a_password(settings: Any) -> None:
-    with_counters(settings, LOCATION="redis://:secret@h:abc/0")
-    assert "secret" not in str(run_checks(databases=["default"]))
 
 
 @pytest.mark.parametrize(
@@ -149,35 +140,28 @@ class Retrying:
         return self.retries
 
 
+TIMEOUTS = {"SOCKET_TIMEOUT": 0.25, "SOCKET_CONNECT_TIMEOUT": 0.25}
+
+
 @pytest.mark.parametrize(
-    "options",
+    "values",
     [
-        {"CONNECTION_POOL_KWARGS": {"retry": Retrying(3)}},
-        {"CONNECTION_POOL_KWARGS": {"retry_on_timeout": True}},
-        {"CONNECTION_POOL_KWARGS": {"retry_on_error": [TimeoutError]}},
-        {"REDIS_CLIENT_KWARGS": {"retry": Retrying(1)}},
+        {"OPTIONS": TIMEOUTS | {"CONNECTION_POOL_KWARGS": {"retry": Retrying(3)}}},
+        {"OPTIONS": TIMEOUTS | {"CONNECTION_POOL_KWARGS": {"retry_on_timeout": True}}},
+        {"OPTIONS": TIMEOUTS | {"CONNECTION_POOL_KWARGS": {"retry_on_error": [TimeoutError]}}},
+        {"OPTIONS": TIMEOUTS | {"REDIS_CLIENT_KWARGS": {"retry": Retrying(1)}}},
+        {"LOCATION": "redis://redis/0?retry_on_timeout=1"},
     ],
     ids=str,
 )
-def test_e008_a_client_that_repeats(settings: Any, options: Mapping[str, Any]) -> None:
-    timeouts = {"SOCKET_TIMEOUT": 0.25, "SOCKET_CONNECT_TIMEOUT": 0.25}
-    with_counters(settings, OPTIONS={**timeouts, **options})
-    assert ids() == {"videos.E008"}
-
-
-def test_e008_an_address_that_lets_the_client_repeat(settings: Any) -> None:
-    with_counters(settings, LOCATION="redis://redis/0?retry_on_timeout=1")
+def test_e008_a_client_that_repeats(settings: Any, values: Mapping[str, Any]) -> None:
+    with_counters(settings, **values)
     assert ids() == {"videos.E008"}
 
 
 def test_e009_a_database_that_the_ledger_does_not_know(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connections.settings["default"], "ENGINE", "django.db.backends.postgresql")
     assert ids() == {"videos.E009"}
-
-
-def test_w001_a_setting_that_nothing_reads(settings: Any) -> None:
-    settings.VIDEOS_VIEW_WINDOW = 5
-    assert ids() == {"videos.W001"}
 
 
 @pytest.mark.parametrize(
@@ -250,24 +234,18 @@ def test_w024_an_sqlite_that_forgets() -> None:
     assert [found(checks.database.judge_sqlite(synchronous=level)) for level in (1, 2)] == [["videos.W024"], []]
 
 
-@pytest.fixture
-def safe_redis(private_redis: RedisServer, use_redis: Callable[[RedisServer], None]) -> RedisServer:
-    use_redis(private_redis)
-    return private_redis
-
-
 @pytest.mark.once
-def test_servers_are_asked_only_when_asked_for(safe_redis: RedisServer) -> None:
-    safe_redis.client().config_set("maxmemory-policy", "allkeys-lru")
+def test_servers_are_asked_only_when_asked_for(own_redis: RedisServer) -> None:
+    own_redis.client().config_set("maxmemory-policy", "allkeys-lru")
     assert ids() == set()
     assert ids(databases=["default"]) == {"videos.W011"}
     assert ids(include_deployment_checks=True) == {"videos.W011"}
 
 
 @pytest.mark.once
-def test_a_real_redis_is_judged_as_it_is(safe_redis: RedisServer) -> None:
+def test_a_real_redis_is_judged_as_it_is(own_redis: RedisServer) -> None:
     assert ids(databases=["default"]) == set()
-    client = safe_redis.client()
+    client = own_redis.client()
     client.config_set("maxmemory", 10**9)
     client.config_set("maxmemory-policy", "volatile-lru")
     client.config_set("appendfsync", "no")
@@ -283,7 +261,7 @@ def test_w010_a_redis_that_is_away_is_a_warning(settings: Any) -> None:
     assert ids() == set()
 
 
-def test_w020_a_database_that_is_away_is_a_warning(safe_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_w020_a_database_that_is_away_is_a_warning(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(alias: str) -> Any:
         raise OperationalError("gone")
 
@@ -296,7 +274,7 @@ def test_w020_a_database_that_is_away_is_a_warning(safe_redis: RedisServer, monk
     [(False, "admin", {"videos.E025"}), (False, "another", set()), (True, "admin", set())],
 )
 def test_e025_a_superuser_whose_password_everybody_knows(
-    settings: Any, safe_redis: RedisServer, embedded: bool, password: str, expected: set[str]
+    settings: Any, own_redis: RedisServer, embedded: bool, password: str, expected: set[str]
 ) -> None:
     settings.EMBEDDED = embedded
     User.objects.create_superuser("admin", password=password)

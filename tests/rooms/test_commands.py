@@ -16,8 +16,7 @@ import pytest
 from django.core.management import call_command
 from tqdm import tqdm
 
-from tests.support.factories import make_users, make_videos
-from videos import services
+from tests.support.factories import make_likes, make_videos
 from videos.conf import conf
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
@@ -46,8 +45,7 @@ def terminal() -> Iterator[Callable[[], str]]:
 
 def said(command: str, *arguments: str, verbosity: int = 1) -> str:
     """What a command prints, something being there for it to do."""
-    (video,), (user,) = make_videos(1), make_users(1)
-    services.set_like(video_id=video, user_id=user, liked=True)
+    make_likes()
     out = io.StringIO()
     call_command(command, *arguments, stdout=out, verbosity=verbosity)
     return out.getvalue()

@@ -178,8 +178,8 @@ def test_scripts_that_the_server_forgot_are_loaded_again(redis_client: redis.Red
     assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
-def test_server_that_refuses_is_left_alone_for_a_while(settings: Any, use_redis: Any, tmp_path: Path) -> None:
-    use_redis(RedisServer(tmp_path / "never-started"))
+@pytest.mark.usefixtures("redis_away")
+def test_server_that_refuses_is_left_alone_for_a_while() -> None:
     with pytest.raises(CountersUnavailable) as first:
         counters.view([seen(1, "v")])
     assert first.value.uncertain is False
@@ -198,33 +198,24 @@ def test_answer_that_does_not_come_in_time_is_uncertain(redis_silent: None) -> N
     assert time.monotonic() - begin < 2
 
 
-def test_restarted_server_costs_an_idle_connection_nothing(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
-) -> None:
-    use_redis(private_redis)
+def test_restarted_server_costs_an_idle_connection_nothing(own_redis: RedisServer) -> None:
     prime(1)
-    private_redis.kill()
-    private_redis.restart()
+    own_redis.kill()
+    own_redis.restart()
     assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
-def test_full_server_is_unavailable_and_has_done_nothing(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
-) -> None:
-    use_redis(private_redis)
+def test_full_server_is_unavailable_and_has_done_nothing(own_redis: RedisServer) -> None:
     prime(1)
-    private_redis.client().config_set("maxmemory", "1")
+    own_redis.client().config_set("maxmemory", "1")
     with pytest.raises(CountersUnavailable) as raised:
         counters.view([seen(1, "v")])
     assert raised.value.uncertain is False
-    private_redis.client().config_set("maxmemory", "0")
+    own_redis.client().config_set("maxmemory", "0")
     assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
-def test_threads_that_come_first_at_once_share_a_pool(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_redis(private_redis)
+def test_threads_that_come_first_at_once_share_a_pool(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     pools: list[Any] = []
     make = ConnectionFactory.get_connection_pool
 
@@ -238,13 +229,10 @@ def test_threads_that_come_first_at_once_share_a_pool(
     assert len(pools) == 1
 
 
-def test_threads_that_end_close_their_connections(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
-) -> None:
-    use_redis(private_redis)
+def test_threads_that_end_close_their_connections(own_redis: RedisServer) -> None:
     for _ in range(10):
         run_in_threads(3)
-    assert int(private_redis.client().info("clients")["connected_clients"]) <= 3
+    assert int(own_redis.client().info("clients")["connected_clients"]) <= 3
 
 
 def run_in_threads(number: int) -> None:
@@ -257,18 +245,14 @@ def run_in_threads(number: int) -> None:
 
 
 def test_claim_is_not_used_before_it_is_durable_on_replicas(
-    private_redis: RedisServer,
-    use_redis: Callable[[RedisServer], None],
-    settings: Any,
-    tmp_path: Path,
-    run_server: Callable[[Any], None],
+    own_redis: RedisServer, settings: Any, tmp_path: Path, run_server: Callable[[Any], None]
 ) -> None:
     settings.VIDEOS_FLUSH_DURABLE_SECONDS = 0.3
-    use_redis(private_redis)
-    replica = type(private_redis)(tmp_path / "replica", "--replicaof", f"127.0.0.1 {private_redis.port}")
+    own_redis.client().config_set("repl-diskless-sync-delay", 0)  # else it waits 5 s for more replicas
+    replica = type(own_redis)(tmp_path / "replica", "--replicaof", f"127.0.0.1 {own_redis.port}")
     run_server(replica)
     limit = time.monotonic() + 20
-    while private_redis.client().info("replication")["connected_slaves"] != 1 and time.monotonic() < limit:
+    while own_redis.client().info("replication")["connected_slaves"] != 1 and time.monotonic() < limit:
         time.sleep(0.05)
     batch = Batch(1, 1, 1, False, 1)
     counters.note_finished_run(1)
@@ -287,8 +271,7 @@ def test_claim_is_not_used_before_it_is_durable_on_replicas(
     replica.process.send(signal.SIGCONT)
 
 
-def test_server_facts_are_told(private_redis: RedisServer, use_redis: Callable[[RedisServer], None]) -> None:
-    use_redis(private_redis)
+def test_server_facts_are_told(own_redis: RedisServer) -> None:
     facts = counters.server_facts()
     assert (facts["maxmemory_policy"], facts["aof_enabled"], facts["appendfsync"]) == ("noeviction", True, "always")
     assert (facts["role"], facts["connected_replicas"]) == ("master", 0)
@@ -331,14 +314,11 @@ def test_live_count_of_which_nothing_is_pending_may_go_an_hour_after_it_was_read
     assert 0 < int(redis_client.ttl("{videos:1}:live:1")) <= 3600
 
 
-def test_a_server_that_was_demoted_is_left_at_once(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
-) -> None:
+def test_a_server_that_was_demoted_is_left_at_once(own_redis: RedisServer) -> None:
     """A connection stays open when its server becomes a replica: the next call must look up the address again."""
-    use_redis(private_redis)
     prime(1)
     before = flush_call("CLIENT", "ID")
-    client = private_redis.client()
+    client = own_redis.client()
     client.replicaof("127.0.0.1", str(free_port()))
     with pytest.raises(CountersUnavailable, match="READONLY") as raised:
         counters.view([seen(1, "v")])
@@ -350,41 +330,9 @@ def test_a_server_that_was_demoted_is_left_at_once(
     assert flush_call("CLIENT", "ID") != before
 
 
-def test_a_server_that_wants_a_password_has_done_nothing(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
-) -> None:
-    use_redis(private_redis)
+def test_a_server_without_enough_replicas_has_done_nothing(own_redis: RedisServer) -> None:
     prime(1)
-    client = private_redis.client()
-    client.config_set("requirepass", "secret")
-    send([("RESET",)])  # ends the login
-    with pytest.raises(CountersUnavailable) as raised:
-        counters.forget(1)
-    assert raised.value.uncertain is False
-    client.config_set("requirepass", "")
-
-
-def test_a_reply_that_was_left_unread_is_not_taken_for_the_next_one(
-    monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
-) -> None:
-    prime(1)
-
-    def interrupt(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(redis.connection.Connection, "read_response", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            counters.last_finished_run()
-    assert counters.view([seen(1, "v")]) == [("new", 8)]
-
-
-def test_a_server_without_enough_replicas_has_done_nothing(
-    private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
-) -> None:
-    use_redis(private_redis)
-    prime(1)
-    private_redis.client().config_set("min-replicas-to-write", "1")
+    own_redis.client().config_set("min-replicas-to-write", "1")
     with pytest.raises(CountersUnavailable, match="NOREPLICAS") as raised:
         counters.view([seen(1, "v")])
     assert raised.value.uncertain is False

@@ -25,7 +25,7 @@ from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext
 
 from servers import Process, RedisServer
-from tests.support.factories import make_users, make_videos
+from tests.support.factories import like_all, make_likes, make_users, make_videos
 from tests.support.load import Load, check_batches
 from videos import counters, ledger, services
 from videos.changes import BatchFacts
@@ -92,11 +92,10 @@ def test_malformed_field_is_set_aside_and_holds_nothing_up(field: str, value: st
 
 
 def test_field_that_the_database_refuses_stands_alone(redis_client: redis.Redis) -> None:
-    videos, (user,) = make_videos(7), make_users(1)
+    videos, _ = make_likes(7)
     full = videos[3]
     Video.objects.filter(pk=full).update(view_count=MAX_BIGINT - 10)
     for video in videos:
-        services.set_like(video_id=video, user_id=user, liked=True)
         redis_client.hset(pending_key(video), f"v:{video}:{HOUR}", "5")
     redis_client.hset(pending_key(full), f"v:{full}:{HOUR + 1}", "1000")
 
@@ -114,9 +113,7 @@ def test_field_that_the_database_refuses_stands_alone(redis_client: redis.Redis)
 def test_fault_that_passes_costs_no_field_and_one_that_stays_is_no_loop(
     faults: int, applied: int, rejected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (video,), users = make_videos(1), make_users(3)
-    for user in users:
-        services.set_like(video_id=video, user_id=user, liked=True)
+    make_likes(users=3)
     apply, left = ledger.apply, faults
 
     def fail_at_first(*chunk: Any, commit: bool = True) -> Any:
@@ -133,9 +130,8 @@ def test_fault_that_passes_costs_no_field_and_one_that_stays_is_no_loop(
 
 
 def test_fields_that_fail_together_alone_are_rejected_together(redis_client: redis.Redis) -> None:
-    (video,), (user,) = make_videos(1), make_users(1)
+    (video,), _ = make_likes()
     Video.objects.filter(pk=video).update(view_count=MAX_BIGINT - 10)
-    services.set_like(video_id=video, user_id=user, liked=True)
     redis_client.hset(pending_key(video), mapping={f"v:{video}:{HOUR}": "8", f"v:{video}:{HOUR + 1}": "8"})
     report = run_flush()
     assert (report.failures, report.sums["likes_added"], report.rejected) == ({}, 1, 2)
@@ -143,10 +139,7 @@ def test_fields_that_fail_together_alone_are_rejected_together(redis_client: red
 
 
 def test_vanished_users_and_videos_are_dropped_and_the_rest_applied(redis_client: redis.Redis) -> None:
-    videos, users = make_videos(3), make_users(3)
-    for video in videos:
-        for user in users:
-            services.set_like(video_id=video, user_id=user, liked=True)
+    videos, users = make_likes(3, 3)
     redis_client.hset(pending_key(videos[1]), f"l:{videos[1]}:{users[0]}", "0:1700000000000")  # of no row
     with connection.cursor() as cursor:  # behind Django's back, so that nothing has prepared for it
         cursor.execute("DELETE FROM auth_user WHERE id = %s", [users[0]])
@@ -162,9 +155,7 @@ def test_vanished_users_and_videos_are_dropped_and_the_rest_applied(redis_client
 @pytest.mark.parametrize("vanish", [False, True])
 def test_users_are_looked_for_only_after_a_foreign_key_failed(vanish: bool, settings: Any) -> None:
     settings.VIDEOS_FLUSH_THREADS = 1  # this one, whose connection is looked at
-    (video,), users = make_videos(1), make_users(3)
-    for user in users:
-        services.set_like(video_id=video, user_id=user, liked=True)
+    _, users = make_likes(users=3)
     if vanish:
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM auth_user WHERE id = %s", [users[0]])
@@ -192,9 +183,7 @@ def test_flush_takes_more_fields_of_one_video_than_a_script_unpacks(redis_client
 def test_flush_out_of_time_stops_between_chunks_and_the_next_goes_on(settings: Any, threads: int) -> None:
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = 1
     settings.VIDEOS_FLUSH_THREADS = threads
-    videos, (user,) = make_videos(40), make_users(1)
-    for video in videos:
-        services.set_like(video_id=video, user_id=user, liked=True)
+    make_likes(40)
     runs = 0
     total = 0
     while not (report := run_flush(max_seconds=0.000_001)).complete:
@@ -222,11 +211,9 @@ def in_helpers(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> set[
     return seen
 
 
-def likes_on_every_shard(settings: Any, number: int = 96) -> None:
+def likes_on_every_shard(settings: Any) -> None:
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = 2
-    (user,) = make_users(1)
-    for video in make_videos(number):
-        services.set_like(video_id=video, user_id=user, liked=True)
+    make_likes(96)
 
 
 @pytest.mark.parametrize("case", [(3, 0.0, 3), (1, 0.0, 1), (3, 0.000_001, 1)])
@@ -392,15 +379,14 @@ def test_gentle_run_rests_after_each_piece_of_its_work(
     check_batches()
 
 
-def test_flush_relieves_a_full_redis(private_redis: RedisServer, use_redis: Callable[[RedisServer], None]) -> None:
-    use_redis(private_redis)
+def test_flush_relieves_a_full_redis(own_redis: RedisServer) -> None:
     videos, (user, other) = make_videos(3), make_users(2)
     for video in videos:
         services.set_like(video_id=video, user_id=user, liked=True)
         services.record_view(event=services.ViewEvent(video, "v"))
-    private_redis.client().hset(pending_key(videos[0]), "nonsense", "1")
-    private_redis.client().hset(pending_key(videos[1]), f"v:{videos[1]}:x", "1")
-    private_redis.client().config_set("maxmemory", "1")
+    own_redis.client().hset(pending_key(videos[0]), "nonsense", "1")
+    own_redis.client().hset(pending_key(videos[1]), f"v:{videos[1]}:x", "1")
+    own_redis.client().config_set("maxmemory", "1")
     assert services.set_like(video_id=videos[0], user_id=other, liked=True).stored
 
     report = run_flush()
@@ -409,7 +395,7 @@ def test_flush_relieves_a_full_redis(private_redis: RedisServer, use_redis: Call
     assert (report.applied, report.rejected, report.settled) == (6, 2, 1)
     check_batches()
     assert run_flush().fields == 0
-    private_redis.client().config_set("maxmemory", "0")
+    own_redis.client().config_set("maxmemory", "0")
     assert services.get_like(video_id=videos[0], user_id=other) == services.Like(videos[0], True, 2)
 
 
@@ -423,9 +409,7 @@ def test_run_in_which_every_shard_fails_slowly_ends_in_time(monkeypatch: pytest.
 
 
 def test_one_shard_that_fails_does_not_stop_the_others(redis_client: redis.Redis) -> None:
-    videos, (user,) = make_videos(8), make_users(1)
-    for video in videos:
-        services.set_like(video_id=video, user_id=user, liked=True)
+    videos, _ = make_likes(8)
     broken = counters.shard_of(videos[0])
     redis_client.set(f"{{videos:{broken}}}:claimed", "not a hash")
     report = run_flush()
@@ -488,8 +472,7 @@ def test_reconcile_beside_writers_finds_nothing() -> None:
 
 
 def test_command_prints_what_it_moved_and_speaks_json() -> None:
-    (video,), (user,) = make_videos(1), make_users(1)
-    services.set_like(video_id=video, user_id=user, liked=True)
+    (video,), (user,) = make_likes()
     output = StringIO()
     call_command("flush_counters", stdout=output)
     assert "1 likes added, 0 removed, 0 views" in output.getvalue()
@@ -553,8 +536,7 @@ def test_loop_flushes_each_line_and_asks_for_a_fresh_connection(monkeypatch: pyt
 
 
 def test_status_is_late_after_three_intervals_of_something_pending(monkeypatch: pytest.MonkeyPatch) -> None:
-    (video,), (user,) = make_videos(1), make_users(1)
-    services.set_like(video_id=video, user_id=user, liked=True)
+    make_likes()
     assert flush_status().late is False
     now = counters.now_ms()
     monkeypatch.setattr(counters, "now_ms", lambda: now + 181_000)
@@ -666,8 +648,7 @@ def test_notes_beyond_what_a_statement_takes_are_settled() -> None:
 @pytest.mark.only("mariadb", "mysql")
 @pytest.mark.parametrize("rolled_back", [True, False])
 def test_like_of_a_user_whose_deletion_is_not_committed_waits_for_its_end(rolled_back: bool) -> None:
-    (video,), (user,) = make_videos(1), make_users(1)
-    services.set_like(video_id=video, user_id=user, liked=True)
+    _, (user,) = make_likes()
     deleted = threading.Event()
 
     def delete() -> None:
@@ -693,9 +674,8 @@ def test_another_number_of_shards_loses_nothing(drained: bool, settings: Any) ->
         settings.VIDEOS_SHARDS = shards
         if not drained:
             run_flush()  # it has run under each setting, but not since the last changes
-        for video in videos:
-            services.set_like(video_id=video, user_id=user, liked=True)
-            services.record_view(event=services.ViewEvent(video, f"v{user}"))
+        like_all(videos, [user])
+        services.record_views(events=[services.ViewEvent(video, f"v{user}") for video in videos])
         if drained:
             run_flush()
     run_flush()

@@ -12,9 +12,9 @@ from zappa.handler import LambdaHandler
 
 from servers import RedisServer
 from streaming import schedule
-from tests.support.factories import make_users, make_videos
+from tests.support.factories import like_all, make_likes, make_users, make_videos
 from tests.support.runtime_api import scheduled_event
-from videos import flush, services
+from videos import flush
 from videos.models import FlushBatch, Video, VideoLike
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,12 +55,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-def like(videos: list[int], users: list[int]) -> None:
-    for video in videos:
-        for user in users:
-            services.set_like(video_id=video, user_id=user, liked=True)
-
-
 @pytest.mark.parametrize("function", [schedule.flush, schedule.reconcile])
 def test_function_takes_event_and_context_and_nothing_else(function: Callable[..., Any]) -> None:
     parameters = inspect.signature(function).parameters.values()
@@ -83,7 +77,7 @@ def test_type_error_of_ours_runs_once_under_zappa_and_is_told(monkeypatch: pytes
 
 
 def test_flush_returns_sums_that_json_takes(redis_client: redis.Redis) -> None:
-    like(make_videos(3), make_users(2))
+    make_likes(3, 2)
     sums = schedule.flush(scheduled_event(), Context())
     assert json.loads(json.dumps(sums)) == sums
     assert (sums["likes_added"], sums["applied"], sums["complete"], sums["failures"]) == (6, 6, True, {})
@@ -100,8 +94,7 @@ def test_budget_of_a_short_function_is_half_of_its_time(seen: list[dict[str, Any
 
 
 def test_event_names_its_shards() -> None:
-    videos, users = make_videos(16), make_users(1)
-    like(videos, users)
+    make_likes(16)
     schedule.flush(scheduled_event(shards=[0, 5]), Context())
     assert {video % 16 for video in VideoLike.objects.values_list("video_id", flat=True)} == {0, 5}
 
@@ -128,7 +121,7 @@ def test_reconcile_refuses_arguments_that_make_no_sense(kwargs: Any) -> None:
 def test_event_without_kwargs_flushes_all_shards_and_those_of_a_larger_setting(settings: Any) -> None:
     settings.VIDEOS_SHARDS = 32
     flush.run_flush()
-    like(make_videos(32), make_users(1))
+    make_likes(32)
     settings.VIDEOS_SHARDS = 16
     assert flush.flush_status().pending_fields == 32
     sums = schedule.flush({"command": "streaming.schedule.flush"}, Context())
@@ -136,12 +129,9 @@ def test_event_without_kwargs_flushes_all_shards_and_those_of_a_larger_setting(s
 
 
 def test_failed_shard_fails_the_invocation_and_is_in_the_log(
-    private_redis: RedisServer,
-    use_redis: Callable[[RedisServer], None],
-    lines: Callable[[], list[dict[str, Any]]],
+    own_redis: RedisServer, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    use_redis(private_redis)
-    private_redis.kill()
+    own_redis.kill()
     with pytest.raises(schedule.FlushFailed, match="CountersUnavailable"):
         schedule.flush(scheduled_event(), Context())
     (line,) = lines()
@@ -150,8 +140,7 @@ def test_failed_shard_fails_the_invocation_and_is_in_the_log(
 
 
 def test_run_writes_a_line_a_batch_and_one_of_metrics(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    videos = make_videos(2)
-    like(videos, make_users(3))
+    videos, _ = make_likes(2, 3)
     schedule.flush(scheduled_event(), Context())
     *batches, run = lines()
     assert {(line["shard"], line["applied"], line["rewound"]) for line in batches} == {
@@ -177,20 +166,18 @@ def test_metrics_are_in_the_embedded_format(lines: Callable[[], list[dict[str, A
 
 
 def test_lag_is_the_age_of_the_last_flush_while_something_waits(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    videos, users = make_videos(1), make_users(2)
     schedule.flush(scheduled_event(), Context())
     assert lines()[-1]["Lag"] == 0
-    like(videos, users)
+    make_likes(1, 2)
     schedule.flush(scheduled_event(), Context())
     assert 0 < lines()[-1]["Lag"] < 60
 
 
 def test_emptied_redis_is_told_as_rewound(redis_client: redis.Redis, lines: Callable[[], list[dict[str, Any]]]) -> None:
-    videos, users = make_videos(1), make_users(2)
-    like(videos, users[:1])
+    videos, _ = make_likes()
     schedule.flush(scheduled_event(), Context())
     redis_client.flushdb()
-    like(videos, users[1:])
+    like_all(videos, make_users(1, prefix="other"))
     schedule.flush(scheduled_event(), Context())
     assert lines()[-1]["Rewound"] == 1
     assert FlushBatch.objects.filter(rewound=True).count() == 1
@@ -199,8 +186,7 @@ def test_emptied_redis_is_told_as_rewound(redis_client: redis.Redis, lines: Call
 def test_dropped_and_rejected_fields_are_told(
     redis_client: redis.Redis, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    videos, users = make_videos(2), make_users(1)
-    like(videos, users)
+    videos, _ = make_likes(2)
     Video.objects.filter(pk=videos[0])._raw_delete("default")
     redis_client.hset(f"{{videos:{videos[1] % 16}}}:pending", "nonsense", "x")
     schedule.flush(scheduled_event(), Context())
@@ -209,7 +195,7 @@ def test_dropped_and_rejected_fields_are_told(
 
 
 def test_run_out_of_time_says_so_and_what_still_waits(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    like(make_videos(20), make_users(2))
+    make_likes(20, 2)
     sums = schedule.flush(scheduled_event(), Context(0))
     run = lines()[-1]
     assert sums["complete"] is False
@@ -218,8 +204,7 @@ def test_run_out_of_time_says_so_and_what_still_waits(lines: Callable[[], list[d
 
 
 def test_reconcile_tells_by_default_and_repairs_when_asked() -> None:
-    videos, users = make_videos(2), make_users(2)
-    like(videos, users)
+    videos, _ = make_likes(2, 2)
     schedule.flush(scheduled_event(), Context())
     Video.objects.filter(pk=videos[1]).update(like_count=7)
     told = schedule.reconcile(scheduled_event(), Context())

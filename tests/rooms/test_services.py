@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -200,14 +199,13 @@ def test_recent_likes_know_the_last_wish(video: Video, user: User) -> None:
 
 
 def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_again(
-    video: Video, owner: User, private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
+    video: Video, owner: User, own_redis: RedisServer
 ) -> None:
-    use_redis(private_redis)
     other = make_video(owner)
     events = [ViewEvent(video.id, "v"), ViewEvent(other.id, "v")]
     services.record_views(events=[ViewEvent(video.id, "warm"), ViewEvent(other.id, "warm")])
     allowed = f"{{videos:{counters.shard_of(video.id)}}}:*"
-    client = private_redis.client()
+    client = own_redis.client()
     client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=[allowed], reset_keys=True)
     with pytest.raises(services.Unavailable):
         services.record_views(events=events)
@@ -217,10 +215,7 @@ def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_ag
     assert (sums.counted, sums.ignored) == (1, {"seen": 1})
 
 
-def test_cold_video_on_a_full_server_is_counted_in_the_rows(
-    video: Video, private_redis: RedisServer, use_redis: Callable[[RedisServer], None]
-) -> None:
-    use_redis(private_redis)
-    private_redis.client().config_set("maxmemory", "1")
+def test_cold_video_on_a_full_server_is_counted_in_the_rows(video: Video, own_redis: RedisServer) -> None:
+    own_redis.client().config_set("maxmemory", "1")
     view = services.record_view(event=ViewEvent(video.id, "v"))
     assert (view.counted, view.stored) == (True, True)

@@ -1,7 +1,8 @@
-"""Users and videos. Imports stand inside: conftest.py reads this before Django is set up."""
+"""Users, videos and likes. Imports stand inside: conftest.py reads this before Django is set up."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +45,22 @@ def make_videos(count: int, owner: User | None = None) -> list[int]:
     values = _video_values(owner, {})
     Video.objects.bulk_create(Video(**values | {"title": str(i)}) for i in range(count))
     return list(Video.objects.order_by("-id").values_list("id", flat=True)[:count])
+
+
+def make_likes(videos: int = 1, users: int = 1) -> tuple[list[int], list[int]]:
+    """The ids of new videos and of new users, of which each likes each video."""
+    made = make_videos(videos), make_users(users)
+    like_all(*made)
+    return made
+
+
+def like_all(video_ids: Iterable[int], user_ids: Sequence[int]) -> None:
+    """Let each of these users like each of these videos."""
+    from videos import services
+
+    for video_id in video_ids:
+        for user_id in user_ids:
+            services.set_like(video_id=video_id, user_id=user_id, liked=True)
 
 
 def _video_values(owner: User | None, values: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def run_alone(
     python: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python code that sees the unpacked zip and the standard library, nothing else."""
-    path = {"PYTHONPATH": str(task), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
+    path = {"PYTHONPATH": str(task), "PATH": os.defpath, "PYTHONPYCACHEPREFIX": f"{task}-bytecode"}
     return subprocess.run(
         [*wrapper, python or bare_python(), "-S", "-c", code, *arguments],
         cwd=task,
