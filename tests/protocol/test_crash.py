@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,37 +67,32 @@ def flush_and_check(load: Load) -> None:
     assert reconcile().differences == []
 
 
-@pytest.mark.usefixtures("one_shard")
-def test_flush_killed_at_each_of_its_steps_is_exact(flush_at: Callable[..., Process]) -> None:
-    videos, users = make_videos(20), make_users(30)
-    with Load(videos, users, threads=2, rest=0.002) as load:
-        process = flush_at("KILL", ", ".join(STEPS))
+def kill_under_load(flush_at: Callable[..., Process], steps: Sequence[str], *options: str) -> None:
+    """Kill one flush after the other, each at one of these steps; afterwards every number is exact."""
+    with Load(make_videos(20), make_users(30), threads=2, rest=0.002) as load:
+        process = flush_at("KILL", ", ".join(steps), *options)
         assert process.wait(120) == 0, process.output
     flush_and_check(load)
+
+
+@pytest.mark.usefixtures("one_shard")
+def test_flush_killed_at_each_of_its_steps_is_exact(flush_at: Callable[..., Process]) -> None:
+    kill_under_load(flush_at, STEPS)
 
 
 def test_flush_of_several_threads_killed_while_each_has_a_shard_is_exact(
     flush_at: Callable[..., Process], settings: Any
 ) -> None:
     settings.VIDEOS_SHARDS = 4
-    videos, users = make_videos(20), make_users(30)
-    steps = [f"{step} {n}" for step in ("after claim", "after apply", "before confirm", "before sums") for n in (2, 3)]
-    with Load(videos, users, threads=2, rest=0.002) as load:
-        process = flush_at("KILL", ", ".join(steps))
-        assert process.wait(120) == 0, process.output
-    flush_and_check(load)
+    moments = ("after claim", "after apply", "before confirm", "before sums")
+    kill_under_load(flush_at, [f"{moment} {n}" for moment in moments for n in (2, 3)])
 
 
 @pytest.mark.usefixtures("one_shard")
 def test_gentle_flush_killed_while_it_rests_is_exact(flush_at: Callable[..., Process], database_kind: str) -> None:
     """After each read and confirm; after each statement too, most of them within a transaction, but on SQLite."""
-    videos, users = make_videos(20), make_users(30)
     rests = 2 if database_kind == "sqlite" else 14
-    steps = ["before rest", *(f"before rest {n}" for n in range(2, rests + 1))]
-    with Load(videos, users, threads=2, rest=0.002) as load:
-        process = flush_at("KILL", ", ".join(steps), "--gently", "1")
-        assert process.wait(120) == 0, process.output
-    flush_and_check(load)
+    kill_under_load(flush_at, ["before rest", *(f"before rest {n}" for n in range(2, rests + 1))], "--gently", "1")
 
 
 @pytest.mark.usefixtures("one_shard")
@@ -113,9 +108,7 @@ def test_flusher_that_sleeps_through_its_batch_changes_nothing(flush_at: Callabl
                 time.sleep(0.1)
             sleeper.send(signal.SIGCONT)
             assert sleeper.wait(60) == 0, sleeper.output
-    run_flush()
-    load.check()
-    assert reconcile().differences == []
+    flush_and_check(load)
 
 
 def test_redis_killed_under_load_loses_nothing_acknowledged(own_redis: RedisServer, settings: Any) -> None:

@@ -437,12 +437,7 @@ def test_old_hours_roll_up_into_days() -> None:
     ledger.prune(now=datetime.now(UTC))
     rows = VideoHour.objects.order_by("video_id", "hour").values_list("video_id", "hour", "views", "likes")
     assert sorted(rows) == sorted(
-        [
-            (first, old, 6, 3),
-            (first, old + timedelta(days=1), 4, 1),
-            (second, old, 5, 1),
-            (first, recent, 9, 0),
-        ]
+        [(first, old, 6, 3), (first, old + timedelta(days=1), 4, 1), (second, old, 5, 1), (first, recent, 9, 0)]
     )
 
 

@@ -83,10 +83,7 @@ def measure(folder: Path, database: MariaDBServer, counters: RedisServer, fields
             run(function, counters, "likes of one video", likes(USERS, videos=1)),
             run(function, counters, "likes and views", [*likes(large // 2), *views(large // 2)]),
         ]
-    table(
-        ("pending", "changes", "seconds", "changes/s", "CPU s", "CPU s a million", "peak MB"),
-        rows,
-    )
+    table(("pending", "changes", "seconds", "changes/s", "CPU s", "CPU s a million", "peak MB"), rows)
 
 
 def run(

@@ -109,6 +109,8 @@ def run_alone(
 ) -> subprocess.CompletedProcess[str]:
     """Run Python code that sees the unpacked zip and the standard library, nothing else."""
     path = {"PYTHONPATH": str(task), "PATH": os.defpath, "PYTHONPYCACHEPREFIX": f"{task}-bytecode"}
+    path |= {"SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "localhost"}
+    path |= {"DATABASE_URL": "mysql://a@nowhere/b", "REDIS_URL": "redis://nowhere"}
     return subprocess.run(
         [*wrapper, python or bare_python(), "-S", "-c", code, *arguments],
         cwd=task,
