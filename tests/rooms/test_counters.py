@@ -18,7 +18,7 @@ from servers import RedisServer, free_port
 from videos import counters
 from videos.changes import HOUR_MS, Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent
-from videos.counters.connection import REFUSALS, code_of, flush_call, send
+from videos.counters.connection import FRESH_SECONDS, REFUSALS, code_of, flush_call, send
 from videos.counters.keys import keys_of
 from videos.fields import State
 
@@ -204,6 +204,7 @@ def test_restarted_server_costs_an_idle_connection_nothing(own_redis: RedisServe
     prime(1)
     own_redis.kill()
     own_redis.restart()
+    time.sleep(FRESH_SECONDS)
     assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
@@ -321,6 +322,32 @@ def test_a_server_that_was_demoted_is_left_at_once(own_redis: RedisServer) -> No
     client.replicaof("NO", "ONE")
     assert counters.view([seen(1, "v")]) == [("new", 8)]
     assert flush_call("CLIENT", "ID") != before
+
+
+def test_a_server_that_wants_a_password_has_done_nothing(own_redis: RedisServer) -> None:
+    prime(1)
+    client = own_redis.client()
+    client.config_set("requirepass", "secret")
+    send([("RESET",)])  # ends the login
+    with pytest.raises(CountersUnavailable) as raised:
+        counters.forget(1)
+    assert raised.value.uncertain is False
+    client.config_set("requirepass", "")
+
+
+def test_a_reply_that_was_left_unread_is_not_taken_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
+) -> None:
+    prime(1)
+
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.connection.Connection, "read_response", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            counters.last_finished_run()
+    assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 
 @pytest.mark.parametrize("error", [ResponseError("BUSY a script"), ResponseError("a script", status_code="BUSY")])
