@@ -43,7 +43,7 @@ class Conf:
     )
     SHARDS = Setting(
         16,
-        "How many parts the videos are spread over. Stop flush and web servers, then change it everywhere.",
+        "How many parts the videos are spread over. Stop web servers, flush everything, change it everywhere.",
     )
     VIEW_WINDOW_SECONDS = Setting(1800, "A viewer counts once for each video in this time.")
     VIEW_MIN_WATCHED_SECONDS = Setting[float](
