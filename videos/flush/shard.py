@@ -46,8 +46,8 @@ class ShardFlush:
         batch.make_durable()
         if batch.rewound:
             logger.error(
-                "Shard %s: Redis had forgotten batches up to %s; it was rewound or replaced. Views since its last save may "
-                "be off, and, if an old copy was restored, likes that were taken back since.",
+                "Shard %s: Redis had forgotten batches up to %s; it was rewound or replaced. Views since its last save "
+                "may be off, and, if an old copy was restored, likes that were taken back since.",
                 *(self.shard, batch.number - 1),
             )
         ledger.open_batch(batch)
