@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from django.core.management import CommandError, call_command
 
 from servers import ROOT, MariaDBServer, Process, RedisServer, alive, free_port, wait_until
 from tests.conftest import unavailable
+from tests.support.packages import captured
 
 pytestmark = pytest.mark.slow
 
@@ -79,9 +79,7 @@ class Embedded:
             unavailable("curl is not installed")
         [line] = [line for line in self.output.splitlines() if line.startswith("  curl ") and part in line]
         [token] = re.findall(r"^  (TOKEN=\S+)$", self.output, re.MULTILINE)
-        done = subprocess.run(
-            ["sh", "-c", f"{token}\n{line} --silent --fail-with-body"], capture_output=True, text=True, check=False
-        )
+        done = captured(["sh", "-c", f"{token}\n{line} --silent --fail-with-body"])
         assert done.returncode == 0, done.stdout + done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
@@ -118,8 +116,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 def group(leader: int) -> list[int]:
     """The running processes of a process group."""
-    shown = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in shown.splitlines()]
+    rows = [line.split() for line in captured(["ps", "-eo", "pid=,pgid=,stat="], check=True).stdout.splitlines()]
     return [int(pid) for pid, pgid, state in rows if int(pgid) == leader and not state.startswith("Z")]
 
 
@@ -146,11 +143,8 @@ def test_printed_lines_count_ctrl_c_stops_in_order_and_the_next_start_has_the_co
 def test_flush_in_a_second_terminal_sees_the_same_databases(service: Embedded) -> None:
     service.start(FLUSH_INTERVAL_SECONDS="3600")
     service.curl("/like/")
-    done = subprocess.run(
-        ["python3", "manage.py", "flush_counters", "--json"],
-        env={"PATH": os.environ["PATH"], "STREAMING_ENV_FILE": str(service.var / "env")},
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    environment = {"PATH": os.environ["PATH"], "STREAMING_ENV_FILE": str(service.var / "env")}
+    done = captured(["python3", "manage.py", "flush_counters", "--json"], env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["likes_added"] == 1
 
@@ -169,10 +163,8 @@ def read_settings(checkout: Path, expression: str, **environment: str) -> str:
     (checkout / "var").mkdir()
     (checkout / "var" / "env").write_text(EMBEDDED_ENV)
     shutil.copytree(ROOT / "streaming", checkout / "streaming")
-    done = subprocess.run(
-        [sys.executable, "-c", f"from streaming import settings; print({expression})"],
-        env={"PATH": os.environ["PATH"]} | environment, cwd=checkout, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-c", f"from streaming import settings; print({expression})"]
+    done = captured(command, env={"PATH": os.environ["PATH"]} | environment, cwd=checkout)
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from tests.support.factories import make_admin, make_user, make_video, make_videos
+from tests.support.faults import failing
 from videos import services
 from videos.admin import lists
 from videos.admin.videos import COUNT_COLUMNS
@@ -226,10 +227,7 @@ def test_a_like_that_cannot_be_taken_back_is_told(
 ) -> None:
     like = VideoLike.objects.create(video=video, user=owner)
 
-    def fail(**_: Any) -> Any:
-        raise error
-
-    monkeypatch.setattr(services, "set_like", fail)
+    monkeypatch.setattr(services, "set_like", failing(error))
     one = client.post(url_of("videos_videolike", "delete", like.pk), {"post": "yes"}, follow=True).content.decode()
     several = act(client, "videos_videolike", "delete_selected", like, post="yes")
     for page in (one, several):

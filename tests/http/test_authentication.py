@@ -15,6 +15,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 
 from tests.support.factories import make_video
+from tests.support.faults import failing
 from videos.api.tokens import LEEWAY_SECONDS, RefreshToken
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -276,10 +277,7 @@ def test_a_session_that_cannot_be_read_is_an_outage(user: User, monkeypatch: pyt
     client = Client(raise_request_exception=False)
     client.force_login(user)
 
-    def fail(*_: Any, **__: Any) -> Any:
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(connection, "cursor", fail)
+    monkeypatch.setattr(connection, "cursor", failing(OperationalError("gone")))
     response = client.get("/api/videos/")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
 

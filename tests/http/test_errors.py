@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
 
+from tests.support.faults import failing
 from videos import services
 from videos.ledger import reads
 from videos.models import Video
@@ -56,10 +57,7 @@ def test_a_body_that_is_not_json_is_refused(video: Video) -> None:
 
 
 def test_a_body_that_ends_early_is_refused(call: Call, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> Any:
-        raise OSError("the client hung up")
-
-    monkeypatch.setattr("django.core.handlers.wsgi.LimitedStream.read", fail)
+    monkeypatch.setattr("django.core.handlers.wsgi.LimitedStream.read", failing(OSError("the client hung up")))
     assert call("POST", f"/api/videos/{video.id}/view/", body={"viewer": "a"}).status_code == 400
 
 
@@ -107,11 +105,8 @@ def test_an_outage_is_answered_with_when_to_come_back(
 ) -> None:
     settings.VIDEOS_RETRY_AFTER_SECONDS = 7
 
-    def fail(*_: Any, **__: Any) -> Any:
-        raise error
-
     for name in ("read_facts", "read_facts_and_state"):
-        monkeypatch.setattr(reads, name, fail)
+        monkeypatch.setattr(reads, name, failing(error))
     for method, path in (("PUT", "like"), ("POST", "view")):
         response = call(method, f"/api/videos/{video.id}/{path}/", user=user)
         assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
@@ -131,10 +126,7 @@ def test_a_database_outage_in_a_list_is_answered_with_when_to_come_back(
 
 
 def test_a_fault_of_ours_is_answered_in_json(call: Call, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**_: Any) -> Any:
-        raise RuntimeError("a secret")
-
-    monkeypatch.setattr(services, "get_like", fail)
+    monkeypatch.setattr(services, "get_like", failing(RuntimeError("a secret")))
     response = call("GET", f"/api/videos/{video.id}/like/")
     assert (response.status_code, response.json()) == (500, {"detail": "Internal server error."})
 

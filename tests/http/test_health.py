@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
 from servers import MariaDBServer, RedisServer
+from tests.support.faults import failing
 from videos import counters, health, services
 from videos.flush import run_flush
 from videos.models import FlushBatch, Video
@@ -68,10 +69,7 @@ def test_without_redis_the_service_is_not_ready() -> None:
 
 
 def test_without_the_database_the_service_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError("a host's name that is nobody's business")
-
-    monkeypatch.setattr(health.PARTS[0], "_check", fail)
+    monkeypatch.setattr(health.PARTS[0], "_check", failing(OSError("a host's name that is nobody's business")))
     response = Client().get("/health/ready")
     assert (response.status_code, response.json()["database"]["error"]) == (503, "OSError")
     assert response.headers["Retry-After"] == "2"

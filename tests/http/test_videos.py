@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError
 
+from tests.support.faults import failing
 from videos.api.tokens import RefreshToken
 from videos.flush import run_flush
 from videos.models import Video
@@ -66,10 +67,7 @@ def test_a_token_outlives_its_user_without_harm(call: Call, video: Video, user: 
 def test_a_user_who_leaves_while_adding_a_video_is_told(
     call: Call, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any, **__: Any) -> Any:
-        raise IntegrityError("a foreign key")
-
-    monkeypatch.setattr(Video, "save", fail)
+    monkeypatch.setattr(Video, "save", failing(IntegrityError("a foreign key")))
     body = {"title": "t", "url": "https://example.com/1"}
     assert call("POST", "/api/videos/", user=user, body=body).status_code == 401
 
@@ -77,12 +75,8 @@ def test_a_user_who_leaves_while_adding_a_video_is_told(
 def test_only_the_owner_and_staff_edit_a_video(call: Call, video: Video, owner: User, user: User, staff: User) -> None:
     path = f"/api/videos/{video.id}/"
     body = {"title": "new", "like_count": 9, "view_count": 9, "owner": user.id}
-    assert [call("PATCH", path, user=who, body=body).status_code for who in (None, user, staff, owner)] == [
-        401,
-        403,
-        200,
-        200,
-    ]
+    answers = [call("PATCH", path, user=who, body=body).status_code for who in (None, user, staff, owner)]
+    assert answers == [401, 403, 200, 200]
     video.refresh_from_db()
     assert (video.title, video.like_count, video.view_count, video.owner) == ("new", 0, 0, owner)
 

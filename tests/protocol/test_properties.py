@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.support.factories import make_user, make_video
+from tests.support.faults import redis_refusing
 from tests.support.load import check_batches
 from videos import counters, ledger, services
 from videos.counters import connection as wire
@@ -70,7 +71,7 @@ class CountersMachine(RuleBasedStateMachine):
     @rule(video=PLACES, user=PLACES, liked=st.booleans(), redis_is_away=st.booleans())
     def like(self, video: int, user: int, liked: bool, redis_is_away: bool) -> None:
         pair = self.videos[video].pk, self.users[user].pk
-        with away(redis_is_away):
+        with redis_refusing(refuses=redis_is_away):
             like = services.set_like(video_id=pair[0], user_id=pair[1], liked=liked)
         assert like.liked is liked
         (self.wishes.add if liked else self.wishes.discard)(pair)
@@ -78,7 +79,7 @@ class CountersMachine(RuleBasedStateMachine):
     @rule(video=PLACES, redis_is_away=st.booleans())
     def view(self, video: int, redis_is_away: bool) -> None:
         pk = self.videos[video].pk
-        with away(redis_is_away):
+        with redis_refusing(refuses=redis_is_away):
             view = services.record_view(event=services.ViewEvent(pk, f"viewer{next(numbers)}"))
         assert view.counted
         self.views[pk] += 1
@@ -163,25 +164,6 @@ class CountersMachine(RuleBasedStateMachine):
         for user in self.users:
             user.delete()
         run_flush()
-
-
-class away:  # noqa: N801 - reads as a word
-    """Inside, Redis refuses connections, when it is to."""
-
-    def __init__(self, is_away: bool) -> None:
-        self.is_away = is_away
-        self.patch = pytest.MonkeyPatch()
-
-    def __enter__(self) -> None:
-        if self.is_away:
-
-            def refuse(*_: Any, **__: Any) -> Any:
-                raise counters.CountersUnavailable
-
-            self.patch.setattr(wire, "exchange", refuse)
-
-    def __exit__(self, *_: object) -> None:
-        self.patch.undo()
 
 
 @pytest.fixture(autouse=True)

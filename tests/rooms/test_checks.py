@@ -15,6 +15,7 @@ from django.db import connections
 from django.db.utils import OperationalError
 
 from servers import RedisServer, free_port, run_manage
+from tests.support.faults import failing
 from videos import checks
 from videos.conf import Conf
 
@@ -262,10 +263,7 @@ def test_w010_a_redis_that_is_away_is_a_warning(settings: Any) -> None:
 
 
 def test_w020_a_database_that_is_away_is_a_warning(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(alias: str) -> Any:
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(checks.database, "ask_server", fail)
+    monkeypatch.setattr(checks.database, "ask_server", failing(OperationalError("gone")))
     assert ids(databases=["default"]) == {"videos.W020"}
 
 
@@ -283,11 +281,8 @@ def test_e025_a_superuser_whose_password_everybody_knows(
 
 
 def test_accounts_of_a_database_that_is_away_are_not_judged(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> Any:
-        raise OperationalError("gone")
-
     settings.EMBEDDED = False
-    monkeypatch.setattr(User.objects, "filter", fail)
+    monkeypatch.setattr(User.objects, "filter", failing(OperationalError("gone")))
     assert checks.database.check_demo_accounts() == []
 
 

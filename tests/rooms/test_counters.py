@@ -15,6 +15,7 @@ from django_redis.pool import ConnectionFactory
 from redis.exceptions import ResponseError
 
 from servers import RedisServer, free_port
+from tests.support.faults import failing
 from videos import counters
 from videos.changes import HOUR_MS, Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent
@@ -340,11 +341,8 @@ def test_a_reply_that_was_left_unread_is_not_taken_for_the_next_one(
 ) -> None:
     prime(1)
 
-    def interrupt(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(redis.connection.Connection, "read_response", interrupt)
+        patch.setattr(redis.connection.Connection, "read_response", failing(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             counters.last_finished_run()
     assert counters.view([seen(1, "v")]) == [("new", 8)]

@@ -26,11 +26,11 @@ from django.test.utils import CaptureQueriesContext
 
 from servers import Process, RedisServer
 from tests.support.factories import like_all, make_likes, make_users, make_videos
+from tests.support.faults import failing, redis_refusing
 from tests.support.load import Load, check_batches
 from videos import counters, ledger, services
 from videos.changes import BatchFacts
 from videos.counters import Batch
-from videos.counters import connection as wire
 from videos.flush import FlushReport, flush_status, pace, reconcile, run, run_flush, workers
 from videos.flush.pace import REST_MAX_SECONDS
 from videos.flush.run import GENTLE_CHUNK_FIELDS
@@ -243,11 +243,8 @@ def test_threads_share_the_shards_of_a_run(
 def test_shard_that_fails_in_a_thread_stops_no_other(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     likes_on_every_shard(settings)
 
-    def fail() -> None:
-        raise OperationalError(2006, "Server has gone away")
-
     with monkeypatch.context() as patch:
-        in_helpers(patch, fail)
+        in_helpers(patch, failing(OperationalError(2006, "Server has gone away")))
         report = run_flush()
     assert 1 <= len(report.failures) < 16
     assert report.batches == 16 - len(report.failures)
@@ -262,11 +259,8 @@ def test_fault_of_ours_in_a_thread_ends_the_run_and_loses_nothing(
 ) -> None:
     likes_on_every_shard(settings)
 
-    def fail() -> None:
-        raise ZeroDivisionError("a fault of ours")
-
     with monkeypatch.context() as patch:
-        in_helpers(patch, fail)
+        in_helpers(patch, failing(ZeroDivisionError("a fault of ours")))
         with pytest.raises(ZeroDivisionError):
             run_flush()
     assert VideoLike.objects.count() < 96
@@ -400,10 +394,7 @@ def test_flush_relieves_a_full_redis(own_redis: RedisServer) -> None:
 
 
 def test_run_in_which_every_shard_fails_slowly_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(shard: int) -> tuple[int, int]:
-        raise OperationalError(1205, "Lock wait timeout exceeded")
-
-    monkeypatch.setattr(ledger, "newest_batch", fail)
+    monkeypatch.setattr(ledger, "newest_batch", failing(OperationalError(1205, "Lock wait timeout exceeded")))
     report = run_flush(max_seconds=0.000_001)
     assert (0 < len(report.failures) <= 2, report.complete) == (True, False)
 
@@ -486,17 +477,16 @@ def test_command_fails_when_a_shard_failed(redis_client: redis.Redis) -> None:
     call_command("flush_counters", "--shards", "0-2,4-15", stdout=StringIO())
 
 
-@pytest.mark.parametrize("shards", ["16", "a", "3-", "-1", "", "5-3", "0-99999999999"])
-def test_shards_that_do_not_exist_are_refused(shards: str) -> None:
-    with pytest.raises(CommandError, match="shard"):
-        call_command("flush_counters", f"--shards={shards}")
-
-
-@pytest.mark.parametrize("option", ["--every", "--max-seconds"])
-@pytest.mark.parametrize("seconds", ["0", "-1", "x", "nan", "inf"])
-def test_seconds_that_are_none_are_refused(option: str, seconds: str) -> None:
-    with pytest.raises(CommandError, match="seconds"):
-        call_command("flush_counters", f"{option}={seconds}")
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        *(("shards", value, "shard") for value in ("16", "a", "3-", "-1", "", "5-3", "0-99999999999")),
+        *((o, value, "seconds") for o in ("every", "max-seconds") for value in ("0", "-1", "x", "nan", "inf")),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(option: str, value: str, named: str) -> None:
+    with pytest.raises(CommandError, match=named):
+        call_command("flush_counters", f"--{option}={value}")
 
 
 def test_loop_ends_on_sigterm_within_a_long_wait(manage: Callable[..., Process]) -> None:
@@ -579,15 +569,11 @@ def test_status_is_not_late_over_a_batch_that_redis_has_lost() -> None:
     assert flush_status().late is False
 
 
-def test_likes_written_while_redis_is_away_show_after_the_next_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_likes_written_while_redis_is_away_show_after_the_next_flush() -> None:
     (video,), users = make_videos(1), make_users(3)
     services.set_like(video_id=video, user_id=users[0], liked=True)
 
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise counters.CountersUnavailable
-
-    with monkeypatch.context() as patch:
-        patch.setattr(wire, "exchange", refuse)
+    with redis_refusing():
         assert services.set_like(video_id=video, user_id=users[1], liked=True).stored
         assert services.set_like(video_id=video, user_id=users[0], liked=False).stored
         view = services.record_view(event=services.ViewEvent(video, "v"))
@@ -687,14 +673,11 @@ class Killed(BaseException):
 def leave_a_batch_open(settings: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     """Count a view in shard 26 of 32, kill its flush before the first chunk, and another in shard 10 of 16."""
 
-    def die(batch: Batch) -> None:
-        raise Killed
-
     settings.VIDEOS_SHARDS = 32
     video = next(video for video in make_videos(32) if video % 32 == 26)
     services.record_view(event=services.ViewEvent(video, "v"))
     with monkeypatch.context() as patch:
-        patch.setattr(Batch, "make_durable", die)
+        patch.setattr(Batch, "make_durable", failing(Killed()))
         with pytest.raises(Killed):
             run_flush()
     settings.VIDEOS_SHARDS = 16
@@ -718,11 +701,8 @@ def test_nothing_is_claimed_before_a_batch_left_open_under_more_shards_is_finish
 ) -> None:
     video = leave_a_batch_open(settings, monkeypatch)
 
-    def fail(*_: Any) -> None:
-        raise OperationalError(2006, "Server has gone away")
-
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "open_batch", fail)
+        patch.setattr(ledger, "open_batch", failing(OperationalError(2006, "Server has gone away")))
         assert set(run_flush().failures) == {26}
     assert run_flush().sums["views"] == 2
     assert Video.objects.get(pk=video).view_count == 2

@@ -18,6 +18,7 @@ from typing import Any
 import boto3
 
 from servers import ROOT, Server
+from tests.support.packages import captured
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 
@@ -134,16 +135,8 @@ class Deployer:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run `zappa ...` or `deploy/aws.py ...` in the repository; the caller judges the exit code."""
-        return subprocess.run(
-            [sys.executable, "-m", "tests.support.record_aws", *command],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        command = (sys.executable, "-m", "tests.support.record_aws", *command)
+        return captured(command, cwd=ROOT, env=self.environment, timeout=120, stdin=subprocess.DEVNULL)
 
     def must(self, *command: str) -> str:
         """Run the command and return its output. AssertionError if it failed."""

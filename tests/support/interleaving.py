@@ -327,7 +327,7 @@ def worlds(count: int, seed: int, client: redis.Redis, *, away: bool = False) ->
     videos, users = make_videos(VIDEOS), make_users(USERS)
     for number in range(seed, seed + count):
         client.flushdb()
-        for model in (FlushBatch, StaleLive, VideoHour, VideoLike):
+        for model in (VideoLike, VideoHour, FlushBatch, StaleLive):
             model.objects.all().delete()
         Video.objects.update(like_count=0, view_count=0, flushed_batch=0)
         yield number, World(number, videos, users, client, away=away).run()

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from servers import ROOT
 
@@ -18,16 +19,15 @@ BUILD_SECONDS = 240.0  # the first one also installs Zappa
 SECRET = "hunter2-lies-about-where-a-deployer-may-have-one"  # when the tests' zip is built
 
 
+def captured(command: Sequence[object], *, check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and keep what it prints; the caller judges its exit code, or wants it to be checked."""
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=check, **options)
+
+
 def copy_repository(target: Path, *, git: bool) -> Path:
     """A copy of what git knows of this repository, as it stands now; with a git folder of its own, or as an archive."""
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split("\0")
-    for name in filter(None, names):
+    listed = captured(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], check=True, cwd=ROOT)
+    for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target / name)
@@ -63,14 +63,8 @@ def build(
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run script/package; the caller judges its exit code."""
-    return subprocess.run(
-        [sys.executable, repository / "script" / "package", stage, "--runtime", runtime, "--output", output],
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-        env={**os.environ, **(environment or {})},
-        check=False,
-    )
+    command = [sys.executable, repository / "script" / "package", stage, "--runtime", runtime, "--output", output]
+    return captured(command, timeout=BUILD_SECONDS, env={**os.environ, **(environment or {})})
 
 
 def build_once(folder: Path) -> Path:
@@ -111,12 +105,5 @@ def run_alone(
     path = {"PYTHONPATH": str(task), "PATH": os.defpath, "PYTHONPYCACHEPREFIX": f"{task}-bytecode"}
     path |= {"SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "localhost"}
     path |= {"DATABASE_URL": "mysql://a@nowhere/b", "REDIS_URL": "redis://nowhere"}
-    return subprocess.run(
-        [*wrapper, python or bare_python(), "-S", "-c", code, *arguments],
-        cwd=task,
-        env={**path, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [*wrapper, python or bare_python(), "-S", "-c", code, *arguments]
+    return captured(command, cwd=task, env={**path, **(environment or {})}, timeout=60)
