@@ -198,11 +198,14 @@ def redis_client() -> Iterator[redis.Redis]:
 
 @pytest.fixture(autouse=True)
 def _forget_other_tests(redis_client: redis.Redis) -> None:
-    """Empty Redis, and reset the state of this process: the throttles, and the pause after a failure of Redis."""
+    """Empty Redis, and reset this process: the throttles, the pause after a failure of Redis, the prefix of URLs."""
+    from django.urls import clear_script_prefix
+
     from videos.api.throttling import limits_on
     from videos.counters import connection
 
     connection._away_until = 0.0
+    clear_script_prefix()
     redis_client.flushdb()
     limits_on.cache_clear()
 
