@@ -16,6 +16,7 @@ from django.test import Client
 
 from tests.support.factories import make_video
 from tests.support.faults import failing
+from videos.api import authentication
 from videos.api.tokens import LEEWAY_SECONDS, RefreshToken
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -287,3 +288,11 @@ def test_an_anonymous_caller_with_an_old_session_cookie_is_anonymous(user: User)
     client.cookies["sessionid"] = "gone"
     assert client.get("/api/videos/").status_code == 200
     assert client.get("/api/me/likes/").status_code == 401
+
+
+def test_long_headers_are_not_remembered(user: User) -> None:
+    token = RefreshToken.of(user).access_token
+    headers = f"Bearer {' ' * 5000}{token}", f"Basic {'x' * 5000}", f"Bearer {token}"
+    remembered = authentication._verified_user.cache_info
+    (padded, size), other, plain = [(authentication.user_of(header), remembered().currsize) for header in headers]
+    assert (padded is None, other, plain[1]) == (False, (None, size), size + 1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from videos.api import viewers
 from videos.api.viewers import VIEWER_PATTERN, client_address, client_site, daily_hash, is_bot, viewer_of
 
 pytestmark = pytest.mark.once
@@ -140,3 +141,9 @@ def test_hashes_of_another_secret_differ(settings: Any) -> None:
     own = daily_hash("192.0.2.1")
     settings.SECRET_KEY = "another" * 10
     assert daily_hash("192.0.2.1") != own
+
+
+def test_long_text_is_no_address_and_is_not_remembered() -> None:
+    before = viewers._parsed.cache_info().currsize
+    assert client_address({"REMOTE_ADDR": "1" * 10_000}) == ""
+    assert viewers._parsed.cache_info().currsize == before
