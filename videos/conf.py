@@ -1,4 +1,4 @@
-"""Settings of the app, typed, each with its default; `override_settings` works."""
+"""AppSettings of the app, typed, each with its default; `override_settings` works."""
 
 from __future__ import annotations
 
@@ -15,95 +15,82 @@ T = TypeVar("T")
 
 
 class Setting(Generic[T]):
-    """A setting `VIDEOS_<name>`, its default, and what it means.
+    """A setting `VIDEOS_<name>` and its default.
 
     A value that was read stays in the dictionary of the instance until a setting changes. Django takes 2 µs to look up
     a setting that is not set, and a view reads nine of them.
     """
 
-    def __init__(self, default: T, about: str) -> None:
+    def __init__(self, default: T) -> None:
         self.default = default
-        self.about = about
 
-    def __set_name__(self, owner: type[Conf], name: str) -> None:
+    def __set_name__(self, owner: type[AppSettings], name: str) -> None:
         self.name = name
 
-    def __get__(self, conf: Conf, owner: type[Conf]) -> T:
+    def __get__(self, conf: AppSettings, owner: type[AppSettings]) -> T:
         value: T = getattr(settings, f"VIDEOS_{self.name}", self.default)
         vars(conf)[self.name] = value
         return value
 
 
-class Conf:
+class Number(Setting[T]):
+    """A setting from `least` to `most`; a whole number if its default is one."""
+
+    def __init__(self, default: T, least: float, most: float) -> None:
+        super().__init__(default)
+        self.least = least
+        self.most = most
+
+
+class AppSettings:
     """The settings that operators may set, as `VIDEOS_<NAME>` in Django's settings."""
 
-    COUNTERS_ALIAS = Setting(
-        "counters",
-        "The `CACHES` alias of the counters' Redis. No cache may use that database.",
-    )
-    SHARDS = Setting(
-        16,
-        "How many parts the videos are spread over. Stop web servers, flush everything, change it everywhere.",
-    )
-    VIEW_WINDOW_SECONDS = Setting(1800, "A viewer counts once for each video in this time.")
-    VIEW_MIN_WATCHED_SECONDS = Setting[float](
-        30,
-        "A view that reports less time watched does not count; half of the duration is always enough.",
-    )
-    VIEW_ADDRESS_LIMIT = Setting(
-        100,
-        "How many views of a video count for one address in a window; 0 is no limit. Signed-in viewers are exempt.",
-    )
-    VIEW_MAX_AGE_SECONDS = Setting(7 * DAY_SECONDS, "How old an event of a batch may be.")
-    TRUSTED_PROXY_HOPS = Setting(
-        0,
-        "How many proxies of the operator are before the service. Each adds one address to X-Forwarded-For.",
-    )
+    COUNTERS_ALIAS = Setting("counters")  # the `CACHES` alias of the counters' Redis. No cache may use that database
+    # How many parts the videos are spread over. Stop web servers, flush everything, change it everywhere.
+    SHARDS = Number(16, 1, 4096)
+    VIEW_WINDOW_SECONDS = Number(1800, 1, 366 * DAY_SECONDS)  # a viewer counts once for each video in this time
+    # A view that reports less time watched does not count; half of the duration is always enough.
+    VIEW_MIN_WATCHED_SECONDS = Number(30.0, 0, DAY_SECONDS)
+    # How many views of a video count for one address in a window; 0 is no limit. Signed-in viewers are exempt.
+    VIEW_ADDRESS_LIMIT = Number(100, 0, 1_000_000_000)
+    VIEW_MAX_AGE_SECONDS = Number(7 * DAY_SECONDS, 1, 366 * DAY_SECONDS)  # how old an event of a batch may be
+    # How many proxies of the operator are before the service. Each adds one address to X-Forwarded-For.
+    TRUSTED_PROXY_HOPS = Number(0, 0, 32)
+    # Requests allowed per scope, in the notation of the `limits` package; None is no limit.
     THROTTLE_RATES = Setting[Mapping[str, str | None]](
-        {"token": "60/minute", "like": "600/minute", "view": "6000/minute", "write": "120/minute"},
-        "Requests allowed per scope, in the notation of the `limits` package; None is no limit.",
+        {"token": "60/minute", "like": "600/minute", "view": "6000/minute", "write": "120/minute"}
     )
-    THROTTLE_STORAGE = Setting(
-        "process://",
-        "Where throttles count: `process://` is each worker process; else the URL of a storage of `limits`.",
-    )
-    EXPRESS = Setting(
-        True,
-        "Whether the express lane answers usual requests; if False, all requests go through Django's handler.",
-    )
-    TOKEN_MINUTES = Setting[float](60, "How long an access token is valid.")
-    REFRESH_TOKEN_DAYS = Setting[float](14, "How long a refresh token is valid.")
-    LIKED_SECONDS = Setting(
-        900,
-        "How long Redis remembers whether a user likes a video. It must be far longer than a request takes.",
-    )
-    LIVE_SECONDS = Setting(7 * DAY_SECONDS, "How long a live key stays after its last write.")
-    LIVE_SETTLED_SECONDS = Setting(3600, "How long a live key stays once nothing of it is pending.")
-    FLUSH_INTERVAL_SECONDS = Setting(60, "How often the flush is run; health reports it as late after three intervals.")
-    FLUSH_CHUNK_FIELDS = Setting(
-        1000,
-        "About how many fields one transaction of the flush applies; a video's fields are never split.",
-    )
-    FLUSH_THREADS = Setting(
-        2,
-        "How many shards a run of the flush takes at a time, each in a thread with its own database connection.",
-    )
-    FLUSH_ISOLATION_LEVEL = Setting("read uncommitted", "Isolation level of the flush's session on MySQL and MariaDB.")
-    FLUSH_LOCK_WAIT_SECONDS = Setting(5, "How long the flush waits for a row lock before it retries.")
-    FLUSH_DURABLE_SECONDS = Setting[float](
-        5.0,
-        "How long a claim may take to be on disk and on the replicas; then its shard fails.",
-    )
-    BATCHES_DAYS = Setting(14, "How long finished batches are kept; each shard's newest is never deleted.")
-    HOURS_DAYS = Setting(30, "How long hours are kept separately, before they are merged into days.")
-    REDIS_PAUSE_SECONDS = Setting[float](1.0, "How long a process does not call Redis after a failure.")
-    RETRY_AFTER_SECONDS = Setting(2, "What a 503 tells the client to wait.")
+    # Where throttles count: `process://` is each worker process; else the URL of a storage of `limits`.
+    THROTTLE_STORAGE = Setting("process://")
+    # Whether the express lane answers usual requests; if False, all requests go through Django's handler.
+    EXPRESS = Setting(True)
+    TOKEN_MINUTES = Number(60.0, 0.1, 60 * 24 * 366)  # how long an access token is valid
+    REFRESH_TOKEN_DAYS = Number(14.0, 0.001, 3660)  # how long a refresh token is valid
+    # How long Redis remembers whether a user likes a video. It must be far longer than a request takes.
+    LIKED_SECONDS = Number(900, 60, 366 * DAY_SECONDS)
+    LIVE_SECONDS = Number(7 * DAY_SECONDS, 3600, 366 * DAY_SECONDS)  # how long a live key stays after its last write
+    # How long a live key stays once nothing of it is pending.
+    LIVE_SETTLED_SECONDS = Number(3600, 1, 366 * DAY_SECONDS)
+    # How often the flush is run; health reports it as late after three intervals.
+    FLUSH_INTERVAL_SECONDS = Number(60, 1, DAY_SECONDS)
+    # About how many fields one transaction of the flush applies; a video's fields are never split.
+    FLUSH_CHUNK_FIELDS = Number(1000, 1, 100_000)
+    # How many shards a run of the flush takes at a time, each in a thread with its own database connection.
+    FLUSH_THREADS = Number(2, 1, 64)
+    FLUSH_ISOLATION_LEVEL = Setting("read uncommitted")  # isolation level of the flush's session on MySQL and MariaDB
+    FLUSH_LOCK_WAIT_SECONDS = Number(5, 1, 3600)  # how long the flush waits for a row lock before it retries
+    # How long a claim may take to be on disk and on the replicas; then its shard fails.
+    FLUSH_DURABLE_SECONDS = Number(5.0, 0.1, 600)
+    BATCHES_DAYS = Number(14, 1, 3660)  # how long finished batches are kept; each shard's newest is never deleted
+    HOURS_DAYS = Number(30, 1, 3660)  # how long hours are kept separately, before they are merged into days
+    REDIS_PAUSE_SECONDS = Number(1.0, 0, 60)  # how long a process does not call Redis after a failure
+    RETRY_AFTER_SECONDS = Number(2, 1, 3600)  # what a 503 tells the client to wait
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"There is no setting VIDEOS_{name}")
 
 
-conf = Conf()
+conf = AppSettings()
 
 
 @receiver(setting_changed, dispatch_uid="videos.conf")

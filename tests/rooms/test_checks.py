@@ -17,7 +17,7 @@ from django.db.utils import OperationalError
 from servers import RedisServer, free_port, run_manage
 from tests.support.faults import failing
 from videos import checks
-from videos.conf import Conf
+from videos.conf import AppSettings
 
 UNSYNCED = {"videos.W023", "videos.W024"}  # the databases of the tests do not sync each commit
 pytestmark = pytest.mark.django_db
@@ -69,7 +69,7 @@ def test_a_setting_that_makes_no_sense(settings: Any, check: str, name: str, val
 
 def test_e001_judges_every_number() -> None:
     others = {"EXPRESS", "COUNTERS_ALIAS", "THROTTLE_RATES", "THROTTLE_STORAGE", "FLUSH_ISOLATION_LEVEL"}
-    assert {name for name in vars(Conf) if name.isupper()} == set(checks.settings.NUMBERS) | others
+    assert {name for name in vars(AppSettings) if name.isupper()} == set(checks.settings.NUMBERS) | others
 
 
 @pytest.mark.parametrize("rates", [{}, {"like": None}, {"like": "5/second", "view": "1 per 2 minutes"}])
@@ -283,7 +283,7 @@ def test_e025_a_superuser_whose_password_everybody_knows(
 def test_accounts_of_a_database_that_is_away_are_not_judged(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.EMBEDDED = False
     monkeypatch.setattr(User.objects, "filter", failing(OperationalError("gone")))
-    assert checks.database.check_demo_accounts() == []
+    assert list(checks.database.check_demo_accounts()) == []
 
 
 def test_errors_end_the_command(settings: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from videos.conf import Conf, Setting
+from videos.conf import AppSettings, Setting
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.once
 
 def setting_names() -> list[str]:
     """The settings that the app reads."""
-    return [name for name, value in vars(Conf).items() if isinstance(value, Setting)]
+    return [name for name, value in vars(AppSettings).items() if isinstance(value, Setting)]
 
 
 @pytest.mark.parametrize("name", setting_names())
@@ -29,7 +29,7 @@ def test_setting_stands_in_the_readme_with_its_default(name: str) -> None:
     if name in SHOWN_ELSEWHERE:
         assert row == "see `conf.py`"
         return
-    assert ast.literal_eval(row.strip("`")) == vars(Conf)[name].default
+    assert ast.literal_eval(row.strip("`")) == vars(AppSettings)[name].default
 
 
 @pytest.mark.parametrize("key", sorted(set(re.findall(r'"(videos:\w+)"', KEYS))))

@@ -6,7 +6,7 @@ servers. A server that does not answer is a warning, not an error: nothing must 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.core.checks import CheckMessage, Tags, register
@@ -18,12 +18,14 @@ __all__ = ["database", "redis", "settings"]
 
 
 @register("videos", Tags.database)
-def check_servers(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+def check_servers(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
     """Ask the servers, where databases were named."""
-    return [*redis.ask_server(), *database.ask_servers(databases)] if databases else []
+    if databases:
+        yield from redis.ask_server()
+        yield from database.ask_servers(databases)
 
 
 @register("videos", deploy=True)
-def check_servers_for_deployment(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+def check_servers_for_deployment(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
     """Ask the servers before a deployment, unless `check_servers` does."""
-    return [] if databases else check_servers([DEFAULT_DB_ALIAS])
+    return check_servers(None if databases else [DEFAULT_DB_ALIAS])

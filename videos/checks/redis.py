@@ -16,52 +16,41 @@ LONGEST_TIMEOUT_SECONDS: Final = 5
 
 
 @register("videos", Tags.caches)
-def check_alias(**_: Any) -> list[CheckMessage]:
+def check_alias(**_: Any) -> Iterator[CheckMessage]:
     """E005: CACHES lacks the alias of the counters; E006: its backend is not django-redis."""
     alias = conf.COUNTERS_ALIAS
     if alias not in settings.CACHES:
         hint = f"Add it, or name one of {', '.join(settings.CACHES)} in VIDEOS_COUNTERS_ALIAS."
-        return [Error(f"There is no {alias!r} in CACHES.", hint=hint, id="videos.E005")]
-    backend = settings.CACHES[alias].get("BACKEND")
-    if backend == "django_redis.cache.RedisCache":
-        return []
-    hint = 'Set its "BACKEND" to "django_redis.cache.RedisCache": scripts go through its connections.'
-    return [Error(f"CACHES[{alias!r}] is {backend!r}.", hint=hint, id="videos.E006")]
+        yield Error(f"There is no {alias!r} in CACHES.", hint=hint, id="videos.E005")
+    elif (backend := settings.CACHES[alias].get("BACKEND")) != "django_redis.cache.RedisCache":
+        hint = 'Set its "BACKEND" to "django_redis.cache.RedisCache": scripts go through its connections.'
+        yield Error(f"CACHES[{alias!r}] is {backend!r}.", hint=hint, id="videos.E006")
 
 
 @register("videos", Tags.caches)
-def check_location(**_: Any) -> list[CheckMessage]:
+def check_location(**_: Any) -> Iterator[CheckMessage]:
     """E010: the LOCATION of the counters is no Redis address."""
     alias = conf.COUNTERS_ALIAS
-    if check_alias():
-        return []
+    if any(check_alias()):
+        return
     # The message names an address by its place, because it may hold a password.
     faulty = [str(place) for place, url in enumerate(_urls(alias), 1) if _database(url) is None]
-    if not faulty:
-        return []
-    return [
-        Error(
-            f"LOCATION is no Redis address in CACHES[{alias!r}]: number {', '.join(faulty)} of its addresses.",
-            hint="Write it as redis://:password@host:6379/0, rediss://… or unix:///path?db=0; REDIS_URL sets it.",
-            id="videos.E010",
-        )
-    ]
+    if faulty:
+        message = f"LOCATION is no Redis address in CACHES[{alias!r}]: number {', '.join(faulty)} of its addresses."
+        hint = "Write it as redis://:password@host:6379/0, rediss://… or unix:///path?db=0; REDIS_URL sets it."
+        yield Error(message, hint=hint, id="videos.E010")
 
 
 @register("videos", Tags.caches)
-def check_database_apart(**_: Any) -> list[CheckMessage]:
+def check_database_apart(**_: Any) -> Iterator[CheckMessage]:
     """E007: a cache shares the Redis database of the counters; its clear() would empty that."""
     alias = conf.COUNTERS_ALIAS
-    own = _databases(alias)
-    return [
-        Error(
-            f"CACHES[{other!r}] is in the same Redis database as the counters.",
-            hint=f"Give it another server, or another database number: cache.clear() empties all of {alias!r}.",
-            id="videos.E007",
-        )
-        for other in settings.CACHES
-        if other != alias and own & _databases(other)
-    ]
+    hint = f"Give it another server, or another database number: cache.clear() empties all of {alias!r}."
+    for other in settings.CACHES:
+        if other != alias and _databases(alias) & _databases(other):
+            yield Error(
+                f"CACHES[{other!r}] is in the same Redis database as the counters.", hint=hint, id="videos.E007"
+            )
 
 
 def _databases(alias: str) -> set[tuple[str, int, str]]:
@@ -95,7 +84,7 @@ def _database(url: str) -> tuple[str, int, str] | None:
 
 
 @register("videos", Tags.caches)
-def check_retries(**_: Any) -> list[CheckMessage]:
+def check_retries(**_: Any) -> Iterator[CheckMessage]:
     """E008: the client repeats commands that timed out, which would count them twice."""
     alias = conf.COUNTERS_ALIAS
     cache = settings.CACHES.get(alias, {})
@@ -104,42 +93,36 @@ def check_retries(**_: Any) -> list[CheckMessage]:
     retry = given.get("retry")
     repeats = retry is not None and (not hasattr(retry, "get_retries") or retry.get_retries() != 0)
     in_url = "retry_on" in str(cache.get("LOCATION", ""))
-    if not (repeats or in_url or given.get("retry_on_timeout") or given.get("retry_on_error")):
-        return []
-    hint = (
-        'Set "CONNECTION_POOL_KWARGS": {"retry": None, "retry_on_error": []} in its OPTIONS, and no retry_on_timeout. '
-        "The service itself repeats what is safe to repeat."
-    )
-    return [Error(f"The client of CACHES[{alias!r}] repeats commands.", hint=hint, id="videos.E008")]
+    if repeats or in_url or given.get("retry_on_timeout") or given.get("retry_on_error"):
+        hint = (
+            'Set "CONNECTION_POOL_KWARGS": {"retry": None, "retry_on_error": []} in its OPTIONS, and no '
+            "retry_on_timeout. The service itself repeats what is safe to repeat."
+        )
+        yield Error(f"The client of CACHES[{alias!r}] repeats commands.", hint=hint, id="videos.E008")
 
 
 @register("videos", Tags.caches)
-def check_timeouts(**_: Any) -> list[CheckMessage]:
+def check_timeouts(**_: Any) -> Iterator[CheckMessage]:
     """W002: the client waits too long for Redis, or for ever."""
     alias = conf.COUNTERS_ALIAS
     options = settings.CACHES.get(alias, {}).get("OPTIONS", {})
     pool = options.get("CONNECTION_POOL_KWARGS", {})
-    found: list[CheckMessage] = []
     for name in ("SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT"):
         seconds = options.get(name) or pool.get(name.lower())
         if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_TIMEOUT_SECONDS:
             hint = "Set it to a quarter of a second: a request that Redis does not answer goes on without it."
-            found.append(Warning(f"{name} of CACHES[{alias!r}] is {seconds!r}.", hint=hint, id="videos.W002"))
-    return found
+            yield Warning(f"{name} of CACHES[{alias!r}] is {seconds!r}.", hint=hint, id="videos.W002")
 
 
 def ask_server() -> Iterator[CheckMessage]:
     """Read the configuration of the counters' Redis, if its address is valid; report unsafe values."""
-    if check_alias() or check_location():
+    if any(check_alias()) or any(check_location()):
         return
     try:
         yield from judge_server(counters.server_facts())
     except (counters.CountersUnavailable, KeyError) as error:
-        yield Warning(
-            f"The counters' Redis could not be asked: {error}",
-            hint="Start it, or see to its address in CACHES; then run this check again.",
-            id="videos.W010",
-        )
+        hint = "Start it, or see to its address in CACHES; then run this check again."
+        yield Warning(f"The counters' Redis could not be asked: {error}", hint=hint, id="videos.W010")
 
 
 def judge_server(facts: Mapping[str, Any]) -> Iterator[CheckMessage]:
@@ -153,12 +136,9 @@ def judge_server(facts: Mapping[str, Any]) -> Iterator[CheckMessage]:
         hint = "Point the counters at the primary: a replica takes no writes."
         yield Error(f"The counters' Redis is a {facts['role']}.", hint=hint, id="videos.E012")
     if not facts["aof_enabled"]:
+        message = "The counters' Redis writes no append-only file: when it stops, counts that are not flushed are lost."
         hint = "Set appendonly yes and appendfsync always; a service that is durable by other means may ignore this."
-        yield Warning(
-            "The counters' Redis writes no append-only file: when it stops, counts that are not flushed are lost.",
-            hint=hint,
-            id="videos.W012",
-        )
+        yield Warning(message, hint=hint, id="videos.W012")
     elif facts["appendfsync"] not in {None, "always"}:
         hint = "Set appendfsync always: a claim that Redis forgets after the database took it is counted twice."
         yield Warning(f"appendfsync of the counters' Redis is {facts['appendfsync']!r}.", hint=hint, id="videos.W013")
