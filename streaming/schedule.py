@@ -39,17 +39,8 @@ NAMESPACE = "Streaming/Flush"
 REPORT_SECONDS = 5.0
 RECONCILE_VIDEOS = 5000  # between two checks of the time
 SHOWN_DIFFERENCES = 100  # because an answer of Lambda holds 6 MB
-UNITS = {
-    "Lag": "Seconds",
-    "Moved": "Count",
-    "Dropped": "Count",
-    "Rejected": "Count",
-    "Rewound": "Count",
-    "Failures": "Count",
-    "Incomplete": "Count",
-    "Waiting": "Count",
-    "Duration": "Seconds",
-}
+COUNTED = ("Moved", "Dropped", "Rejected", "Rewound", "Failures", "Incomplete", "Waiting")
+UNITS = {"Lag": "Seconds", **dict.fromkeys(COUNTED, "Count"), "Duration": "Seconds"}
 
 
 class Context(Protocol):
@@ -75,7 +66,7 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
         shards = _shards(_arguments(event, {"shards"}))
         log = _Log(context)
         db.close_old_connections()  # Lambda may have frozen this process for minutes
-        lag = _lag_seconds()
+        lag, _ = _lag_and_waiting()
         report = flushing.run_flush(
             shards=shards,
             max_seconds=_budget_seconds(context),
@@ -91,7 +82,7 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
             "Rewound": report.rewound,
             "Failures": len(report.failures),
             "Incomplete": int(not report.complete),
-            "Waiting": _waiting_fields(),
+            "Waiting": _lag_and_waiting()[1],
             "Duration": report.seconds,
         }
         log.write_metrics("flush", metrics, shards=shards, **sums)
@@ -171,23 +162,14 @@ def _budget_seconds(context: Context) -> float:
     return max(remaining - margin, remaining / 2)
 
 
-def _lag_seconds() -> float | None:
-    """How far the rows are behind Redis when the run begins, in seconds; None if Redis or the database is away."""
+def _lag_and_waiting() -> tuple[float | None, int | None]:
+    """How far the rows are behind Redis, in seconds, and how many fields wait. None: a server is away."""
     try:
-        status = flushing.flush_status()
+        status = flushing.read_status()
     except (CountersUnavailable, db.Error):
-        return None  # the run will report the reason
-    if not status.pending_fields and not status.claimed_fields:
-        return 0.0
-    return status.last_finished_seconds
-
-
-def _waiting_fields() -> int | None:
-    try:
-        status = flushing.flush_status()
-    except (CountersUnavailable, db.Error):
-        return None
-    return status.pending_fields + status.claimed_fields
+        return None, None  # the run reports the reason
+    waiting = status.pending_fields + status.claimed_fields
+    return status.last_finished_seconds if waiting else 0.0, waiting
 
 
 class _Log:
