@@ -61,7 +61,7 @@ def check_redis() -> Mapping[str, Any]:
 
 def check_flush() -> Mapping[str, Any]:
     """Where the flush stands, and the sums of its batches of the last hour. Not ok once it is late."""
-    status = flush.flush_status()
+    status = flush.read_status()
     return {"ok": not status.late, **asdict(status), "last_hour": flush.last_hour_sums()}
 
 

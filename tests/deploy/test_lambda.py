@@ -21,7 +21,7 @@ from tests.support.factories import like_all, make_users, make_videos
 from tests.support.load import Load
 from tests.support.runtime_api import LambdaFunction, make_image, scheduled_event
 from videos import services
-from videos.flush import flush_status, reconcile
+from videos.flush import read_status, reconcile
 from videos.models import FlushBatch, Video, VideoLike
 
 # Lambda has no SQLite file to share.
@@ -158,7 +158,7 @@ def test_run_that_is_killed_at_its_deadline_in_the_middle_is_finished_by_the_nex
     with locked(videos[7]):
         killed = function.invoke(scheduled_event(), timeout_seconds=2)
         assert killed.timed_out
-    claimed = flush_status().claimed_fields
+    claimed = read_status().claimed_fields
     moved = VideoLike.objects.count() - 32 * 3
     finished = function.invoke(scheduled_event())
     assert claimed > 0
@@ -184,7 +184,7 @@ def test_run_ends_by_itself_before_its_deadline_and_the_next_goes_on(function: L
     with ThreadPoolExecutor(1) as pool:
         with locked(*videos[:16]):  # one in each shard: the run begins anywhere
             running = pool.submit(function.invoke, scheduled_event(), timeout_seconds=8)
-            wait_until(lambda: flush_status().claimed_fields > 0, what="the run is in the middle")
+            wait_until(lambda: read_status().claimed_fields > 0, what="the run is in the middle")
             time.sleep(4.5)  # more than half of its time, which is its budget
         early = running.result()
     assert (early.timed_out, early.payload["complete"]) == (False, False)
@@ -201,7 +201,7 @@ def test_next_minutes_run_beside_one_that_takes_longer_is_exact(make_function: C
     with ThreadPoolExecutor(1) as pool:
         with locked(videos[3]):
             running = pool.submit(slow.invoke, scheduled_event())
-            wait_until(lambda: flush_status().claimed_fields > 0, what="the run is in the middle")
+            wait_until(lambda: read_status().claimed_fields > 0, what="the run is in the middle")
             gather(videos[8:], late)
             beside = next_one.invoke(scheduled_event(shards=[n for n in range(16) if n != videos[3] % 16]))
         assert beside.error is None, beside.log
@@ -251,7 +251,7 @@ def test_database_that_dies_during_the_run_leaves_every_number_exact(
     gather(videos, make_users(4))
     with ThreadPoolExecutor(1) as pool, locked(videos[9]):
         running = pool.submit(function.invoke, scheduled_event())
-        wait_until(lambda: flush_status().claimed_fields > 0, what="the run is in the middle")
+        wait_until(lambda: read_status().claimed_fields > 0, what="the run is in the middle")
         own_database.kill()
         assert running.result().error is not None
     connection.close()

@@ -108,7 +108,7 @@ def test_bodies_are_written_as_the_renderer_does(data: Any) -> None:
 @pytest.mark.once
 def test_likes_and_views_are_answered_as_their_serializers_do() -> None:
     for made, serializer in (
-        (answers.like_answer(services.Like(1, True, 2)), shapes.LikeSerializer),
+        (answers.like_answer(services.LikeResult(1, True, 2)), shapes.LikeSerializer),
         (answers.view_answer(services.View(1, True, "new", 2)), shapes.ViewResultSerializer),
     ):
         data = json.loads(made.body)

@@ -31,7 +31,7 @@ from tests.support.load import Load, check_batches
 from videos import counters, ledger, services
 from videos.changes import BatchFacts
 from videos.counters import Batch
-from videos.flush import FlushReport, flush_status, pace, reconcile, run, run_flush, workers
+from videos.flush import FlushReport, pace, read_status, reconcile, run, run_flush, workers
 from videos.flush.pace import REST_MAX_SECONDS
 from videos.flush.run import GENTLE_CHUNK_FIELDS
 from videos.management.commands import flush_counters
@@ -88,7 +88,7 @@ def test_malformed_field_is_set_aside_and_holds_nothing_up(field: str, value: st
     kept = redis_client.hgetall(f"{{videos:{counters.shard_of(video)}}}:rejected")
     assert kept == {f"{batch.number}:{name}": value}
     assert run_flush().fields == 0
-    assert flush_status().rejected_fields == 1
+    assert read_status().rejected_fields == 1
 
 
 def test_field_that_the_database_refuses_stands_alone(redis_client: redis.Redis) -> None:
@@ -390,7 +390,7 @@ def test_flush_relieves_a_full_redis(own_redis: RedisServer) -> None:
     check_batches()
     assert run_flush().fields == 0
     own_redis.client().config_set("maxmemory", "0")
-    assert services.get_like(video_id=videos[0], user_id=other) == services.Like(videos[0], True, 2)
+    assert services.get_like(video_id=videos[0], user_id=other) == services.LikeResult(videos[0], True, 2)
 
 
 def test_run_in_which_every_shard_fails_slowly_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,12 +522,12 @@ def test_loop_flushes_each_line_and_asks_for_a_fresh_connection(monkeypatch: pyt
 
 def test_status_is_late_after_three_intervals_of_something_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     make_likes()
-    assert flush_status().late is False
+    assert read_status().late is False
     now = counters.now_ms()
     monkeypatch.setattr(counters, "now_ms", lambda: now + 181_000)
-    assert flush_status().late is True
+    assert read_status().late is True
     run_flush()
-    status = flush_status()
+    status = read_status()
     assert (status.late, status.pending_fields, status.claimed_fields) == (False, 0, 0)
 
 
@@ -557,7 +557,7 @@ def test_status_is_late_when_one_shard_is_stuck_while_the_others_go_on(
         finished.update(finished_at=datetime.fromtimestamp(at_ms / 1000, UTC))
         if beats:
             counters.note_finished_run(at_ms)
-        late.append(flush_status().late)
+        late.append(read_status().late)
     assert late == [False, False, False, True]
 
 
@@ -566,7 +566,7 @@ def test_status_is_not_late_over_a_batch_that_redis_has_lost() -> None:
     ledger.open_batch(BatchFacts(counters.shard_of(video), 7, 1, False, 1))
     run_flush()
     services.set_like(video_id=video, user_id=user, liked=True)
-    assert flush_status().late is False
+    assert read_status().late is False
 
 
 def test_likes_written_while_redis_is_away_show_after_the_next_flush() -> None:
@@ -581,7 +581,7 @@ def test_likes_written_while_redis_is_away_show_after_the_next_flush() -> None:
         assert services.read_counts(video_ids=[video], user_id=users[1]).by_video[video].liked is True
     run_flush()
     assert services.get_like(video_id=video, user_id=users[0]).liked is False
-    assert services.get_like(video_id=video, user_id=users[1]) == services.Like(video, True, 1)
+    assert services.get_like(video_id=video, user_id=users[1]) == services.LikeResult(video, True, 1)
     assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals.views == 1
     assert set(VideoLike.objects.values_list("user_id", flat=True)) == {users[1]}
     assert not StaleLive.objects.exists()
@@ -623,7 +623,7 @@ def test_notes_beyond_what_a_statement_takes_are_settled() -> None:
     assert run_flush().failures == {}
     assert {limit: connection.connection.getlimit(limit) for limit in limits} == limits
     assert not StaleLive.objects.exists()
-    assert services.get_like(video_id=video, user_id=users[0]) == services.Like(video, True, 1)
+    assert services.get_like(video_id=video, user_id=users[0]) == services.LikeResult(video, True, 1)
 
 
 @pytest.mark.only("mariadb", "mysql")

@@ -123,7 +123,7 @@ def test_event_without_kwargs_flushes_all_shards_and_those_of_a_larger_setting(s
     flush.run_flush()
     make_likes(32)
     settings.VIDEOS_SHARDS = 16
-    assert flush.flush_status().pending_fields == 32
+    assert flush.read_status().pending_fields == 32
     sums = schedule.flush({"command": "streaming.schedule.flush"}, Context())
     assert sums["likes_added"] == 32
 

@@ -35,7 +35,7 @@ class FlushBatchAdmin(ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list, below the state of the flush."""
         try:
-            status: flush.FlushStatus | None = flush.flush_status()
+            status: flush.FlushStatus | None = flush.read_status()
         except flush.CountersUnavailable:
             status = None
         return super().changelist_view(request, {**(extra_context or {}), "flush": status})

@@ -36,7 +36,7 @@ def json_answer(data: Any, *, stored: bool = False, status: int = 200) -> Answer
     return Answer(json_body(data), _STORED if stored else (), status)
 
 
-def like_answer(like: services.Like) -> Answer:
+def like_answer(like: services.LikeResult) -> Answer:
     """The answer to GET, PUT, POST and DELETE of a like."""
     # Written by hand: the encoder takes a microsecond longer, and this whole package takes six for a like.
     body = f'{{"id":{like.video_id},"liked":{_LITERALS[like.liked]},"like_count":{like.likes}}}'

@@ -9,10 +9,16 @@ rows. docs/glossary.md explains the terms.
 from videos.counters import CountersUnavailable
 from videos.flush.reconcile import ReconcileReport, reconcile
 from videos.flush.report import FlushReport
-from videos.flush.status import FlushStatus, flush_status, last_hour_sums
+from videos.flush.status import FlushStatus, last_hour_sums, read_status
 from videos.flush.workers import run_flush
 
 __all__ = [
-    "CountersUnavailable", "FlushReport", "FlushStatus", "ReconcileReport", "flush_status",
-    "last_hour_sums", "reconcile", "run_flush",
+    "CountersUnavailable",
+    "FlushReport",
+    "FlushStatus",
+    "ReconcileReport",
+    "last_hour_sums",
+    "read_status",
+    "reconcile",
+    "run_flush",
 ]  # fmt: skip

@@ -23,12 +23,12 @@ class FlushStatus:
     late: bool  # a shard had something to flush for three intervals, and nothing of it was finished
 
 
-def flush_status() -> FlushStatus:
+def read_status() -> FlushStatus:
     """The state of the flush now. Raises CountersUnavailable and django.db errors."""
     now = counters.now_ms()
     limit = now - 3000 * conf.FLUSH_INTERVAL_SECONDS
     depths = counters.depths()
-    facts = ledger.flush_facts(moment(limit))
+    facts = ledger.read_flush_facts(moment(limit))
     last_run = counters.last_finished_run()
     finished = [] if facts.last_finished is None else [int(facts.last_finished.timestamp() * 1000)]
     if last_run is not None:

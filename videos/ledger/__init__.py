@@ -10,10 +10,31 @@ from videos.ledger.notes import forget_user, forget_video, note_stale, settle, s
 from videos.ledger.recount import Difference, recount, video_ids, video_total
 from videos.ledger.retry import TRIES, is_data_fault
 from videos.ledger.session import flush_session
-from videos.ledger.upkeep import FlushFacts, batch_sums, flush_facts, has_one_writer, ping, prune
+from videos.ledger.upkeep import FlushFacts, batch_sums, has_one_writer, ping, prune, read_flush_facts
 
 __all__ = [
-    "TRIES", "Difference", "FlushFacts", "Outcome", "apply", "batch_sums", "finish_batch", "flush_facts",
-    "flush_session", "forget_user", "forget_video", "has_one_writer", "is_data_fault", "newest_batch", "note_stale",
-    "open_batch", "ping", "prune", "recount", "settle", "stale_videos", "video_ids", "video_total", "write_direct",
+    "TRIES",
+    "Difference",
+    "FlushFacts",
+    "Outcome",
+    "apply",
+    "batch_sums",
+    "finish_batch",
+    "flush_session",
+    "forget_user",
+    "forget_video",
+    "has_one_writer",
+    "is_data_fault",
+    "newest_batch",
+    "note_stale",
+    "open_batch",
+    "ping",
+    "prune",
+    "read_flush_facts",
+    "recount",
+    "settle",
+    "stale_videos",
+    "video_ids",
+    "video_total",
+    "write_direct",
 ]  # fmt: skip

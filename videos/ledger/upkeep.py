@@ -27,7 +27,7 @@ class FlushFacts(NamedTuple):
     lively: frozenset[int]  # shards of which a batch was finished since then
 
 
-def flush_facts(since: datetime) -> FlushFacts:
+def read_flush_facts(since: datetime) -> FlushFacts:
     """When a batch was last finished, how many were rewound, how many notes wait, and which shards are stuck."""
     unfinished = FlushBatch.objects.filter(finished_at=None, claimed_at__lt=since).values_list("shard", "number")
     newest = newest_batches() if unfinished else {}

@@ -9,7 +9,7 @@ from videos.services.likes import get_like, recent_likes, set_like
 from videos.services.lists import ids_by_name, liked_videos, likers, search_videos, usernames
 from videos.services.outcomes import (
     Counts,
-    Like,
+    LikeResult,
     Unavailable,
     UserNotFound,
     VideoCounts,
@@ -23,7 +23,7 @@ from videos.services.videos import active_user, add_video, delete_video, edit_vi
 from videos.services.views import record_view, record_views
 
 __all__ = [
-    "Counts", "Like", "Unavailable", "UserNotFound",
+    "Counts", "LikeResult", "Unavailable", "UserNotFound",
     "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "active_user", "add_video",
     "delete_video", "edit_video", "forget_user", "forget_video", "get_like", "ids_by_name", "liked_videos", "likers",
     "nearest_videos", "overlay_rows", "read_counts", "read_video", "read_videos", "recent_likes", "record_view",

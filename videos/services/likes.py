@@ -6,11 +6,11 @@ from videos import counters
 from videos.changes import LIKE, NOTHING, Changes, MarkChange
 from videos.ledger import reads
 from videos.services.database import SCRIPT_TRIES, database, write_direct
-from videos.services.outcomes import Like, RecentLike, RecentLikes, Unavailable, VideoNotFound
+from videos.services.outcomes import LikeResult, RecentLike, RecentLikes, Unavailable, VideoNotFound
 from videos.services.reading import read_counts
 
 
-def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
+def set_like(*, video_id: int, user_id: int, liked: bool) -> LikeResult:
     """Set or remove a user's like; repeating it changes nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
     at_ms = counters.now_ms()
     value = LIKE if liked else NOTHING
@@ -18,7 +18,7 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
         done = counters.set_mark(video_id=video_id, user_id=user_id, value=value, at_ms=at_ms)
         for _ in range(SCRIPT_TRIES):
             if isinstance(done, counters.Marked):
-                return Like(video_id, liked, done.totals.likes)
+                return LikeResult(video_id, liked, done.totals.likes)
             with database():
                 known = reads.read_facts_and_state(video_id, user_id)
             if known is None:
@@ -35,17 +35,17 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> Like:
     except counters.CountersUnavailable:
         # Redis may have taken the wish too. A wish is a state, so writing it twice is safe.
         totals = write_direct(video_id, Changes([MarkChange(user_id, value, at_ms)]))
-        return Like(video_id, liked, totals.likes, stored=True)
+        return LikeResult(video_id, liked, totals.likes, stored=True)
     raise Unavailable
 
 
-def get_like(*, video_id: int, user_id: int | None) -> Like:
+def get_like(*, video_id: int, user_id: int | None) -> LikeResult:
     """Whether a user likes a video, as of the user's last wish. Raises VideoNotFound, Unavailable."""
     counts = read_counts(video_ids=[video_id], user_id=user_id)
     count = counts.by_video.get(video_id)
     if count is None:
         raise VideoNotFound
-    return Like(video_id, count.liked, count.totals.likes, counts.stored)
+    return LikeResult(video_id, count.liked, count.totals.likes, counts.stored)
 
 
 def recent_likes(*, user_id: int) -> RecentLikes:

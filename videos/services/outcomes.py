@@ -23,7 +23,7 @@ class Unavailable(VideosError):
 
 
 @dataclass(frozen=True, slots=True)
-class Like:
+class LikeResult:
     """Whether a user likes a video, and the video's likes. `stored`: read from the rows, because Redis is away."""
 
     video_id: int
