@@ -18,7 +18,7 @@ from tests.support.factories import make_video, make_videos
 from videos import services
 from videos.ledger import reads
 from videos.models import Video, VideoLike
-from videos.services import VideoRow
+from videos.services import VideoRow, Window
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
@@ -39,7 +39,7 @@ def test_rows_are_read_as_django_reads_them(  # noqa: PLR0917
     )  # fmt: skip
     expected = VideoRow.of(Video.objects.get(pk=video.pk))
     assert reads.read_videos([video.pk]) == {video.pk: expected}
-    newest = reads.nearest_videos(by="created_at", falling=False, beyond=(created_at, video.pk - 1), most=1)
+    newest = reads.nearest_videos(Window("created_at", False, (created_at, video.pk - 1), 1))
     assert newest == [expected]
     video.delete()
 
@@ -51,18 +51,16 @@ def test_rows_are_ordered_as_django_orders_them(user: User, by: str, falling: bo
         make_video(user, like_count=i % 3, view_count=i // 2, created_at=FIRST + timedelta(i % 4))
     sign = "-" if falling else ""
     ordered = list(Video.objects.order_by(f"{sign}{by}", f"{sign}id"))
-    assert [row.id for row in reads.nearest_videos(by=by, falling=falling, beyond=None, most=99)] == [
-        video.pk for video in ordered
-    ]
+    assert [row.id for row in reads.nearest_videos(Window(by, falling, None, 99))] == [video.pk for video in ordered]
     for place in (0, 5, 11):
         beyond = getattr(ordered[place], by), ordered[place].pk
-        rows = reads.nearest_videos(by=by, falling=falling, beyond=beyond, most=4)
+        rows = reads.nearest_videos(Window(by, falling, beyond, 4))
         assert [row.id for row in rows] == [video.pk for video in ordered[place + 1 : place + 5]]
 
 
 def test_no_other_order_gets_into_a_statement() -> None:
     with pytest.raises(ValueError, match="not ordered by title"):
-        reads.nearest_videos(by="title", falling=True, beyond=None, most=1)
+        reads.nearest_videos(Window("title", True, None, 1))
 
 
 def test_nothing_but_ids_gets_into_a_statement(user: User) -> None:

@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from servers import RedisServer
 from tests.support.factories import make_video
 from videos import counters, services
+from videos.changes import LIKE
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 from videos.services import ViewEvent
@@ -139,8 +140,8 @@ def test_saving_an_old_object_leaves_the_counts(video: Video, user: User) -> Non
 
 def test_recent_likes_know_the_last_wish(video: Video, user: User) -> None:
     services.set_like(video_id=video.id, user_id=user.id, liked=True)
-    (like,) = services.recent_likes(user_id=user.id).likes
-    assert (like.video_id, like.liked) == (video.id, True)
+    marks, away = services.recent_marks(user_id=user.id)
+    assert (away, {video_id: state.value for video_id, state in marks.items()}) == (False, {video.id: LIKE})
 
 
 def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_again(

@@ -90,12 +90,9 @@ def video_answer(row: services.VideoRow, user_id: int | None, *, status: int = 2
 def _get_videos(call: Call) -> Answer:
     words = bodies.parse_search(call.query.get("search", ""))
     pages = VideoPagination()
-    by, falling, beyond, most = pages.begin(call.query, call.uri)
-    if words:
-        found = services.search_videos(words=words, by=by, falling=falling, beyond=beyond, most=most)
-    else:
-        found = services.nearest_videos(by=by, falling=falling, beyond=beyond, most=most)
-    rows = pages.end(found, lambda row: Position(row.value_of(by), row.id))
+    window = pages.begin(call.query, call.uri)
+    found = services.list_videos(words=words, window=window)
+    rows = pages.end(found, lambda row: Position(row.value_of(window.by), row.id))
     counts = services.overlay_rows(rows=rows, user_id=call.user_id)
     return json_answer(pages.page_data(video_data(rows, counts)), stored=counts.stored)
 

@@ -13,6 +13,7 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.utils.urls import replace_query_param
 
 from videos.changes import COLUMNS, EPOCH, MAX_ID
+from videos.services import Window
 
 Item = TypeVar("Item")
 
@@ -45,15 +46,6 @@ class Cursor(NamedTuple):
         return cls(Position(EPOCH + timedelta(microseconds=number) if is_time else number, tie), back=bool(back))
 
 
-class Window(NamedTuple):
-    """Which items to read for a page."""
-
-    by: str  # the column that orders them; ids order equal values
-    falling: bool  # largest first
-    beyond: Position | None  # the items begin after it; None: with the first item
-    most: int  # one more than the page holds, to know whether there is another page
-
-
 class KeysetPagination(CursorPagination):
     """Cursor pages over (value, id).
 
@@ -68,9 +60,9 @@ class KeysetPagination(CursorPagination):
     orderings: ClassVar[Sequence[str]] = ("-created_at",)
 
     def begin(self, query: Mapping[str, str], uri: str) -> Window:
-        """The items to read for a query's page. `uri` is the absolute address, for links to other pages.
+        """The items to read for a query's page, and one more, which tells whether there is another page.
 
-        Raises ValidationError.
+        `uri` is the absolute address, for links to other pages. Raises ValidationError.
         """
         self._uri = uri
         ordering = query.get("ordering", self.orderings[0]) if len(self.orderings) > 1 else self.orderings[0]

@@ -1,7 +1,4 @@
-"""Lists that are read seldom enough for Django's queries: search, who likes a video, what a user likes.
-
-Each is a window of an order by (a column, id): the first rows, or the first beyond a value and id.
-"""
+"""Lists that are read seldom enough for Django's queries: search, who likes a video, what a user likes."""
 
 from __future__ import annotations
 
@@ -12,36 +9,30 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 
-from videos.ledger.reads import VideoRow
+from videos.ledger.reads import VideoRow, Window
 from videos.models import Video, VideoLike
 
 
-def search_videos(
-    words: Iterable[str], *, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int
-) -> list[VideoRow]:
+def search_videos(words: Iterable[str], window: Window) -> list[VideoRow]:
     """Videos whose title or description contains every word."""
     found = Video.objects.all()
     for word in words:
         found = found.filter(Q(title__icontains=word) | Q(description__icontains=word))
-    return [VideoRow.of(video) for video in _window(found, by, "id", falling, beyond, most)]
+    return [VideoRow.of(video) for video in _within(found, window, tie="id")]
 
 
-def likes_of_video(
-    video_id: int, *, without: int | None, falling: bool, beyond: tuple[datetime, int] | None, most: int
-) -> Sequence[tuple[datetime, int]]:
+def likes_of_video(video_id: int, window: Window, *, without: int | None) -> Sequence[tuple[datetime, int]]:
     """When who liked a video; `without` one user. The ids are those of users."""
     likes = VideoLike.objects.filter(video=video_id)
     if without is not None:
         likes = likes.exclude(user=without)
-    return _window(likes.values_list("created_at", "user_id"), "created_at", "user_id", falling, beyond, most)
+    return _within(likes.values_list("created_at", "user_id"), window, tie="user_id")
 
 
-def likes_of_user(
-    user_id: int, *, without: Collection[int], falling: bool, beyond: tuple[datetime, int] | None, most: int
-) -> Sequence[tuple[datetime, int]]:
+def likes_of_user(user_id: int, window: Window, *, without: Collection[int]) -> Sequence[tuple[datetime, int]]:
     """When the user liked what; `without` these videos. The ids are those of videos."""
     likes = VideoLike.objects.filter(user=user_id).exclude(video__in=without).values_list("created_at", "video_id")
-    return _window(likes, "created_at", "video_id", falling, beyond, most)
+    return _within(likes, window, tie="video_id")
 
 
 def usernames(user_ids: Iterable[int]) -> dict[int, str]:
@@ -60,9 +51,8 @@ def video_ids_by_title(beginning: str, *, most: int) -> list[int]:
     return list(Video.objects.filter(title__istartswith=beginning).values_list("pk", flat=True)[:most])
 
 
-def _window(  # noqa: PLR0917
-    rows: QuerySet[Any, Any], by: str, tie: str, falling: bool, beyond: tuple[Any, int] | None, most: int
-) -> Sequence[Any]:
+def _within(rows: QuerySet[Any, Any], window: Window, *, tie: str) -> Sequence[Any]:
+    by, falling, beyond, most = window
     if beyond is not None:
         compare = "lt" if falling else "gt"
         value, last_id = beyond

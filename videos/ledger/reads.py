@@ -40,6 +40,15 @@ class VideoRow(NamedTuple):
         return cls(*[getattr(video, name) for name in cls._fields])
 
 
+class Window(NamedTuple):
+    """The part of a list that is read for a page."""
+
+    by: str  # the column that orders the list; ids order equal values
+    falling: bool  # largest first
+    beyond: tuple[Any, int] | None  # the value and the id after which it begins; None: with the first item
+    most: int
+
+
 ORDERS: Final = ("created_at", *COLUMNS)
 # mysqlclient parses times in Python, a microsecond each; `fromisoformat` takes a tenth of that.
 _SELECTED: Final = ", ".join((*VideoRow._fields[:-1], *COLUMNS))
@@ -52,8 +61,9 @@ _LIKED: Final = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id
 STALE_SECONDS: Final = 1  # a stale connection fails faster; a slower failure comes from the server, so do not retry
 
 
-def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
-    """The first videos in the order of (`by`, id), or the first after the value and id in `beyond`."""
+def nearest_videos(window: Window) -> list[VideoRow]:
+    """The videos in a window, which is ordered by one of ORDERS."""
+    by, falling, beyond, most = window
     if beyond is None:
         return _videos(_nearest(by, falling, begins=False), [most])
     value, tie = beyond

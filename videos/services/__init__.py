@@ -4,9 +4,9 @@ docs/glossary.md explains the terms.
 """
 
 from videos.counters import ViewEvent
-from videos.ledger.reads import VideoRow
-from videos.services.likes import get_like, recent_likes, set_like
-from videos.services.lists import ids_by_name, liked_videos, likers, search_videos, usernames
+from videos.ledger.reads import VideoRow, Window
+from videos.services.likes import get_like, recent_marks, set_like
+from videos.services.lists import ids_by_name, liked_videos, likers, list_videos, usernames
 from videos.services.outcomes import (
     Counts,
     LikeResult,
@@ -16,16 +16,16 @@ from videos.services.outcomes import (
     VideoNotFound,
     View,
     ViewSums,
-)  # fmt: skip
-from videos.services.reading import nearest_videos, overlay_rows, read_counts, read_video, read_videos
+)
+from videos.services.reading import overlay_rows, read_counts, read_video, read_videos
 from videos.services.upkeep import forget_user, forget_video, refresh_video
 from videos.services.videos import active_user, add_video, delete_video, edit_video
 from videos.services.views import record_view, record_views
 
 __all__ = [
-    "Counts", "LikeResult", "Unavailable", "UserNotFound",
-    "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "active_user", "add_video",
-    "delete_video", "edit_video", "forget_user", "forget_video", "get_like", "ids_by_name", "liked_videos", "likers",
-    "nearest_videos", "overlay_rows", "read_counts", "read_video", "read_videos", "recent_likes", "record_view",
-    "record_views", "refresh_video", "search_videos", "set_like", "usernames",
+    "Counts", "LikeResult", "Unavailable", "UserNotFound", "VideoCounts", "VideoNotFound", "VideoRow", "View",
+    "ViewEvent", "ViewSums", "Window", "active_user", "add_video", "delete_video", "edit_video", "forget_user",
+    "forget_video", "get_like", "ids_by_name", "liked_videos", "likers", "list_videos", "overlay_rows", "read_counts",
+    "read_video", "read_videos", "recent_marks", "record_view", "record_views", "refresh_video", "set_like",
+    "usernames",
 ]  # fmt: skip

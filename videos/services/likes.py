@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from videos import counters
 from videos.changes import LIKE, NOTHING, Changes, MarkChange
+from videos.fields import State
 from videos.ledger import reads
 from videos.services.database import SCRIPT_TRIES, database, write_direct
-from videos.services.outcomes import LikeResult, RecentLike, RecentLikes, Unavailable, VideoNotFound
+from videos.services.outcomes import LikeResult, Unavailable, VideoNotFound
 from videos.services.reading import read_counts
 
 
@@ -48,16 +49,12 @@ def get_like(*, video_id: int, user_id: int | None) -> LikeResult:
     return LikeResult(video_id, count.liked, count.totals.likes, counts.stored)
 
 
-def recent_likes(*, user_id: int) -> RecentLikes:
-    """The user's likes and unlikes of the last two flush intervals, newest first."""
+def recent_marks(*, user_id: int) -> tuple[dict[int, State], bool]:
+    """The user's marks of the last two flush intervals, by video; True if they are unknown, because Redis is away."""
     try:
         noted = counters.recent(user_id)
         found = counters.lookup(noted, user_id)
     except counters.CountersUnavailable:
-        return RecentLikes(stored=True)
-    recent = [
-        RecentLike(video_id, live.state.value == LIKE, live.state.at_ms or noted[video_id])
-        for video_id, live in found.items()
-        if live.state is not None
-    ]
-    return RecentLikes(sorted(recent, key=lambda like: (like.at_ms, like.video_id), reverse=True))
+        return {}, True
+    states = {video_id: live.state for video_id, live in found.items() if live.state is not None}
+    return {video_id: State(value, at_ms or noted[video_id]) for video_id, (value, at_ms) in states.items()}, False

@@ -67,23 +67,6 @@ class Counts:
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RecentLike:
-    """A like or unlike that may not be in the rows yet."""
-
-    video_id: int
-    liked: bool
-    at_ms: int  # Unix milliseconds
-
-
-@dataclass(frozen=True, slots=True)
-class RecentLikes:
-    """Likes and unlikes that may not be in the rows yet. `stored`: unknown, because Redis is away."""
-
-    likes: Sequence[RecentLike] = ()
-    stored: bool = False
-
-
 class ListedLike(NamedTuple):
     """A like in a list."""
 

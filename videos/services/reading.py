@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from videos import counters
 from videos.changes import LIKE, Totals
@@ -37,12 +37,6 @@ def overlay_rows(*, rows: Iterable[VideoRow | Video], user_id: int | None) -> Co
     stored = {row.id: row.totals for row in rows}
     found, from_rows = _lookup(list(stored), user_id)
     return _combine(list(stored), stored, found, user_id=user_id, from_rows=from_rows)
-
-
-def nearest_videos(*, by: str, falling: bool, beyond: tuple[Any, int] | None, most: int) -> list[VideoRow]:
-    """The first videos by (`by`, id), or the first after the value and id in `beyond`. Raises Unavailable."""
-    with database():
-        return reads.nearest_videos(by=by, falling=falling, beyond=beyond, most=most)
 
 
 def read_videos(*, video_ids: Iterable[int]) -> dict[int, VideoRow]:

@@ -62,8 +62,8 @@ class LikersView(BaseView):
     def get(self, request: Request, video: int) -> HttpResponse:
         """A page of users."""
         pages = KeysetPagination()
-        _, falling, beyond, most = pages.begin(request.query_params, request.build_absolute_uri())
-        found = services.likers(video_id=video, user_id=user_id_of(request), falling=falling, beyond=beyond, most=most)
+        window = pages.begin(request.query_params, request.build_absolute_uri())
+        found = services.likers(video_id=video, user_id=user_id_of(request), window=window)
         likes = pages.end(found.likes, lambda like: Position(like.at, like.id))
         names = services.usernames(user_ids=[like.id for like in likes])
         data = [
@@ -90,8 +90,8 @@ class MyLikesView(BaseView):
         """A page of videos, with when they were liked."""
         user_id = cast(int, request.user.pk)
         pages = KeysetPagination()
-        _, falling, beyond, most = pages.begin(request.query_params, request.build_absolute_uri())
-        found = services.liked_videos(user_id=user_id, falling=falling, beyond=beyond, most=most)
+        window = pages.begin(request.query_params, request.build_absolute_uri())
+        found = services.liked_videos(user_id=user_id, window=window)
         likes = pages.end(found.likes, lambda like: Position(like.at, like.id))
         rows = services.read_videos(video_ids=[like.id for like in likes])
         counts = services.overlay_rows(rows=rows.values(), user_id=user_id)
