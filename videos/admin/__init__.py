@@ -5,7 +5,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import UserAdmin
 
 from videos.admin import flushed, likes, videos
-from videos.admin.deletions import CountedDeletions
+from videos.admin.lists import CountedDeletions
 
 __all__ = ["flushed", "likes", "videos"]  # each registers its models
 

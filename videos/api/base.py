@@ -8,26 +8,18 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import NotFound
 from rest_framework.permissions import BasePermission, IsAuthenticated
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from videos.api import operations
-from videos.api.authentication import SessionAuthentication, TokenAuthentication
-from videos.api.bodies import StrictJSONParser
 from videos.api.errors import render
 from videos.api.frames import PROBE
-from videos.api.negotiation import PreparedNegotiation
 from videos.changes import MAX_ID
 
 
 class BaseView(APIView):
     """A view of the API. Its usual calls are operations; other calls are its own methods."""
 
-    authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
-    content_negotiation_class = PreparedNegotiation
-    parser_classes: Any = (StrictJSONParser,)
-    renderer_classes = (JSONRenderer,)
     address: ClassVar[str]  # of the operations that answer its usual calls
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

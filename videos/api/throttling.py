@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
@@ -134,9 +134,7 @@ def wait_seconds(scope: str, user_id: int | None, meta: Mapping[str, Any]) -> fl
 
 
 class ScopeThrottle(BaseThrottle):
-    """Limits a user, or an anonymous caller's address, to the rate of the throttle's scope."""
-
-    scope: ClassVar[str]
+    """Limits a user, or an anonymous caller's address, to the rate of the view's `throttle_scope`."""
 
     def __init__(self) -> None:
         self._seconds: float | None = None
@@ -146,21 +144,10 @@ class ScopeThrottle(BaseThrottle):
         if request.method in SAFE_METHODS:
             return True
         user = request.user
-        self._seconds = wait_seconds(self.scope, user.pk if user.is_authenticated else None, request.META)
+        scope: str = view.throttle_scope  # type: ignore[attr-defined]
+        self._seconds = wait_seconds(scope, user.pk if user.is_authenticated else None, request.META)
         return self._seconds is None
 
     def wait(self) -> float | None:
         """Seconds until the next request may come, rounded up, for Retry-After."""
         return None if self._seconds is None else math.ceil(self._seconds)
-
-
-class TokenThrottle(ScopeThrottle):
-    """Signing in and refreshing."""
-
-    scope = "token"
-
-
-class WriteThrottle(ScopeThrottle):
-    """Making, editing and deleting videos."""
-
-    scope = "write"

@@ -8,7 +8,7 @@ rows. docs/glossary.md explains the terms.
 
 from videos.counters import CountersUnavailable
 from videos.flush.reconcile import ReconcileReport, reconcile
-from videos.flush.report import FlushReport
+from videos.flush.run import FlushReport
 from videos.flush.status import FlushStatus, last_hour_sums, read_status
 from videos.flush.workers import run_flush
 

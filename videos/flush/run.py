@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
-from videos.changes import Changes, VideosError
+from videos.changes import SUM_COLUMNS, Changes, VideosError
 from videos.conf import conf
 from videos.counters.batches import READ_FIELDS
 from videos.flush.pace import Pace
-from videos.flush.report import ClosedBatch, FlushReport
 
 # For a gentle run: it rests while the rows of a chunk are locked, so a chunk is small.
 GENTLE_CHUNK_FIELDS: Final = 100
@@ -25,6 +24,50 @@ class Stopped(VideosError):
 
 class GentleTimeOver(VideosError):
     """The time of a gentle run is over; a thread of normal priority continues."""
+
+
+@dataclass(slots=True)
+class FlushReport:
+    """What a run of the flush moved, over all of its shards."""
+
+    batches: int = 0
+    fields: int = 0
+    applied: int = 0
+    repeated: int = 0
+    dropped: int = 0
+    rejected: int = 0
+    sums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUM_COLUMNS, 0))
+    rewound: int = 0
+    settled: int = 0  # videos whose rows had changed outside a batch
+    seconds: float = 0.0
+    complete: bool = True  # False when the time budget or a stop ended the run early
+    failures: dict[int, str] = field(default_factory=dict)  # shard -> reason
+
+    @property
+    def failed(self) -> bool:
+        """Whether a shard failed; the next run finishes its batch."""
+        return bool(self.failures)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON, with the sums beside the other figures."""
+        values = asdict(self)
+        sums: dict[str, int] = values.pop("sums")
+        return values | sums
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedBatch:
+    """A batch that has ended. `seconds` is the time since its claim, also if another run claimed it."""
+
+    shard: int
+    number: int
+    fields: int
+    applied: int
+    repeated: int
+    dropped: int
+    rejected: int
+    rewound: bool
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

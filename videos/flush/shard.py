@@ -12,8 +12,7 @@ from videos.conf import conf
 from videos.counters import Batch
 from videos.fields import sort_in
 from videos.flush.culprits import Mover
-from videos.flush.report import ClosedBatch
-from videos.flush.run import Run
+from videos.flush.run import ClosedBatch, Run
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ from videos import counters, ledger
 from videos.changes import moment
 from videos.conf import conf
 from videos.flush.pace import Pace, lower_priority
-from videos.flush.report import ClosedBatch, FlushReport
-from videos.flush.run import GentleTimeOver, Run, Stopped
+from videos.flush.run import ClosedBatch, FlushReport, GentleTimeOver, Run, Stopped
 from videos.flush.shard import ShardFlush
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,7 @@ docs/glossary.md explains the terms.
 from videos.ledger.batches import Outcome, apply, finish_batch, newest_batch, open_batch
 from videos.ledger.notes import forget_user, forget_video, note_stale, settle, stale_videos, write_direct
 from videos.ledger.recount import Difference, recount, video_ids, video_total
-from videos.ledger.retry import TRIES, is_data_fault
-from videos.ledger.session import flush_session
+from videos.ledger.retry import TRIES, flush_session, is_data_fault
 from videos.ledger.upkeep import FlushFacts, batch_sums, has_one_writer, ping, prune, read_flush_facts
 
 __all__ = [

@@ -1,14 +1,17 @@
-"""Which failed transactions to retry, and which errors come from the value of a field."""
+"""The database session of a flush, which failed transactions to retry, which errors the value of a field causes."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 from django.db import DataError, IntegrityError, OperationalError, connection
+
+from videos.conf import conf
 
 logger = logging.getLogger(__name__)
 
@@ -42,3 +45,39 @@ def _is_transient(error: Exception) -> bool:
     if isinstance(error, IntegrityError):
         return True
     return error.args[:1] in {(DEADLOCK,), (LOCK_TIMEOUT,)} or "database is locked" in str(error)
+
+
+@contextlib.contextmanager
+def flush_session(after_each: Callable[[], None] | None = None) -> Iterator[None]:
+    """Set isolation level and lock wait of this connection for a flush; restore both afterwards.
+
+    `after_each()` is called after each statement, also within transactions. SQLite is the exception: a transaction
+    there keeps all other writers out.
+    """
+    if connection.vendor != "mysql":
+        yield
+        return
+    connection.ensure_connection()
+    # Django replaces a failed connection, and its session settings are lost with it: so set them for each run.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@innodb_lock_wait_timeout")
+        (lock_wait,) = cursor.fetchone()
+        cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {conf.FLUSH_ISOLATION_LEVEL.upper()}")
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [conf.FLUSH_LOCK_WAIT_SECONDS])
+    try:
+        with connection.execute_wrapper(_followed_by(after_each)) if after_each else contextlib.nullcontext():
+            yield
+    finally:
+        with contextlib.suppress(Exception), connection.cursor() as cursor:
+            isolation = getattr(connection, "isolation_level", None) or "repeatable read"
+            cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [lock_wait])
+
+
+def _followed_by(after_each: Callable[[], None]) -> Callable[..., Any]:
+    def run(execute: Callable[..., Any], *statement: Any) -> Any:
+        result = execute(*statement)
+        after_each()
+        return result
+
+    return run

@@ -5,8 +5,7 @@ docs/glossary.md explains the terms.
 
 from videos.counters import ViewEvent
 from videos.ledger.reads import VideoRow, Window
-from videos.services.likes import get_like, recent_marks, set_like
-from videos.services.lists import ids_by_name, liked_videos, likers, list_videos, usernames
+from videos.services.likes import get_like, liked_videos, likers, recent_marks, set_like
 from videos.services.outcomes import (
     Counts,
     LikeResult,
@@ -17,9 +16,24 @@ from videos.services.outcomes import (
     View,
     ViewSums,
 )
-from videos.services.reading import overlay_rows, read_counts, read_video, read_videos
-from videos.services.upkeep import forget_user, forget_video, refresh_video
-from videos.services.videos import active_user, add_video, delete_video, edit_video
+from videos.services.reading import (
+    ids_by_name,
+    list_videos,
+    overlay_rows,
+    read_counts,
+    read_video,
+    read_videos,
+    usernames,
+)
+from videos.services.videos import (
+    active_user,
+    add_video,
+    delete_video,
+    edit_video,
+    forget_user,
+    forget_video,
+    refresh_video,
+)
 from videos.services.views import record_view, record_views
 
 __all__ = [

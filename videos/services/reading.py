@@ -8,8 +8,8 @@ from typing import Final
 from videos import counters
 from videos.changes import LIKE, Totals
 from videos.counters import Live
-from videos.ledger import reads
-from videos.ledger.reads import VideoRow
+from videos.ledger import lists, reads
+from videos.ledger.reads import VideoRow, Window
 from videos.models import Video
 from videos.services.database import database
 from videos.services.outcomes import Counts, VideoCounts, VideoNotFound
@@ -51,6 +51,24 @@ def read_video(*, video_id: int) -> VideoRow:
     if row is None:
         raise VideoNotFound
     return row
+
+
+def list_videos(*, words: Sequence[str], window: Window) -> list[VideoRow]:
+    """The videos in a window of those that contain every word. Raises Unavailable."""
+    with database():
+        return lists.search_videos(words, window) if words else reads.nearest_videos(window)
+
+
+def usernames(*, user_ids: Iterable[int]) -> dict[int, str]:
+    """Names by user; absent users are left out. Raises Unavailable."""
+    with database():
+        return lists.usernames(user_ids)
+
+
+def ids_by_name(*, name: str, most: int) -> tuple[list[int], list[int]]:
+    """Ids of the users of this name, and of the videos whose title begins with it. Raises Unavailable."""
+    with database():
+        return lists.user_ids_by_name(name, most=most), lists.video_ids_by_title(name, most=most)
 
 
 def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:

@@ -12,9 +12,9 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from videos.api import throttling
 from videos.api.authentication import CHALLENGE
 from videos.api.shapes import BODY_ERRORS, responses
+from videos.api.throttling import ScopeThrottle
 from videos.api.tokens import RefreshToken, renew
 
 
@@ -57,7 +57,8 @@ class _TokensView(GenericAPIView[Any]):
 
     authentication_classes = ()
     permission_classes = ()
-    throttle_classes = (throttling.TokenThrottle,)
+    throttle_classes = (ScopeThrottle,)
+    throttle_scope = "token"
 
     def get_authenticate_header(self, request: Request) -> str:
         return CHALLENGE

@@ -5,22 +5,30 @@ from __future__ import annotations
 from typing import cast
 
 from django.http import HttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.permissions import AllowAny, IsAuthenticatedOrReadOnly
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from videos import services
-from videos.api import throttling
 from videos.api.base import BaseView, IsOwnerOrStaff
 from videos.api.errors import render
 from videos.api.operations import video_answer
 from videos.api.pagination import VideoPagination
 from videos.api.shapes import BODY_ERRORS, CountSerializer, VideoSerializer, responses
+from videos.api.throttling import ScopeThrottle
 
 
-@extend_schema_view(
-    get=extend_schema(
+class VideosView(BaseView):
+    """The videos."""
+
+    address = "videos"
+    pagination_class = VideoPagination
+    permission_classes = (IsAuthenticatedOrReadOnly,)
+    throttle_classes = (ScopeThrottle,)
+    throttle_scope = "write"
+
+    @extend_schema(
         operation_id="videos_list",
         summary="List videos",
         description="Newest first, or by counts: those order as of the last flush, while the numbers shown are live.",
@@ -29,26 +37,17 @@ from videos.api.shapes import BODY_ERRORS, CountSerializer, VideoSerializer, res
             OpenApiParameter("search", description="Words that the title or the description contains."),
         ],
         responses=responses({200: VideoSerializer(many=True)}, 400, 401),
-    ),
-    post=extend_schema(
-        operation_id="videos_create",
-        summary="Add a video of one's own",
-        request=VideoSerializer,
-        responses=responses({201: VideoSerializer}, *BODY_ERRORS, 401, 403, 429),
-    ),
-)
-class VideosView(BaseView):
-    """The videos."""
-
-    address = "videos"
-    pagination_class = VideoPagination
-    permission_classes = (IsAuthenticatedOrReadOnly,)
-    throttle_classes = (throttling.WriteThrottle,)
-
+    )
     def get(self, request: Request) -> HttpResponse:
         """A page of videos."""
         return self.operate(request)
 
+    @extend_schema(
+        operation_id="videos_create",
+        summary="Add a video of one's own",
+        request=VideoSerializer,
+        responses=responses({201: VideoSerializer}, *BODY_ERRORS, 401, 403, 429),
+    )
     def post(self, request: Request) -> HttpResponse:
         """Add a video of the caller's."""
         sent = VideoSerializer(data=request.data)
@@ -58,35 +57,27 @@ class VideosView(BaseView):
         return render(video_answer(row, user_id, status=201))
 
 
-@extend_schema_view(
-    get=extend_schema(
-        operation_id="videos_retrieve",
-        summary="One video",
-        responses=responses({200: VideoSerializer}, 401, 404),
-    ),
-    patch=extend_schema(
-        operation_id="videos_update",
-        summary="Edit a video of one's own",
-        request=VideoSerializer,
-        responses=responses({200: VideoSerializer}, *BODY_ERRORS, 401, 403, 404, 429),
-    ),
-    delete=extend_schema(
-        operation_id="videos_delete",
-        summary="Delete a video of one's own",
-        responses=responses({204: None}, 401, 403, 404, 429),
-    ),
-)
 class OneVideoView(BaseView):
     """A video."""
 
     address = "video"
     permission_classes = (IsAuthenticatedOrReadOnly, IsOwnerOrStaff)
-    throttle_classes = (throttling.WriteThrottle,)
+    throttle_classes = (ScopeThrottle,)
+    throttle_scope = "write"
 
+    @extend_schema(
+        operation_id="videos_retrieve", summary="One video", responses=responses({200: VideoSerializer}, 401, 404)
+    )
     def get(self, request: Request, video: int) -> HttpResponse:
         """Its row, with the numbers now."""
         return self.operate(request, video)
 
+    @extend_schema(
+        operation_id="videos_update",
+        summary="Edit a video of one's own",
+        request=VideoSerializer,
+        responses=responses({200: VideoSerializer}, *BODY_ERRORS, 401, 403, 404, 429),
+    )
     def patch(self, request: Request, video: int) -> HttpResponse:
         """Edit what was sent."""
         self.check_object_permissions(request, services.read_video(video_id=video))
@@ -95,6 +86,11 @@ class OneVideoView(BaseView):
         row = services.edit_video(video_id=video, values=sent.validated_data)
         return render(video_answer(row, request.user.pk))
 
+    @extend_schema(
+        operation_id="videos_delete",
+        summary="Delete a video of one's own",
+        responses=responses({204: None}, 401, 403, 404, 429),
+    )
     def delete(self, request: Request, video: int) -> Response:
         """Delete it, with its likes and its history."""
         self.check_object_permissions(request, services.read_video(video_id=video))
