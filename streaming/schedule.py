@@ -6,8 +6,6 @@ and one for each run, with its metrics in the Embedded Metric Format.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import json

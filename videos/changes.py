@@ -5,11 +5,9 @@ hour: views. `COUNTS` names every count; Lua scripts, SQL, answers, the admin an
 docs/adding-a-count.md lists what else a new count needs; docs/glossary.md explains the terms.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Self
 
 MAX_ID: Final = 2**63 - 1  # BIGINT: the largest id that a row can have, and the largest count
 DAY_SECONDS: Final = 86_400
@@ -98,7 +96,7 @@ class Changes:
         self._tallies = {tally[:2]: tally for tally in tallies} if tallies else {}
 
     @classmethod
-    def of(cls, changes: Iterable[MarkChange | TallyChange]) -> Changes:
+    def of(cls, changes: Iterable[MarkChange | TallyChange]) -> Self:
         made = cls()
         for change in changes:
             made.add(change)

@@ -7,8 +7,6 @@ The letter is that of the count in COUNTS. Parsing accepts exactly the form that
 same number, such as a leading zero, would be a second field for the same thing.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple

@@ -1,7 +1,5 @@
 """Liveness, readiness, metrics. Each part is checked by its own thread: a server that hangs cannot block the answer."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor

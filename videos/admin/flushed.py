@@ -1,7 +1,5 @@
 """Batches and hours, which the flush writes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.contrib import admin

@@ -1,7 +1,5 @@
 """Likes in the rows. Deleting one unlikes the video for its user, so the counts stay right."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pages that stay quick with millions of rows: lists; and deletions, which count likes and hours and list neither."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

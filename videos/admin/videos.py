@@ -1,7 +1,5 @@
 """Videos, with the counts that users see beside those of the last flush."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 

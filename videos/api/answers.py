@@ -3,8 +3,6 @@
 Serializers would take twenty times as long for a page, so they are not used. Tests compare both results.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo

@@ -1,7 +1,5 @@
 """The base of the API's views, and their permissions."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse

@@ -3,8 +3,6 @@
 A serializer costs as much as counting the view. So code here checks usual bodies, and the serializer all others.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import time

@@ -1,7 +1,5 @@
 """The answer to each error: one table for the express lane and for Django's way."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any, Final
 

@@ -5,8 +5,6 @@ the operation of a usual request without them. Django answers every other reques
 module decides before anything is done. Once there is a Call, the express lane answers errors too.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import IO, Any, Final, NamedTuple

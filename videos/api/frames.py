@@ -5,8 +5,6 @@ headers that the middleware reads. This is correct only if every entry of MIDDLE
 One unknown entry closes the express lane, and a system check reports it.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The WSGI handler: usual requests on the express lane, all others through Django."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from http import HTTPStatus

@@ -1,7 +1,5 @@
 """Content negotiation. The API speaks JSON only, so the usual headers need no work."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -4,8 +4,6 @@ The express lane makes the Call from the WSGI environ, the views make it from Dj
 the same operation, and `errors` answers its errors for both.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from functools import partial

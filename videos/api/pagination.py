@@ -1,12 +1,10 @@
 """Pages that neither skip nor repeat items: each begins after the value and id of the last item before it."""
 
-from __future__ import annotations
-
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import CursorPagination
@@ -38,7 +36,7 @@ class Cursor(NamedTuple):
         return urlsafe_b64encode(json.dumps([number, tie, int(self.back)]).encode()).decode()
 
     @classmethod
-    def decode(cls, text: str, *, is_time: bool) -> Cursor:
+    def decode(cls, text: str, *, is_time: bool) -> Self:
         """The cursor of a URL. Raises ValueError, TypeError or OverflowError for a text that `encode` did not make."""
         number, tie, back = json.loads(urlsafe_b64decode(text.encode("ascii")))
         if any(type(whole) is not int or abs(whole) > MAX_ID for whole in (number, tie, back)):

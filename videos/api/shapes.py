@@ -1,7 +1,5 @@
 """The shapes of requests and answers as serializers: they check requests, and describe both for the schema."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final

@@ -4,8 +4,6 @@ By default each worker process counts for itself, in memory: a request costs no 
 worker. VIDEOS_THROTTLE_STORAGE names a storage that all workers share; then a request costs one round trip.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

@@ -3,8 +3,6 @@
 Nothing here calls a server. Costly results are cached, because the same client calls often.
 """
 
-from __future__ import annotations
-
 import hmac
 import re
 import time

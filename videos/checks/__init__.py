@@ -4,8 +4,6 @@ Every run of Django's checks looks at the settings. Only `check --database`, `mi
 servers. A server that does not answer is a warning, not an error: nothing must fail to start because of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

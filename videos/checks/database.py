@@ -1,7 +1,5 @@
 """Checks of the database: its engine, the server's configuration, the accounts of the embedded start."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 

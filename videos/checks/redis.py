@@ -1,7 +1,5 @@
 """Checks of the counters' Redis: its entry in CACHES, and the server's configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit

@@ -1,7 +1,5 @@
 """Checks of the app's own settings: VIDEOS_…, throttles, the isolation level."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 

@@ -4,8 +4,6 @@ redis-py opens connections (TLS, credentials, database number, Sentinel) and rea
 pool are not used, because they took as long as the server's answer.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

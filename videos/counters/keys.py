@@ -16,8 +16,6 @@ videos:flushed             string  when a run of the flush last finished, in Uni
 videos:watched             string  when the state of the flush was first read, in Unix milliseconds
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The Lua scripts. Each is a file in lua/; what it uses of COUNTS and of `shared.lua` is put before its text."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Sequence

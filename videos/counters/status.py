@@ -1,7 +1,5 @@
 """What health, metrics and checks read from Redis: depths, when the flush last ran, the server's configuration."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Applies and confirms the chunks of a batch; halves a chunk that the database refuses until it finds the culprits."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 

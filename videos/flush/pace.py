@@ -4,8 +4,6 @@ On a machine of two cores a process that computes for 12 ms of every 100 adds a 
 requests beside it (docs/benchmarks.md, "Is the flush felt?").
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

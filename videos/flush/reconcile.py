@@ -1,7 +1,5 @@
 """Reconcile: the recount of like rows against `like_count`, in parts. A command, Lambda and the admin call it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """What the shards of one run share: report, time limits, pace. Knows no threads and no shards."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """One run over one shard: claim -> apply -> confirm, until nothing is pending."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final

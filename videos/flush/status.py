@@ -1,7 +1,5 @@
 """The state of the flush, for health, metrics and the admin."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 

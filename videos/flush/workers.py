@@ -1,7 +1,5 @@
 """One run of the flush: threads that share its shards."""
 
-from __future__ import annotations
-
 import logging
 import random
 import time

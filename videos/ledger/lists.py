@@ -1,7 +1,5 @@
 """Lists that are read seldom enough for Django's queries: search, who likes a video, what a user likes."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any

@@ -4,8 +4,6 @@ A note (`StaleLive`) says that a video's rows changed without Redis. The flush s
 the note, and between batches it sets the video's live totals from the rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from django.db import transaction

@@ -3,13 +3,11 @@
 The statements are written by hand, because Django takes longer to build one than the database takes to answer it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from django.db import InterfaceError, OperationalError, connection
 
@@ -35,7 +33,7 @@ class VideoRow(NamedTuple):
         return self.created_at if order == "created_at" else self.totals[COLUMNS.index(order)]
 
     @classmethod
-    def of(cls, video: Video) -> VideoRow:
+    def of(cls, video: Video) -> Self:
         """The row of a model instance."""
         return cls(*[getattr(video, name) for name in cls._fields])
 

@@ -1,7 +1,5 @@
 """The recount of like rows against `like_count`, for use after SQL by hand or a restored backup."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The database session of a flush, which failed transactions to retry, which errors the value of a field causes."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import random

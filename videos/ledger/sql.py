@@ -4,8 +4,6 @@ MySQL 8 and MariaDB 10.6 both accept `JSON_TABLE` joined in UPDATE and in INSERT
 `VALUES ROW()`, `AS new`, `FOR SHARE` and `INSERT … RETURNING` each fail on one of them: docs/adr/0006.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime

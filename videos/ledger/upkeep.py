@@ -1,7 +1,5 @@
 """What the database knows about the flush, and its housekeeping: delete old batches, merge old hours into days."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import NamedTuple

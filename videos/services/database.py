@@ -1,7 +1,5 @@
 """The database as the services use it: an outage is raised as Unavailable."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Final

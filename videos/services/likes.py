@@ -3,8 +3,6 @@
 A wish is a state, so it is safe to repeat it, and to write it to Redis and to the rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """What the services take and return, and their errors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Totals and videos for readers: live totals from Redis where there are some, else those in the rows."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Adds, edits and deletes videos. Signals call the functions that keep counts right and update Redis."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any

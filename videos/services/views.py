@@ -1,7 +1,5 @@
 """Views: counted in Redis, which recognises repeats by `seen`; or in the rows, while Redis refuses."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final

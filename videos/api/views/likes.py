@@ -1,7 +1,5 @@
 """Likes: the caller's like of a video, who likes a video, what the caller likes."""
 
-from __future__ import annotations
-
 from typing import cast
 
 from django.http import HttpResponse

@@ -1,7 +1,5 @@
 """Answers outside of the API's views: the page, a missing slash, Django's errors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig

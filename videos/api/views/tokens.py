@@ -1,7 +1,5 @@
 """Sign in, and get the next access token."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from django.contrib.auth import authenticate

@@ -1,7 +1,5 @@
 """Videos: lists of them, one of them, the numbers of many."""
 
-from __future__ import annotations
-
 from typing import cast
 
 from django.http import HttpResponse

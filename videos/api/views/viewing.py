@@ -1,7 +1,5 @@
 """Views of videos: one as its player reports it, or a batch of them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
