@@ -4,10 +4,10 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import UserAdmin
 
-from videos.admin import flushed, likes, videos
+from videos.admin import rows, videos
 from videos.admin.lists import CountedDeletions
 
-__all__ = ["flushed", "likes", "videos"]  # each registers its models
+__all__ = ["rows", "videos"]  # each registers its models
 
 
 class QuickUserAdmin(CountedDeletions, UserAdmin):  # type: ignore[type-arg]

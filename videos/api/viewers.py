@@ -8,7 +8,7 @@ import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
@@ -118,6 +118,7 @@ def _site(address: str) -> str:
 _CHUNK = 25
 
 
+@cache
 def _compiled(*, libraries: bool) -> list[re.Pattern[str]]:
     patterns = [
         entry["pattern"]
@@ -127,16 +128,10 @@ def _compiled(*, libraries: bool) -> list[re.Pattern[str]]:
     return [re.compile("|".join(patterns[i : i + _CHUNK])) for i in range(0, len(patterns), _CHUNK)]
 
 
-@lru_cache(maxsize=1)
-def _patterns() -> tuple[list[re.Pattern[str]], list[re.Pattern[str]]]:
-    return _compiled(libraries=False), _compiled(libraries=True)
-
-
 @lru_cache(maxsize=8_192)
 def _kind_of_agent(agent: str) -> str:
-    crawlers, libraries = _patterns()
-    if any(pattern.search(agent) for pattern in crawlers):
+    if any(pattern.search(agent) for pattern in _compiled(libraries=False)):
         return "crawler"
-    if not agent.strip() or any(pattern.search(agent) for pattern in libraries):
+    if not agent.strip() or any(pattern.search(agent) for pattern in _compiled(libraries=True)):
         return "library"
     return ""

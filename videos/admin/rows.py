@@ -1,4 +1,4 @@
-"""Likes in the rows. Deleting one unlikes the video for its user, so the counts stay right."""
+"""Rows that the flush writes: likes, hours, batches. Deleting a like unlikes the video for its user."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,9 +9,10 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from videos import services
-from videos.admin.lists import QuickAdmin, forbid, parse_id
-from videos.models import VideoLike
+from videos import flush, services
+from videos.admin.lists import QuickAdmin, ReadOnlyAdmin, forbid, parse_id
+from videos.changes import COUNTS, SUM_COLUMNS, FieldSums
+from videos.models import FlushBatch, VideoHour, VideoLike
 
 MAX_MATCHES = 1000  # users and videos whose likes a search by name shows
 
@@ -86,3 +87,44 @@ class VideoLikeAdmin(QuickAdmin):
 
     def _redirect_to_list(self) -> HttpResponseRedirect:
         return HttpResponseRedirect(reverse("admin:videos_videolike_changelist", current_app=self.admin_site.name))
+
+
+@admin.register(FlushBatch)
+class FlushBatchAdmin(ReadOnlyAdmin):
+    """What each flush moved, shard by shard."""
+
+    list_display = (
+        *("shard", "number", "claimed_at", "finished_at", "seconds"),
+        *("fields", *FieldSums._fields, *SUM_COLUMNS, "rewound"),
+    )
+    list_filter = (("finished_at", admin.EmptyFieldListFilter), "rewound")
+    search_fields = ("=number",)
+    ordering = ("-pk",)
+    change_list_template = "videos/admin_batches.html"
+
+    @admin.display(description="seconds")
+    def seconds(self, batch: FlushBatch) -> float | None:
+        """From the claim to the end; None while the batch is not finished."""
+        return round((batch.finished_at - batch.claimed_at).total_seconds(), 2) if batch.finished_at else None
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list, below the state of the flush."""
+        try:
+            status: flush.FlushStatus | None = flush.read_status()
+        except flush.CountersUnavailable:
+            status = None
+        return super().changelist_view(request, {**(extra_context or {}), "flush": status})
+
+
+@admin.register(VideoHour)
+class VideoHourAdmin(ReadOnlyAdmin):
+    """What a video gained, hour by hour."""
+
+    list_display = ("video_id", "hour", *(count.name for count in COUNTS))
+    search_fields = ("=video__id",)
+    search_help_text = "A video's id."
+    ordering = ("-pk",)
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        term = search_term.strip()
+        return (queryset.filter(video=parse_id(term) or 0), False) if term else (queryset, False)
