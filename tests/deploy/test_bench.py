@@ -1,7 +1,5 @@
 """The benchmark's own arithmetic: what it draws, how it judges, what it writes. Its servers are tried by `--quick`."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from importlib import import_module

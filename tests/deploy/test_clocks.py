@@ -1,7 +1,5 @@
 """The units of systemd and the manifests of Kubernetes that run the flush without AWS."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import signal

@@ -3,8 +3,6 @@
 One file of over 250 lines: all tests look at the same two deployments, which take most of the time.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The function's zip as Lambda runs it: frozen between events, killed at its deadline, on real databases."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import threading

@@ -1,7 +1,5 @@
 """script/server as a newcomer runs it: one command, two printed curl lines, Ctrl-C, and the counts are still there."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

@@ -1,7 +1,5 @@
 """Django admin: live beside stored, nothing that goes past the ledger, quick with many rows."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Tokens: what they say, how long, and what broken ones are answered with."""
 
-from __future__ import annotations
-
 import json
 import time
 from base64 import urlsafe_b64encode

@@ -1,7 +1,5 @@
 """Both ways answer a reader the same: status, headers and bytes, from the express lane as from Django."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

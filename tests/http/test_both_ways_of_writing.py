@@ -1,7 +1,5 @@
 """Both ways answer a write the same: status, headers and body, from the express lane as from Django."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """What is refused, and what is answered when something is away or fails."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

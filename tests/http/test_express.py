@@ -1,7 +1,5 @@
 """The express lane: what it takes, and what it does when something is away or fails."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import count
 from typing import Any

@@ -1,7 +1,5 @@
 """Liveness, readiness, metrics: right, and in time, whatever hangs."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Likes: the caller's own, who likes a video, what the caller likes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Lists of videos, and the numbers of many at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """The operator's MIDDLEWARE is honoured: remembered where that is safe, else every request takes Django's way."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page, clicked through in a real browser."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path

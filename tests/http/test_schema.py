@@ -1,7 +1,5 @@
 """The OpenAPI schema: valid, without a warning, and true to the contract."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

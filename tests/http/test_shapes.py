@@ -1,7 +1,5 @@
 """The quick way to read a body or to write an answer gives what the serializers give."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Videos: added, edited, deleted; their numbers and the lists of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

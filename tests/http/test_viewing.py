@@ -1,7 +1,5 @@
 """Views: one as its player reports it, and batches of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """What the handler leaves to Django, and how it prepares a request for it."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """A hundred threads on one video: the count equals the rows."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

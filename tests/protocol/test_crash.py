@@ -1,7 +1,5 @@
 """Kill -9 at every step of a real flush, of Redis, and of the database: afterwards every number is exact."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import time

@@ -1,7 +1,5 @@
 """Random orders of everybody's steps find no fault; with a rule of the protocol broken they do."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import os

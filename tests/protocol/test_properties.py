@@ -1,7 +1,5 @@
 """Any sequence of requests, flushes, crashes, repairs and deletions, against a model of ten lines."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """System checks: each id, and that Django runs them."""
 
-from __future__ import annotations
-
 import io
 import secrets
 from collections.abc import Mapping

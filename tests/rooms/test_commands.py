@@ -1,7 +1,5 @@
 """The commands as an operator sees them: a bar on a terminal only, and as many words as wished."""
 
-from __future__ import annotations
-
 import io
 import os
 import pty

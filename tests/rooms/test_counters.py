@@ -1,7 +1,5 @@
 """The Redis room: round trips, expiry, outages, and what scripts refuse."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

@@ -1,7 +1,5 @@
 """Every count of COUNTS is known everywhere. A place that was forgotten when a count was added fails here, by name."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any

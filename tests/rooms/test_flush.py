@@ -1,7 +1,5 @@
 """The flush: every claimed field is accounted for, and nothing is held up by another."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

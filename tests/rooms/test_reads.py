@@ -1,7 +1,5 @@
 """Rows as readers are shown them: read by hand-written statements as Django would read them."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """What a like, an unlike and a view mean, on real servers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

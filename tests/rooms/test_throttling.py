@@ -1,7 +1,5 @@
 """How often is too often, in one process and in a storage that all share."""
 
-from __future__ import annotations
-
 import threading
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """A private AWS account for tests: moto's server, the calls that were made, and how IAM would have judged them."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Requests through the WSGI callable, as a web server makes them, and which way each took."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys

@@ -1,7 +1,5 @@
 """Faults that a test puts in the place of what works."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -9,8 +9,6 @@ after the other, forked from this one, which has read all code by then; a comman
 the step is run again.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

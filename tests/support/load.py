@@ -1,7 +1,5 @@
 """Users that like and view all the time, and remember what the service acknowledged."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

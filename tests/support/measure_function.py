@@ -4,8 +4,6 @@ Cold start, warm run, memory, and how much one invocation moves, on a MariaDB an
 of docs/deployment.md. CPU seconds are the process' own: what Lambda's share of a processor stretches, and it bills.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

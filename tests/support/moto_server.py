@@ -5,8 +5,6 @@ account may reserve), the status 201 of AddPermission, a URL for the code of eac
 CloudFormation: alarms and queue policies; deletion of REST APIs and managed policies; change sets that end as AWS's do.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Builds the function's zip as a deployer does, and opens it as Lambda does: alone, beside the runtime's Python."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

@@ -3,8 +3,6 @@
 PROGRAM is a Python file, or `zappa`. One JSON line a call: service, operation, HTTP method, parameters.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import runpy

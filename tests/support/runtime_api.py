@@ -5,8 +5,6 @@ what the runtime brings (boto3), and only the environment that Lambda gives. Bet
 at its deadline it is killed (SIGKILL). https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

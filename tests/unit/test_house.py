@@ -1,7 +1,5 @@
 """The house as it stands: what the contracts in pyproject.toml cannot see of it."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The README's settings tables are true: each setting stands in them, with the default that it has."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `streaming/settings.py` makes of the environment."""
 
-from __future__ import annotations
-
 import os
 import runpy
 from pathlib import Path

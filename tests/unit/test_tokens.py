@@ -1,7 +1,5 @@
 """Tokens in the form of our own are verified in a shorter way, which takes no token that PyJWT would refuse."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

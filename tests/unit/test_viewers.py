@@ -1,7 +1,5 @@
 """Who is watching: addresses behind proxies, bots, names that cannot be turned back."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 
