@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import django
@@ -68,7 +67,7 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
         report = flushing.run_flush(
             shards=shards,
             max_seconds=_budget_seconds(context),
-            on_batch=lambda batch: log.write("batch", **asdict(batch)),
+            on_batch=lambda batch: log.write("batch", **batch._asdict()),
         )
         failures = {str(shard): reason for shard, reason in report.failures.items()}
         sums = report.as_dict() | {"failures": failures}

@@ -13,12 +13,6 @@ from videos.flush.status import FlushStatus, last_hour_sums, read_status
 from videos.flush.workers import run_flush
 
 __all__ = [
-    "CountersUnavailable",
-    "FlushReport",
-    "FlushStatus",
-    "ReconcileReport",
-    "last_hour_sums",
-    "read_status",
-    "reconcile",
-    "run_flush",
+    "CountersUnavailable", "FlushReport", "FlushStatus", "ReconcileReport", "last_hour_sums", "read_status",
+    "reconcile", "run_flush",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from videos.changes import SUM_COLUMNS, Changes, VideosError
 from videos.conf import conf
@@ -53,8 +53,7 @@ class FlushReport:
         return values | sums
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedBatch:
+class ClosedBatch(NamedTuple):
     """A batch that has ended. `seconds` is the time since its claim, also if another run claimed it."""
 
     shard: int

@@ -1,15 +1,14 @@
 """The state of the flush, for health, metrics and the admin."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from videos import counters, ledger
 from videos.changes import moment
 from videos.conf import conf
 
 
-@dataclass(frozen=True, slots=True)
-class FlushStatus:
+class FlushStatus(NamedTuple):
     """What health and metrics show of the flush."""
 
     last_finished_seconds: float | None  # since a batch was last finished, or a run found nothing to do; None: never

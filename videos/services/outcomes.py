@@ -1,7 +1,6 @@
 """What the services take and return, and their errors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -20,8 +19,7 @@ class Unavailable(VideosError):
     """Counts cannot be taken or read just now; try again in a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class LikeResult:
+class LikeResult(NamedTuple):
     """Whether a user likes a video, and the video's likes. `stored`: read from the rows, because Redis is away."""
 
     video_id: int
@@ -30,8 +28,7 @@ class LikeResult:
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """Whether a view counted. `reason`: new, seen, bot, short, owner or address; only `new` counts."""
 
     video_id: int
@@ -41,8 +38,7 @@ class View:
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ViewSums:
+class ViewSums(NamedTuple):
     """How many of many views counted. `ignored` is by reason; `absent` is for videos that do not exist."""
 
     counted: int
@@ -57,8 +53,7 @@ class VideoCounts(NamedTuple):
     liked: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Totals by video id; absent videos are left out. `stored`: read from the rows, because Redis is away."""
 
     by_video: Mapping[int, VideoCounts]
@@ -72,8 +67,7 @@ class ListedLike(NamedTuple):
     id: int  # of the user in a list of likers, of the video in a list of liked videos
 
 
-@dataclass(frozen=True, slots=True)
-class ListedLikes:
+class ListedLikes(NamedTuple):
     """Likes in the order of the list. `stored`: the user's last likes may be missing, because Redis is away."""
 
     likes: Sequence[ListedLike]

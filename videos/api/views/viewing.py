@@ -1,6 +1,5 @@
 """Views of videos: one as its player reports it, or a batch of them."""
 
-from dataclasses import replace
 from typing import Any
 
 from django.http import HttpResponse
@@ -78,6 +77,6 @@ class ViewsView(BaseView):
         sums = services.record_views(events=events) if events else services.ViewSums(0, {})
         if len(events) < len(sent):
             absent = sums.ignored.get("absent", 0) + len(sent) - len(events)
-            sums = replace(sums, ignored={**sums.ignored, "absent": absent})
+            sums = sums._replace(ignored={**sums.ignored, "absent": absent})
         data: dict[str, Any] = {"counted": sums.counted, "ignored": sums.ignored}
         return render(json_answer(data, stored=sums.stored))
