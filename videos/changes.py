@@ -5,7 +5,7 @@ hour: views. `COUNTS` names every count; Lua scripts, SQL, answers, the admin an
 docs/adding-a-count.md lists what else a new count needs; docs/glossary.md explains the terms.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple, Self
 
@@ -153,12 +153,6 @@ def moment(unix_ms: int) -> datetime:
 def zeros() -> list[int]:
     """A list with a zero for each of COUNTS, to add gains to."""
     return [0] * len(COUNTS)
-
-
-def add_up(sums: list[int], gains: Sequence[int]) -> None:
-    """Add gains to sums, count by count."""
-    for place, gain in enumerate(gains):
-        sums[place] += gain
 
 
 class VideosError(Exception):

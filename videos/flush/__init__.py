@@ -9,10 +9,9 @@ rows. docs/glossary.md explains the terms.
 from videos.counters import CountersUnavailable
 from videos.flush.reconcile import ReconcileReport, reconcile
 from videos.flush.run import FlushReport
-from videos.flush.status import FlushStatus, last_hour_sums, read_status
+from videos.flush.status import FlushStatus, read_status
 from videos.flush.workers import run_flush
 
 __all__ = [
-    "CountersUnavailable", "FlushReport", "FlushStatus", "ReconcileReport", "last_hour_sums", "read_status",
-    "reconcile", "run_flush",
+    "CountersUnavailable", "FlushReport", "FlushStatus", "ReconcileReport", "read_status", "reconcile", "run_flush",
 ]  # fmt: skip

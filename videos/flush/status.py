@@ -1,6 +1,5 @@
 """The state of the flush, for health, metrics and the admin."""
 
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from videos import counters, ledger
@@ -47,8 +46,3 @@ def read_status() -> FlushStatus:
         rewound_batches=facts.rewound,
         late=late,
     )
-
-
-def last_hour_sums() -> dict[str, int]:
-    """Number and sums of the batches that were finished in the last hour. Raises django.db errors."""
-    return ledger.batch_sums(datetime.now(UTC) - timedelta(hours=1))

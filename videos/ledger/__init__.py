@@ -9,11 +9,11 @@ from videos.ledger.batches import Outcome, apply, finish_batch, newest_batch, op
 from videos.ledger.notes import forget_user, forget_video, note_stale, settle, stale_videos, write_direct
 from videos.ledger.recount import Difference, recount, video_ids, video_total
 from videos.ledger.retry import TRIES, flush_session, is_data_fault
-from videos.ledger.upkeep import FlushFacts, batch_sums, has_one_writer, ping, prune, read_flush_facts
+from videos.ledger.upkeep import FlushFacts, has_one_writer, last_hour_sums, ping, prune, read_flush_facts
 
 __all__ = [
-    "TRIES", "Difference", "FlushFacts", "Outcome", "apply", "batch_sums", "finish_batch", "flush_session",
-    "forget_user", "forget_video", "has_one_writer", "is_data_fault", "newest_batch", "note_stale", "open_batch",
+    "TRIES", "Difference", "FlushFacts", "Outcome", "apply", "finish_batch", "flush_session", "forget_user",
+    "forget_video", "has_one_writer", "is_data_fault", "last_hour_sums", "newest_batch", "note_stale", "open_batch",
     "ping", "prune", "read_flush_facts", "recount", "settle", "stale_videos", "video_ids", "video_total",
     "write_direct",
 ]  # fmt: skip

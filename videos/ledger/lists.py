@@ -38,15 +38,11 @@ def usernames(user_ids: Iterable[int]) -> dict[int, str]:
     return {user_id: user.get_username() for user_id, user in get_user_model().objects.in_bulk(list(user_ids)).items()}
 
 
-def user_ids_by_name(name: str, *, most: int) -> list[int]:
-    """Users of this name: one, or several if the user model allows it."""
+def ids_by_name(name: str, *, most: int) -> tuple[list[int], list[int]]:
+    """The users of this name, several if the user model allows it, and the videos whose title begins with it."""
     users = get_user_model().objects.filter(**{get_user_model().USERNAME_FIELD: name})
-    return list(users.values_list("pk", flat=True)[:most])
-
-
-def video_ids_by_title(beginning: str, *, most: int) -> list[int]:
-    """Videos whose title begins with this text."""
-    return list(Video.objects.filter(title__istartswith=beginning).values_list("pk", flat=True)[:most])
+    videos = Video.objects.filter(title__istartswith=name)
+    return list(users.values_list("pk", flat=True)[:most]), list(videos.values_list("pk", flat=True)[:most])
 
 
 def _within(rows: QuerySet[Any, Any], window: Window, *, tie: str) -> Sequence[Any]:

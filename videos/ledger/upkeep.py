@@ -1,13 +1,13 @@
 """What the database knows about the flush, and its housekeeping: delete old batches, merge old hours into days."""
 
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.db import connection, transaction
 from django.db.models import Count, Max, Sum
 
-from videos.changes import COUNTS, HOUR_SECONDS, SUM_COLUMNS, FieldSums, add_up, zeros
+from videos.changes import COUNTS, HOUR_SECONDS, SUM_COLUMNS, FieldSums, zeros
 from videos.conf import conf
 from videos.ledger import sql
 from videos.ledger.batches import HourGains, newest_batches
@@ -39,10 +39,10 @@ def read_flush_facts(since: datetime) -> FlushFacts:
     )
 
 
-def batch_sums(since: datetime) -> dict[str, int]:
-    """The number of batches that were finished since then, and the sums of their columns."""
+def last_hour_sums() -> dict[str, int]:
+    """The number of batches that were finished in the last hour, and the sums of their columns."""
     names = ("fields", *FieldSums._fields, *SUM_COLUMNS)
-    finished = FlushBatch.objects.filter(finished_at__gt=since)
+    finished = FlushBatch.objects.filter(finished_at__gt=datetime.now(UTC) - timedelta(hours=1))
     return finished.aggregate(batches=Count("pk"), **{name: Sum(name, default=0) for name in names})
 
 
@@ -80,6 +80,8 @@ def _roll_up_hours(now: datetime) -> None:
         days: HourGains = defaultdict(zeros)
         rows = VideoHour.objects.filter(id__in=chosen)
         for video_id, hour, *gains in rows.values_list("video_id", "hour", *(count.name for count in COUNTS)):
-            add_up(days[video_id, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24], gains)
+            day = days[video_id, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24]
+            for place, gain in enumerate(gains):
+                day[place] += gain
         rows.delete()
         sql.add_hours(days)

@@ -66,7 +66,7 @@ def usernames(*, user_ids: Iterable[int]) -> dict[int, str]:
 def ids_by_name(*, name: str, most: int) -> tuple[list[int], list[int]]:
     """Ids of the users of this name, and of the videos whose title begins with it. Raises Unavailable."""
     with database():
-        return lists.user_ids_by_name(name, most=most), lists.video_ids_by_title(name, most=most)
+        return lists.ids_by_name(name, most=most)
 
 
 def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:

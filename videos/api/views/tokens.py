@@ -72,9 +72,7 @@ class _TokensView(GenericAPIView[Any]):
     post=extend_schema(
         operation_id="token",
         summary="Sign in",
-        request=TokenSerializer,
         responses=responses({200: TokenPairSerializer}, *BODY_ERRORS, 401, 429),
-        auth=[],
     )
 )
 class TokenView(_TokensView):
@@ -87,9 +85,7 @@ class TokenView(_TokensView):
     post=extend_schema(
         operation_id="token_refresh",
         summary="Get the next access token",
-        request=RefreshSerializer,
         responses=responses({200: RefreshSerializer}, *BODY_ERRORS, 401, 429),
-        auth=[],
     )
 )
 class RefreshView(_TokensView):
