@@ -9,19 +9,12 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from videos import services
+from videos.api import shapes
 from videos.api.answers import json_answer
 from videos.api.authentication import TokenAuthentication
 from videos.api.base import BaseView, MaySendViews
 from videos.api.bodies import BeaconParser, StrictJSONParser, parse_events
 from videos.api.errors import render
-from videos.api.shapes import (
-    BODY_ERRORS,
-    ViewEventsSerializer,
-    ViewResultSerializer,
-    ViewSerializer,
-    ViewSumsSerializer,
-    responses,
-)
 from videos.changes import MAX_ID
 
 
@@ -46,8 +39,8 @@ class ViewView(BaseView):
             "this window, a `bot`, too `short`, the `owner`, or too many from one `address`. JSON may be sent as "
             "text/plain, as `navigator.sendBeacon` does."
         ),
-        request=ViewSerializer,
-        responses=responses({200: ViewResultSerializer}, *BODY_ERRORS, 401, 404, 429),
+        request=shapes.ViewSerializer,
+        responses=shapes.responses({200: shapes.ViewResultSerializer}, *shapes.BODY_ERRORS, 401, 404, 429),
     )
     def post(self, request: Request, video: int) -> HttpResponse:
         """Count it, or say why not."""
@@ -67,8 +60,8 @@ class ViewsView(BaseView):
             "address nor their user agent matters. Views of videos that do not exist are ignored as `absent`. Sent "
             "again after a 503, what had counted is `seen`."
         ),
-        request=ViewEventsSerializer,
-        responses=responses({200: ViewSumsSerializer}, *BODY_ERRORS, 401, 403),
+        request=shapes.ViewEventsSerializer,
+        responses=shapes.responses({200: shapes.ViewSumsSerializer}, *shapes.BODY_ERRORS, 401, 403),
     )
     def post(self, request: Request) -> HttpResponse:
         """Count them in one round trip."""
