@@ -54,7 +54,6 @@ hypothesis_settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 hypothesis_settings.load_profile("tests")
-_started = pytest.StashKey[contextlib.ExitStack]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,14 +67,14 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:
-        config.stash[_started] = contextlib.ExitStack()
         _provide_servers(config)
     else:  # a worker of pytest-xdist shares the servers, and has a Redis database of its own, as Django's are
         number = int(re.sub(r"\D", "", worker)) + 1
         os.environ["REDIS_URL"] = re.sub(r"/\d*$", f"/{number}", os.environ["REDIS_URL"])
     from django.conf import settings
 
-    settings.DATABASES  # noqa: B018  read now: pytest-django sets Django up when it finds them read
+    # Read now: pytest-django sets Django up when it finds the settings read. In a worker it has read them before.
+    settings.CACHES["counters"]["LOCATION"] = os.environ["REDIS_URL"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -92,13 +91,6 @@ def _belongs_to(item: pytest.Item, pair: str) -> bool:
         return pair in only.args
     once = item.get_closest_marker("once") is not None and item.get_closest_marker("database") is None
     return pair == "sqlite" or not once
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave nothing running."""
-    started = config.stash.get(_started, None)
-    if started is not None:
-        started.close()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -118,11 +110,10 @@ def _provide_servers(config: pytest.Config) -> None:
             )
     else:
         folder = Path(tempfile.mkdtemp(prefix="streaming-test-"))
-        config.stash[_started].callback(shutil.rmtree, folder, ignore_errors=True)
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
         try:
             _start_pair(config, folder)
         except MissingServerError as missing:
-            config.stash[_started].close()
             pytest.exit(f"Cannot test on {config.getoption('--on')}: {missing}", returncode=pytest.ExitCode.USAGE_ERROR)
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "streaming.settings",
@@ -134,18 +125,17 @@ def _provide_servers(config: pytest.Config) -> None:
 
 def _start_pair(config: pytest.Config, folder: Path) -> None:
     database, redis_kind = PAIRS[config.getoption("--on")]
-    started = config.stash[_started]
     redis_server = redis_kind(folder / "redis")
     # Tests that crash a server start their own, so this one need not sync at each write.
     redis_server.options = ("--appendfsync", "everysec")
-    started.callback(redis_server.close)
+    config.add_cleanup(redis_server.close)
     redis_server.start()
     os.environ["REDIS_URL"] = redis_server.url
     if database is None:
         os.environ["DATABASE_URL"] = f"sqlite:///{folder / 'streaming.sqlite3'}"
         return
     database_server = database(folder / "database")
-    started.callback(database_server.close)
+    config.add_cleanup(database_server.close)
     database_server.start()
     os.environ["DATABASE_URL"] = database_server.url
 
@@ -289,22 +279,22 @@ def private_database(database_kind: str, run_server: Callable[[Server], None], t
     return server
 
 
-def _point_at(redis_url: str, settings: Any) -> None:
-    counters = settings.CACHES["counters"] | {"LOCATION": redis_url}
-    settings.CACHES = settings.CACHES | {"counters": counters}
+def with_counters(settings: Any, **values: Any) -> None:
+    """Change how the counters' Redis is reached."""
+    settings.CACHES = settings.CACHES | {"counters": settings.CACHES["counters"] | values}
 
 
 @pytest.fixture
 def own_redis(private_redis: RedisServer, settings: Any) -> RedisServer:
     """A Redis of this test's own, which the service uses as far as it runs in this process."""
-    _point_at(private_redis.url, settings)
+    with_counters(settings, LOCATION=private_redis.url)
     return private_redis
 
 
 @pytest.fixture
 def redis_away(settings: Any) -> None:
     """The counters' Redis refuses connections."""
-    _point_at(f"redis://127.0.0.1:{free_port()}/0", settings)
+    with_counters(settings, LOCATION=f"redis://127.0.0.1:{free_port()}/0")
 
 
 @pytest.fixture
@@ -320,7 +310,7 @@ def redis_silent(settings: Any) -> Iterator[None]:
                         peer.sendall(b"+OK\r\n" * max(1, data.count(b"*")))
 
         threading.Thread(target=swallow, daemon=True).start()
-        _point_at(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", settings)
+        with_counters(settings, LOCATION=f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
         yield
 
 

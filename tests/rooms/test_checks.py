@@ -12,7 +12,8 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.utils import OperationalError
 
-from servers import RedisServer, free_port, run_manage
+from servers import RedisServer, run_manage
+from tests.conftest import with_counters
 from tests.support.faults import failing
 from videos import checks
 from videos.conf import AppSettings
@@ -26,10 +27,6 @@ def ids(**arguments: Any) -> set[str]:
     found = run_checks(**arguments)
     assert all(message.hint for message in found if str(message.id).startswith("videos."))
     return {str(message.id) for message in found if str(message.id).startswith("videos.")} - UNSYNCED
-
-
-def with_counters(settings: Any, **values: Any) -> None:
-    settings.CACHES = settings.CACHES | {"counters": settings.CACHES["counters"] | values}
 
 
 def test_the_settings_as_they_are_are_fine() -> None:
@@ -151,7 +148,6 @@ TIMEOUTS = {"SOCKET_TIMEOUT": 0.25, "SOCKET_CONNECT_TIMEOUT": 0.25}
         {"OPTIONS": TIMEOUTS | {"REDIS_CLIENT_KWARGS": {"retry": Retrying(1)}}},
         {"LOCATION": "redis://redis/0?retry_on_timeout=1"},
     ],
-    ids=str,
 )
 def test_e008_a_client_that_repeats(settings: Any, values: Mapping[str, Any]) -> None:
     with_counters(settings, **values)
@@ -254,8 +250,7 @@ def test_a_real_redis_is_judged_as_it_is(own_redis: RedisServer) -> None:
 
 
 @pytest.mark.once
-def test_w010_a_redis_that_is_away_is_a_warning(settings: Any) -> None:
-    with_counters(settings, LOCATION=f"redis://127.0.0.1:{free_port()}/0")
+def test_w010_a_redis_that_is_away_is_a_warning(redis_away: None) -> None:
     assert ids(databases=["default"]) == {"videos.W010"}
     assert ids() == set()
 

@@ -12,7 +12,8 @@ import redis
 from django_redis.pool import ConnectionFactory
 from redis.exceptions import ResponseError
 
-from servers import RedisServer, free_port
+from servers import RedisServer, free_port, wait_until
+from tests.conftest import with_counters
 from tests.support.faults import failing
 from videos import counters
 from videos.changes import HOUR_MS, Totals, VideoFacts
@@ -254,9 +255,7 @@ def test_claim_is_not_used_before_it_is_durable_on_replicas(
     own_redis.client().config_set("repl-diskless-sync-delay", 0)  # else it waits 5 s for more replicas
     replica = type(own_redis)(tmp_path / "replica", "--replicaof", f"127.0.0.1 {own_redis.port}")
     run_server(replica)
-    limit = time.monotonic() + 20
-    while own_redis.client().info("replication")["connected_slaves"] != 1 and time.monotonic() < limit:
-        time.sleep(0.05)
+    wait_until(lambda: own_redis.client().info("replication")["connected_slaves"] == 1, what="the replica")
     batch = Batch(1, 1, 1, False, 1)
     counters.note_finished_run(1)
     limit = time.monotonic() + 20
@@ -334,11 +333,8 @@ def test_a_server_that_wants_a_password_has_done_nothing(own_redis: RedisServer)
     client.config_set("requirepass", "")
 
 
-def test_a_reply_that_was_left_unread_is_not_taken_for_the_next_one(
-    monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
-) -> None:
+def test_a_reply_that_was_left_unread_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     prime(1)
-
     with monkeypatch.context() as patch:
         patch.setattr(redis.connection.Connection, "read_response", failing(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
@@ -355,10 +351,8 @@ def test_a_refusal_is_told_by_its_code_wherever_the_client_keeps_it(error: Respo
     "options", [{"protocol": 3}, {"decode_responses": True}, {"protocol": 3, "encoding": "latin-1"}]
 )
 def test_replies_have_one_shape_whatever_the_settings_ask_for(options: dict[str, Any], settings: Any) -> None:
-    own = settings.CACHES["counters"]
-    pool = own["OPTIONS"]["CONNECTION_POOL_KWARGS"] | options
-    changed = own | {"OPTIONS": own["OPTIONS"] | {"CONNECTION_POOL_KWARGS": pool}}
-    settings.CACHES = settings.CACHES | {"counters": changed}
+    own = settings.CACHES["counters"]["OPTIONS"]
+    with_counters(settings, OPTIONS=own | {"CONNECTION_POOL_KWARGS": own["CONNECTION_POOL_KWARGS"] | options})
     prime(1, 2)
     like(1, 2, 1)
     assert counters.lookup([1], 2) == {1: counters.Live(Totals(6, 7), State(1, 1))}
