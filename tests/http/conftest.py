@@ -31,14 +31,13 @@ def call() -> Callable[..., Any]:
     """`call("PUT", "/api/…", user=…, body=…)`: one request through Django, whose errors are answers."""
     from django.test import Client
 
-    from tests.support.doors import BROWSER
-    from videos.api.tokens import RefreshToken
+    from tests.support.doors import BROWSER, token_of
 
     client = Client(raise_request_exception=False, headers={"user-agent": BROWSER})
 
     def send(method: str, path: str, *, user: User | None = None, body: Any = None, **headers: str) -> Any:
         if user is not None:
-            headers["authorization"] = f"Bearer {RefreshToken.of(user).access_token}"
+            headers["authorization"] = token_of(user)
         data = body if isinstance(body, bytes | str) else "" if body is None else json.dumps(body)
         return client.generic(method, path, data, content_type="application/json", headers=headers)
 

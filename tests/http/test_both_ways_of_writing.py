@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.support.doors import ask, bearer, headers, like_path, nobody, signed_in, view_path
+from tests.support.doors import VIEWED, ask, bearer, headers, like_path, nobody, signed_in, view_path
 from tests.support.factories import make_videos
 from videos import services
 from videos.api.frames import CORS
@@ -21,7 +21,6 @@ from videos.api.tokens import RefreshToken
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
 ORIGIN = "https://app.example"
-VIEWED = b'{"viewer":"someone","watched":40}'
 BEACON = "text/plain;charset=UTF-8"  # what navigator.sendBeacon calls a string
 CHUNKED: dict[str, Any] = {
     "CONTENT_LENGTH": None, "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True,

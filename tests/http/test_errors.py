@@ -1,6 +1,5 @@
 """What is refused, and what is answered when something is away or fails."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
 
+from tests.support.doors import Call
 from tests.support.faults import failing
 from videos import services
 from videos.ledger import reads
@@ -15,7 +15,6 @@ from videos.models import Video
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
-Call = Callable[..., Any]
 HUGE = 2**63
 
 

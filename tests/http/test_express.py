@@ -11,15 +11,13 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
-from tests.support.doors import COUNTS, VIDEOS, ask, bearer, like_path, video_path, view_path
+from tests.support.doors import COUNTS, VIDEOS, VIEWED, ask, bearer, like_path, video_path, view_path
 from videos import counters
 from videos.api.frames import PATHS
 from videos.ledger import reads
 from videos.models import Video
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
-
-VIEWED = b'{"viewer":"someone","watched":40}'
 
 
 def test_usual_likes_and_views_take_it(video_id: int, user: User) -> None:

@@ -1,6 +1,5 @@
 """Likes: the caller's own, who likes a video, what the caller likes."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,15 +7,12 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.doors import pages, round_trips
+from tests.support.doors import Call, pages, round_trips, token_of
 from tests.support.factories import make_user, make_video
-from videos.api.tokens import RefreshToken
 from videos.flush import run_flush
 from videos.models import Video, VideoLike
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
-
-Call = Callable[..., Any]
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
@@ -52,7 +48,7 @@ def test_anonymous_callers_cannot_like(call: Call, video: Video) -> None:
 def test_a_warm_like_costs_one_round_trip_and_no_query(
     call: Call, video: Video, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = f"Bearer {RefreshToken.of(user).access_token}"
+    token = token_of(user)
     call("PUT", f"/api/videos/{video.id}/like/", authorization=token)
     for method in ("DELETE", "PUT"):
         with CaptureQueriesContext(connection) as queries, round_trips(monkeypatch) as trips:

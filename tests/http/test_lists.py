@@ -1,23 +1,19 @@
 """Lists of videos, and the numbers of many at once."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.doors import pages, round_trips
+from tests.support.doors import Call, pages, round_trips, token_of
 from tests.support.factories import make_video, make_videos
 from videos.api.pagination import Cursor, Position
-from videos.api.tokens import RefreshToken
 from videos.models import Video
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
-Call = Callable[..., Any]
 HUGE = 2**63
 
 
@@ -48,7 +44,7 @@ def test_a_hundred_ids_are_taken_and_not_one_more(call: Call) -> None:
 def test_reading_many_costs_what_reading_few_does(
     call: Call, owner: User, user: User, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    token = f"Bearer {RefreshToken.of(user).access_token}"
+    token = token_of(user)
 
     def cost() -> tuple[int, int]:
         ids = ",".join(map(str, Video.objects.values_list("pk", flat=True)))

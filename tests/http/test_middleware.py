@@ -1,5 +1,6 @@
 """The operator's MIDDLEWARE is honoured: remembered where that is safe, else every request takes Django's way."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from corsheaders.signals import check_request_enabled
 from django.contrib.auth.models import User
 from django.core.checks import run_checks
 
-from tests.support.doors import VIDEOS, Got, ask, bearer, like_path, view_path
+from tests.support.doors import VIDEOS, VIEWED, Got, ask, bearer, like_path, view_path
 from videos.api import frames
 from videos.api.frames import CORS, FRAMES_REMEMBERED
 from videos.api.handler import Handler
@@ -16,7 +17,6 @@ from videos.api.handler import Handler
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 ORIGIN = "https://app.example"
-VIEWED = b'{"viewer":"someone","watched":40}'
 
 
 def stamp(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -80,8 +80,6 @@ def test_own_middleware_sees_every_request_and_a_check_says_what_it_costs(
 
 
 def test_user_agents_that_are_disallowed_close_the_lane(video_id: int, settings: Any) -> None:
-    import re
-
     settings.DISALLOWED_USER_AGENTS = [re.compile("Evil")]
     handler = Handler()
     statuses = [

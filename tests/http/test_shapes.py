@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 from rest_framework.renderers import JSONRenderer
 
+from tests.support.doors import Call
 from videos import services
 from videos.api import answers, bodies, shapes
 from videos.changes import COLUMNS, COUNTS, Totals
@@ -22,7 +23,6 @@ from videos.services import VideoRow
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
-Call = Callable[..., Any]
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
 NUMBERS = st.integers(-(2**63), 2**63 - 1)

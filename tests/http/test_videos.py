@@ -1,20 +1,18 @@
 """Videos: added, edited, deleted; their numbers and the lists of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError
 
+from tests.support.doors import Call, token_of
 from tests.support.faults import failing
-from videos.api.tokens import RefreshToken
 from videos.flush import run_flush
 from videos.models import Video
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
-
-Call = Callable[..., Any]
 
 
 def test_a_user_adds_a_video(call: Call, user: User) -> None:
@@ -53,7 +51,7 @@ def test_a_malformed_video_is_refused(call: Call, user: User, values: Mapping[st
 
 
 def test_a_token_outlives_its_user_without_harm(call: Call, video: Video, user: User) -> None:
-    token = f"Bearer {RefreshToken.of(user).access_token}"
+    token = token_of(user)
     user.delete()
     body = {"title": "t", "url": "https://example.com/1"}
     response = call("POST", "/api/videos/", authorization=token, body=body)

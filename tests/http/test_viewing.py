@@ -1,6 +1,5 @@
 """Views: one as its player reports it, and batches of them."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,15 +8,12 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.support.doors import round_trips
+from tests.support.doors import Call, round_trips, token_of
 from tests.support.factories import make_videos
-from videos.api.tokens import RefreshToken
 from videos.flush import run_flush
 from videos.models import Video, VideoHour
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
-
-Call = Callable[..., Any]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +158,7 @@ def test_a_batch_speaks_for_others_whatever_sends_it(call: Call, video: Video, o
 
 def test_a_batch_costs_one_round_trip(call: Call, staff: User, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = make_videos(20, owner)
-    token = f"Bearer {RefreshToken.of(staff).access_token}"
+    token = token_of(staff)
 
     def send(viewer: str) -> None:
         events = [event(video_id, f"{viewer}{i}") for i in range(10) for video_id in videos]

@@ -1,7 +1,7 @@
 """How often is too often, in one process and in a storage that all share."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,34 +10,28 @@ from django.test import Client
 from limits import parse
 
 from servers import RedisServer, free_port
+from tests.support.doors import BROWSER, like_path, token_of, view_path
 from videos.api import throttling
 from videos.api.throttling import Limits, ProcessStorage, limits_on
-from videos.api.tokens import RefreshToken
 from videos.models import Video
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
-BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
-
-@pytest.fixture
-def rates(settings: Any) -> dict[str, str | None]:
-    """Small rates, to be changed."""
-    settings.VIDEOS_THROTTLE_RATES = {"token": "2/minute", "like": "2/minute", "view": "2/minute", "write": "2/minute"}
-    chosen: dict[str, str | None] = settings.VIDEOS_THROTTLE_RATES
-    return chosen
+@pytest.fixture(autouse=True)
+def rates(settings: Any) -> None:
+    """Small rates."""
+    settings.VIDEOS_THROTTLE_RATES = dict.fromkeys(("token", "like", "view", "write"), "2/minute")
 
 
 def like(video: Video, user: User, method: str = "PUT") -> Any:
-    headers = {"authorization": f"Bearer {RefreshToken.of(user).access_token}"}
-    return Client().generic(method, f"/api/videos/{video.pk}/like/", headers=headers)
+    return Client().generic(method, like_path(video.pk), headers={"authorization": token_of(user)})
 
 
 def view(video: Video, address: str) -> Any:
-    return Client(REMOTE_ADDR=address, headers={"user-agent": BROWSER}).generic("POST", f"/api/videos/{video.pk}/view/")
+    return Client(REMOTE_ADDR=address, headers={"user-agent": BROWSER}).generic("POST", view_path(video.pk))
 
 
-@pytest.mark.usefixtures("rates")
 def test_too_many_likes_are_told_when_to_come_back(video: Video) -> None:
     answers = [like(video, video.owner) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -45,45 +39,38 @@ def test_too_many_likes_are_told_when_to_come_back(video: Video) -> None:
     assert "detail" in answers[-1].json()
 
 
-@pytest.mark.usefixtures("rates")
 def test_users_are_counted_apart(video: Video, user: User) -> None:
     statuses = [like(video, liker).status_code for liker in (video.owner, user) * 3]
     assert statuses == [200, 200, 200, 200, 429, 429]
 
 
-@pytest.mark.usefixtures("rates")
 def test_reading_is_free(video: Video) -> None:
     assert {like(video, video.owner, "GET").status_code for _ in range(5)} == {200}
     assert {Client().get("/api/videos/").status_code for _ in range(5)} == {200}
 
 
-@pytest.mark.usefixtures("rates")
 def test_scopes_are_counted_apart(video: Video) -> None:
     statuses = [like(video, video.owner).status_code for _ in range(3)]
     assert [*statuses, view(video, "192.0.2.1").status_code] == [200, 200, 429, 200]
 
 
-@pytest.mark.usefixtures("rates")
 def test_anonymous_callers_are_counted_by_address(video: Video) -> None:
     addresses = ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"]
     assert [view(video, address).status_code for address in addresses] == [200, 200, 429, 200]
 
 
-@pytest.mark.usefixtures("rates")
 def test_an_ipv6_network_is_one_address(video: Video) -> None:
     assert [view(video, f"2001:db8::{last}").status_code for last in "123"] == [200, 200, 429]
 
 
-@pytest.mark.usefixtures("rates")
 def test_signing_in_is_counted_by_address() -> None:
     body = {"username": "owner", "password": "wrong"}
     statuses = [Client().post("/api/token/", body, content_type="application/json").status_code for _ in range(3)]
     assert statuses == [401, 401, 429]
 
 
-@pytest.mark.usefixtures("rates")
 def test_making_videos_is_counted(video: Video) -> None:
-    headers = {"authorization": f"Bearer {RefreshToken.of(video.owner).access_token}"}
+    headers = {"authorization": token_of(video.owner)}
     body = {"title": "t", "url": "https://example.com"}
     send = [Client().post("/api/videos/", body, content_type="application/json", headers=headers) for _ in range(3)]
     assert [response.status_code for response in send] == [201, 201, 429]
@@ -95,7 +82,6 @@ def test_no_rate_is_no_limit(video: Video, settings: Any, none: dict[str, None])
     assert {like(video, video.owner).status_code for _ in range(20)} == {200}
 
 
-@pytest.mark.usefixtures("rates")
 def test_a_window_ends(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [view(video, "192.0.2.1").status_code for _ in range(3)] == [200, 200, 429]
     now = time.time()
@@ -105,17 +91,12 @@ def test_a_window_ends(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_many_threads_get_exactly_the_rate() -> None:
     limits, rate = Limits(ProcessStorage()), parse("500/hour")
-    let_in: list[bool] = []
 
-    def hit() -> None:
-        let_in.extend(limits.wait_seconds(rate, "like", "@1") is None for _ in range(100))
+    def hit(_: int) -> int:
+        return sum(limits.wait_seconds(rate, "like", "@1") is None for _ in range(100))
 
-    threads = [threading.Thread(target=hit) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (sum(let_in), len(let_in)) == (500, 2000)
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(hit, range(20))) == 500
 
 
 def test_ended_windows_are_swept_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +117,6 @@ def test_a_process_storage_forgets_one_key() -> None:
     assert (storage.get("a"), storage.check()) == (0, True)
 
 
-@pytest.mark.usefixtures("rates")
 def test_a_shared_storage_counts_for_all_processes(video: Video, private_redis: RedisServer, settings: Any) -> None:
     settings.VIDEOS_THROTTLE_STORAGE = private_redis.url
     statuses = []
@@ -146,7 +126,6 @@ def test_a_shared_storage_counts_for_all_processes(video: Video, private_redis: 
     assert statuses == [200, 200, 429]
 
 
-@pytest.mark.usefixtures("rates")
 def test_a_shared_storage_that_is_away_lets_everybody_in_at_once(video: Video, settings: Any) -> None:
     settings.VIDEOS_THROTTLE_STORAGE = f"redis://127.0.0.1:{free_port()}/0"
     begin = time.monotonic()

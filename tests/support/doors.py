@@ -17,6 +17,8 @@ from videos.counters.connection import Lease
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 COUNTS, VIDEOS = "/api/videos/counts/", "/api/videos/"
+VIEWED = b'{"viewer":"someone","watched":40}'
+Call = Callable[..., Any]  # the fixture `call`
 
 
 class Got(NamedTuple):
@@ -64,6 +66,11 @@ def ask(method: str, path: str, body: bytes = b"", /, handler: Any = application
         assert int(named["Content-Length"]) == len(content)
     parsed = json.loads(content) if content and named.get("Content-Type") == "application/json" else content
     return Got(int(started[0].split()[0]), named, parsed, not by_django, content)
+
+
+def token_of(user: User) -> str:
+    """The value of the header that carries a user's token."""
+    return f"Bearer {RefreshToken.of(user).access_token}"
 
 
 def bearer(user: User, **changes: Any) -> dict[str, Any]:
