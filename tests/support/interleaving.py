@@ -5,9 +5,9 @@ a time. An actor may stall for long and a flusher may die at any gate. What must
 reference model: views equal what was acknowledged, `like_count` equals rows, rows equal each user's last acknowledged
 wish, live equals the row, and no reader ever sees a number that was true at no moment between its beginning and its
 end.
-"""
 
-from __future__ import annotations
+Over 250 lines: the actors of an order and its judge share the state of one World.
+"""
 
 import itertools
 import random
@@ -45,11 +45,9 @@ class Actor:
 
     current = threading.local()
 
-    def __init__(self, world: World, act: Callable[[Actor], None], name: str, *, mortal: bool = False) -> None:
-        self.world = world
+    def __init__(self, act: Callable[["Actor"], None], name: str, weight: float) -> None:
         self.name = name
-        self.mortal = mortal
-        self.weight = world.random.choice((0.05, 0.3, 1, 3))
+        self.weight = weight
         self.without_redis = False
         self.next_step = "begin"
         self.in_transaction = False
@@ -62,7 +60,7 @@ class Actor:
         self._thread = threading.Thread(target=self._run, args=(act,), name=name, daemon=True)
         self._thread.start()
 
-    def _run(self, act: Callable[[Actor], None]) -> None:
+    def _run(self, act: Callable[["Actor"], None]) -> None:
         Actor.current.actor = self
         self._go.acquire()
         try:
@@ -133,12 +131,13 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
         return exchange(commands, **kwargs)
 
     patch.setattr(wire, "exchange", gated_exchange)
-    for name in LEDGER_READS:
-        patch.setattr(ledger, name, gated("read", getattr(ledger, name)))
-    for name in READS:
-        patch.setattr(reads, name, gated("read", getattr(reads, name)))
-    for name in LEDGER_WRITES:
-        patch.setattr(ledger, name, gated("write", getattr(ledger, name)))
+    for module, step, names in (
+        (ledger, "read", LEDGER_READS),
+        (reads, "read", READS),
+        (ledger, "write", LEDGER_WRITES),
+    ):
+        for name in names:
+            patch.setattr(module, name, gated(step, getattr(module, name)))
     ticks = itertools.count(counters.now_ms())
     patch.setattr(counters, "now_ms", lambda: next(ticks))
     patch.setattr(conf, "FLUSH_THREADS", 1)  # a helping thread would pass the gates unseen
@@ -189,17 +188,9 @@ class World:
         return self.faults
 
     def _cast(self) -> None:
-        def add(act: Callable[[Actor], None], name: str, *, mortal: bool = False) -> None:
-            self.actors.append(Actor(self, act, name, mortal=mortal))
-
-        for _ in range(2):
-            add(self._like, "liker")
-            add(self._view, "viewer")
-            add(self._read, "reader")
-        for _ in range(self.flushers):
-            add(self._flush, "flusher", mortal=True)
-        for _ in range(self.away):
-            add(self._write_without_redis, "away")
+        acts = [(self._like, "liker"), (self._view, "viewer"), (self._read, "reader")] * 2
+        acts += [(self._flush, "flusher")] * self.flushers + [(self._write_without_redis, "away")] * self.away
+        self.actors = [Actor(act, name, self.random.choice((0.05, 0.3, 1, 3))) for act, name in acts]
         self.expiries = 8
 
     def _step(self) -> None:
@@ -213,7 +204,7 @@ class World:
             actor = self.random.choices(ready, weights)[0]
             if self.random.random() < 0.03:
                 actor.weight = self.random.choice((0.01, 0.3, 3))  # stalls and bursts
-            if actor.mortal and self.random.random() < 0.015:
+            if actor.name == "flusher" and self.random.random() < 0.015:
                 actor.kill()
             else:
                 actor.turn()
@@ -234,12 +225,15 @@ class World:
             video, user = self._choose(actor)
             wish = self.random.random() < 0.6
             self.busy[video] += 1
-            self.busy_users.add(user)
-            services.set_like(video_id=video, user_id=user, liked=wish)
-            self.wish[video, user] = wish
+            self._set_like(video, user, wish)
             self.busy[video] -= 1
-            self.busy_users.discard(user)
             actor.gate("begin")
+
+    def _set_like(self, video: int, user: int, wish: bool) -> None:
+        self.busy_users.add(user)
+        services.set_like(video_id=video, user_id=user, liked=wish)
+        self.wish[video, user] = wish
+        self.busy_users.discard(user)
 
     def _view(self, actor: Actor) -> None:
         for _ in range(8):
@@ -259,10 +253,7 @@ class World:
                 services.record_view(event=services.ViewEvent(video, f"viewer{next(self.viewers)}"))
                 self.viewed[video] += 1
             else:
-                self.busy_users.add(user)
-                services.set_like(video_id=video, user_id=user, liked=wish)
-                self.wish[video, user] = wish
-                self.busy_users.discard(user)
+                self._set_like(video, user, wish)
             self.written_away.append((video, wish is None))
             actor.gate("begin")
 
