@@ -2,6 +2,8 @@
 
 `--on` says where: SQLite and Valkey (the default), or Debian's MariaDB and Redis, or MySQL and Redis. With
 STREAMING_TEST=1, DATABASE_URL and REDIS_URL are used as they are: that Redis is emptied before each test.
+
+Over 250 lines: fixtures that tests of several folders use must stand in the conftest.py above them.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from tests.support.factories import make_user, make_videos
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+    from videos.models import Video
+
 
 @pytest.fixture
 def staff() -> User:
@@ -24,6 +26,18 @@ def staff() -> User:
 def video_id() -> int:
     """The id of another video."""
     return make_videos(1)[0]
+
+
+@pytest.fixture
+def deleted_before_it_is_saved(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each video that is saved has been deleted just before."""
+    kind, save = type(video), type(video).save
+
+    def delete_and_save(self: Video, **options: Any) -> None:
+        kind.objects.filter(pk=self.pk).delete()
+        save(self, **options)
+
+    monkeypatch.setattr(kind, "save", delete_and_save)
 
 
 @pytest.fixture

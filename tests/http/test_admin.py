@@ -1,4 +1,7 @@
-"""Django admin: live beside stored, nothing that goes past the ledger, quick with many rows."""
+"""Django admin: live beside stored, nothing that goes past the ledger, quick with many rows.
+
+Over 250 lines: all pages are opened by the same signed-in browser and the same few helpers.
+"""
 
 import re
 from datetime import UTC, datetime
@@ -12,12 +15,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from tests.support.doors import round_trips
 from tests.support.factories import make_admin, make_user, make_video, make_videos
 from tests.support.faults import failing
 from videos import services
 from videos.admin import lists
 from videos.admin.videos import COUNT_COLUMNS
-from videos.counters.connection import Lease
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
 from videos.services import ViewEvent
@@ -25,11 +28,15 @@ from videos.services import ViewEvent
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
 
+def signed_in(user: User) -> Client:
+    browser = Client()
+    browser.force_login(user)
+    return browser
+
+
 @pytest.fixture
 def client() -> Client:
-    browser = Client()
-    browser.force_login(make_admin())
-    return browser
+    return signed_in(make_admin())
 
 
 def url_of(model: str, page: str = "changelist", *arguments: Any) -> str:
@@ -67,18 +74,8 @@ def test_without_redis_the_stored_counts_are_shown(client: Client) -> None:
 def test_a_page_of_videos_costs_what_one_video_does(
     client: Client, owner: User, video: Video, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trips: list[int] = []
-    exchange = Lease.ask
-
-    def spy(self: Any, commands: Any, timeout: Any) -> Any:
-        trips.append(1)
-        return exchange(self, commands, timeout)
-
-    monkeypatch.setattr(Lease, "ask", spy)
-
     def cost() -> tuple[int, int]:
-        trips.clear()
-        with CaptureQueriesContext(connection) as queries:
+        with CaptureQueriesContext(connection) as queries, round_trips(monkeypatch) as trips:
             rows(client, "videos_video")
         return len(queries), len(trips)
 
@@ -114,16 +111,10 @@ def test_editing_writes_no_counts(client: Client, video: Video, owner: User) -> 
     assert (video.title, video.duration, video.like_count) == ("new", 9, 1)
 
 
+@pytest.mark.usefixtures("deleted_before_it_is_saved")
 def test_a_video_that_is_deleted_while_it_is_edited_is_not_added_again(
-    client: Client, video: Video, owner: User, monkeypatch: pytest.MonkeyPatch
+    client: Client, video: Video, owner: User
 ) -> None:
-    save = Video.save
-
-    def delete_and_save(self: Video, **options: Any) -> None:
-        Video.objects.filter(pk=self.pk).delete()
-        save(self, **options)
-
-    monkeypatch.setattr(Video, "save", delete_and_save)
     body = {"title": "new", "url": "https://example.com/2", "duration": 9, "owner": owner.pk}
     with CaptureQueriesContext(connection) as queries:
         assert client.post(url_of("videos_video", "change", video.pk), body).status_code == 404
@@ -179,9 +170,7 @@ def test_deleting_names_what_it_needs_a_permission_for(video: Video, owner: User
 
     helper = make_user("helper", is_staff=True)
     helper.user_permissions.set(Permission.objects.filter(codename__in=["delete_user", "view_user"]))
-    browser = Client()
-    browser.force_login(helper)
-    page = browser.post(url_of("auth_user", "delete", owner.pk), {"post": "yes"})
+    page = signed_in(helper).post(url_of("auth_user", "delete", owner.pk), {"post": "yes"})
     assert page.status_code == 403
     assert Video.objects.filter(pk=video.pk).exists()
 

@@ -113,11 +113,8 @@ def test_an_outage_is_answered_with_when_to_come_back(
 def test_a_database_outage_in_a_list_is_answered_with_when_to_come_back(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any, **__: Any) -> Any:
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(connection, "ensure_connection", fail)
-    monkeypatch.setattr(connection, "cursor", fail)
+    for name in ("ensure_connection", "cursor"):
+        monkeypatch.setattr(connection, name, failing(OperationalError("gone")))
     response = call("GET", "/api/videos/")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
 
@@ -126,11 +123,6 @@ def test_a_fault_of_ours_is_answered_in_json(call: Call, video: Video, monkeypat
     monkeypatch.setattr(services, "get_like", failing(RuntimeError("a secret")))
     response = call("GET", f"/api/videos/{video.id}/like/")
     assert (response.status_code, response.json()) == (500, {"detail": "Internal server error."})
-
-
-def test_an_unknown_path_of_the_api_is_answered_in_json(call: Call) -> None:
-    response = call("GET", "/api/nothing/")
-    assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -150,9 +142,9 @@ def test_a_read_without_the_slash_is_sent_there(call: Call) -> None:
     assert (response.status_code, response.headers["Location"]) == (301, "/api/videos/counts/?ids=1,2")
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_unknown_path_without_the_slash_is_not_found(call: Call, method: str) -> None:
-    response = call(method, "/api/nothing")
+@pytest.mark.parametrize(("method", "path"), [("GET", "nothing/"), ("GET", "nothing"), ("POST", "nothing")])
+def test_an_unknown_path_of_the_api_is_answered_in_json(call: Call, method: str, path: str) -> None:
+    response = call(method, f"/api/{path}")
     assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
 
 
@@ -166,11 +158,7 @@ def test_an_unknown_path_elsewhere_is_answered_with_a_page(call: Call) -> None:
     assert (response.status_code, response.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
 
 
-def test_a_request_with_too_many_fields_is_answered_in_json(call: Call) -> None:
-    response = call("GET", "/api/videos/?" + "a&" * 2000)
-    assert (response.status_code, list(response.json())) == (400, ["detail"])
-
-
-def test_an_unknown_host_is_answered_in_json(call: Call) -> None:
-    response = call("GET", "/api/videos/", host="elsewhere.example")
+@pytest.mark.parametrize(("query", "host"), [("a&" * 2000, "localhost"), ("", "elsewhere.example")], ids=len)
+def test_too_many_fields_and_an_unknown_host_are_answered_in_json(call: Call, query: str, host: str) -> None:
+    response = call("GET", f"/api/videos/?{query}", host=host)
     assert (response.status_code, list(response.json())) == (400, ["detail"])

@@ -14,10 +14,15 @@ from django.urls import resolve
 from tests.support.doors import COUNTS, VIDEOS, VIEWED, ask, bearer, like_path, video_path, view_path
 from videos import counters
 from videos.api.frames import PATHS
-from videos.ledger import reads
+from videos.ledger import reads as rows
 from videos.models import Video
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
+
+
+def reads(video_id: int) -> tuple[tuple[str, str], ...]:
+    """Path and query of the usual reads."""
+    return (like_path(video_id), ""), (COUNTS, f"ids={video_id}"), (video_path(video_id), ""), (VIDEOS, "")
 
 
 def test_usual_likes_and_views_take_it(video_id: int, user: User) -> None:
@@ -35,12 +40,7 @@ def test_usual_likes_and_views_take_it(video_id: int, user: User) -> None:
 def test_reads_take_it(video_id: int, user: User) -> None:
     token = bearer(user)
     ask("PUT", like_path(video_id), **token)
-    asked = [
-        ask("GET", like_path(video_id), **token),
-        ask("GET", COUNTS, **token, QUERY_STRING=f"ids={video_id}"),
-        ask("GET", video_path(video_id), **token),
-        ask("GET", VIDEOS, **token),
-    ]
+    asked = [ask("GET", path, QUERY_STRING=query, **token) for path, query in reads(video_id)]
     assert [(got.status, got.express) for got in asked] == [(200, True)] * 4
     like, counts, one, page = (got.body for got in asked)
     for shown in (like, counts[0], one, page["results"][0]):
@@ -86,8 +86,7 @@ def test_without_redis_reads_are_of_the_rows_and_say_so(
     away: str, video_id: int, user: User, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(away)
-    paths = ((like_path(video_id), ""), (video_path(video_id), ""), (COUNTS, f"ids={video_id}"), (VIDEOS, ""))
-    for path, query in paths:
+    for path, query in reads(video_id):
         got = ask("GET", path, QUERY_STRING=query, **bearer(user))
         assert (got.status, got.express, got.headers.get("X-Counts")) == (200, True, "stored")
 
@@ -99,10 +98,9 @@ def test_read_that_fails_is_a_503_and_asked_once(video_id: int, user: User, monk
         asked.append(arguments)
         raise OperationalError("gone")
 
-    monkeypatch.setattr(reads, "_fetch", fail)
+    monkeypatch.setattr(rows, "_fetch", fail)
     monkeypatch.setattr(connection, "is_usable", lambda: True)
-    paths = ((like_path(video_id), ""), (video_path(video_id), ""), (COUNTS, f"ids={video_id}"), (VIDEOS, ""))
-    for path, query in paths:
+    for path, query in reads(video_id):
         asked.clear()
         got = ask("GET", path, QUERY_STRING=query, **bearer(user))
         assert (got.status, got.express, len(asked)) == (503, True, 1)

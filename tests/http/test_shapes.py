@@ -21,7 +21,7 @@ from videos.api import answers, bodies, shapes
 from videos.changes import COLUMNS, COUNTS, Totals
 from videos.services import VideoRow
 
-pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
@@ -57,7 +57,6 @@ def outcome(read: Callable[[], Any]) -> Any:
         return error.detail
 
 
-@pytest.mark.once
 @given(
     row=st.builds(
         VideoRow,
@@ -84,7 +83,6 @@ def test_a_video_is_shown_as_its_serializer_does(row: VideoRow, counts: services
     assert answers.json_body(shown) == JSONRenderer().render(expected)
 
 
-@pytest.mark.once
 @given(counts=st.dictionaries(IDS, VIDEO_COUNTS, max_size=3))
 def test_counts_are_shown_as_their_serializer_does(counts: dict[int, Any]) -> None:
     shown = answers.count_data(services.Counts(counts))
@@ -94,7 +92,6 @@ def test_counts_are_shown_as_their_serializer_does(counts: dict[int, Any]) -> No
     assert answers.json_body(shown) == JSONRenderer().render(shown)
 
 
-@pytest.mark.once
 @given(data=st.recursive(
     st.none() | st.booleans() | st.integers() | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
@@ -103,7 +100,6 @@ def test_bodies_are_written_as_the_renderer_does(data: Any) -> None:
     assert answers.json_body({"": data}) == JSONRenderer().render({"": data})
 
 
-@pytest.mark.once
 def test_likes_and_views_are_answered_as_their_serializers_do() -> None:
     for made, serializer in (
         (answers.like_answer(services.LikeResult(1, True, 2)), shapes.LikeSerializer),
@@ -113,7 +109,6 @@ def test_likes_and_views_are_answered_as_their_serializers_do() -> None:
         assert list(serializer(data).data.items()) == list(data.items())
 
 
-@pytest.mark.once
 @given(body=view_bodies)
 def test_a_view_is_parsed_as_its_serializer_does(body: Any) -> None:
     def serialized() -> Any:
@@ -124,21 +119,14 @@ def test_a_view_is_parsed_as_its_serializer_does(body: Any) -> None:
     assert outcome(lambda: bodies.parse_view(body)) == outcome(serialized)
 
 
-@pytest.mark.once
 @given(events=st.lists(event_bodies, max_size=5))
 def test_events_are_parsed_as_their_serializer_does(events: list[Any]) -> None:
     def serialized() -> Any:
         serializer = shapes.ViewEventsSerializer(data={"events": events})
         serializer.is_valid(raise_exception=True)
-        return [
-            (
-                e["video"],
-                e["viewer"],
-                e.get("watched"),
-                e["at"] and int(e["at"].timestamp() * 1000) if "at" in e else None,
-            )
-            for e in serializer.validated_data["events"]
-        ]
+        parsed = serializer.validated_data["events"]
+        moments = [e["at"] and int(e["at"].timestamp() * 1000) if "at" in e else None for e in parsed]
+        return [(e["video"], e["viewer"], e.get("watched"), ms) for e, ms in zip(parsed, moments, strict=True)]
 
     quick = outcome(lambda: bodies.parse_events({"events": events}))
     slow = outcome(serialized)
@@ -148,6 +136,7 @@ def test_events_are_parsed_as_their_serializer_does(events: list[Any]) -> None:
         assert [(sent.video_id, sent.viewer, sent.watched, sent.at_ms) for sent in quick] == slow
 
 
+@pytest.mark.database
 @hypothesis_settings(max_examples=150)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"]),

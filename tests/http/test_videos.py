@@ -85,16 +85,8 @@ def test_editing_does_not_touch_counts_that_move(call: Call, video: Video, owner
     assert (answer["like_count"], video.like_count, video.title) == (1, 1, "new")
 
 
-def test_a_video_that_is_deleted_while_it_is_edited_is_not_found(
-    call: Call, video: Video, owner: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save = Video.save
-
-    def delete_and_save(self: Video, **options: Any) -> None:
-        Video.objects.filter(pk=self.pk).delete()
-        save(self, **options)
-
-    monkeypatch.setattr(Video, "save", delete_and_save)
+@pytest.mark.usefixtures("deleted_before_it_is_saved")
+def test_a_video_that_is_deleted_while_it_is_edited_is_not_found(call: Call, video: Video, owner: User) -> None:
     response = call("PATCH", f"/api/videos/{video.id}/", user=owner, body={"title": "new"})
     assert (response.status_code, response.json()) == (404, {"detail": "No such video."})
 

@@ -1,4 +1,7 @@
-"""The Redis room: round trips, expiry, outages, and what scripts refuse."""
+"""The Redis room: round trips, expiry, outages, and what scripts refuse.
+
+Over 250 lines: all scripts are called through the same short helpers.
+"""
 
 import signal
 import threading

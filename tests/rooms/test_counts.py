@@ -22,14 +22,8 @@ pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
 GHOSTS = CountName("ghosts", "tally", "g", "ghost_count")  # invented: no place knows it
 PLACES = [
-    *(
-        "field of Video",
-        "Totals",
-        "prime.lua",
-        "pending hash to batch",
-        "pending hash to hour",
-        "pending hash to video",
-    ),
+    *("field of Video", "Totals", "prime.lua"),
+    *("pending hash to batch", "pending hash to hour", "pending hash to video"),
     *("confirm.lua", "resync.lua", "counts", "video", "schema of counts", "schema of video"),
     *("admin of videos", "admin of hours", "admin of batches", "health", "metrics"),
 ]

@@ -1,4 +1,7 @@
-"""The flush: every claimed field is accounted for, and nothing is held up by another."""
+"""The flush: every claimed field is accounted for, and nothing is held up by another.
+
+Over 250 lines: every test runs the whole flush, and judges it by the same report and rows.
+"""
 
 import contextlib
 import itertools

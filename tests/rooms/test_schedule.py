@@ -81,14 +81,12 @@ def test_flush_returns_sums_that_json_takes(redis_client: redis.Redis) -> None:
     assert (sums["likes_added"], sums["applied"], sums["complete"], sums["failures"]) == (6, 6, True, {})
 
 
-def test_budget_is_the_remaining_time_less_a_chunk_that_waits_for_locks(seen: list[dict[str, Any]]) -> None:
-    schedule.flush(scheduled_event(), Context(300))
-    assert seen[0]["max_seconds"] == 300 - 45
-
-
-def test_budget_of_a_short_function_is_half_of_its_time(seen: list[dict[str, Any]]) -> None:
-    schedule.flush(scheduled_event(), Context(20))
-    assert seen[0]["max_seconds"] == 10
+@pytest.mark.parametrize(("seconds", "budget"), [(300, 300 - 45), (20, 10)])
+def test_budget_leaves_time_for_a_chunk_that_waits_for_locks_or_half_of_it_all(
+    seen: list[dict[str, Any]], seconds: int, budget: int
+) -> None:
+    schedule.flush(scheduled_event(), Context(seconds))
+    assert seen[0]["max_seconds"] == budget
 
 
 def test_event_names_its_shards() -> None:

@@ -2,11 +2,11 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from servers import ROOT
+
 ROOMS = sorted(
     path.stem
     for folder in ("streaming", "videos", "videos/api")

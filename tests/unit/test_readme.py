@@ -2,13 +2,12 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
+from servers import ROOT
 from videos.conf import AppSettings, Setting
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 KEYS = (ROOT / "videos" / "counters" / "keys.py").read_text()
