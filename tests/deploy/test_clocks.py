@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from servers import ROOT, start_manage, wait_until
+from servers import ROOT, Process, wait_until
 from tests.conftest import unavailable
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -54,12 +55,9 @@ def test_kubernetes_takes_the_manifests_and_refuses_a_misspelt_one(manifest: dic
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_commands_of_the_files_run(command: list[str], service_env: dict[str, str], tmp_path: Path) -> None:
-    process = start_manage(*command, env=service_env, log=tmp_path / "log")
-    try:
-        wait_until(lambda: '"batches"' in process.output or not process.running, what="a run of the flush")
-        if "--every" in command:
-            process.send(signal.SIGTERM)
-        assert process.wait() == 0, process.output
-    finally:
-        process.kill()
+def test_commands_of_the_files_run(command: list[str], manage: Callable[..., Process]) -> None:
+    process = manage(*command)
+    wait_until(lambda: '"batches"' in process.output or not process.running, what="a run of the flush")
+    if "--every" in command:
+        process.send(signal.SIGTERM)
+    assert process.wait() == 0, process.output

@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +21,9 @@ from zappa.core import Zappa
 from deploy import aws as deployment
 from servers import ROOT
 from streaming import schedule
-from tests.support.aws import ACCOUNT, REGION, AwsServer, Call, Deployer, actions_of, allows
+from tests.support.aws import AwsServer, Call, Deployer, actions_of, allows
+from tests.support.packages import captured
+from tests.support.runtime_api import ACCOUNT, REGION
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
@@ -447,7 +448,7 @@ def test_template_passes_cfn_lint_which_finds_a_mistake(tmp_path: Path) -> None:
     broken.write_text(deployment.TEMPLATE.read_text().replace("RetentionInDays: 30", "RetentionInDays: 29"))
     command = [sys.executable, "-c", "from cfnlint.runner import main; main()"]
     for template, found in ((deployment.TEMPLATE, ""), (broken, "E3030")):
-        done = subprocess.run([*command, template], capture_output=True, text=True, check=False)
+        done = captured([*command, template])
         assert (done.returncode == 0, done.stdout[:5]) == (not found, found), done.stdout + done.stderr
 
 

@@ -1,3 +1,8 @@
+"""The function's zip: what is in it, what it needs, and whether it loads.
+
+Over 250 lines: a build takes most of the time, and all tests look at the same two zips.
+"""
+
 import json
 import os
 import re
@@ -38,7 +43,6 @@ def newest_package(tmp_path_factory: pytest.TempPathFactory, package: Path) -> P
     """The zip for the runtime that the stage names, whatever this Python is."""
     folder = tmp_path_factory.mktemp("newest")
     repository = packages.copy_repository(folder / "archive", git=False)
-    packages.share_zappa(repository)
     built = packages.build(repository, folder / "newest.zip", runtime=stage()["runtime"])
     assert built.returncode == 0, built.stderr
     return folder / "newest.zip"
@@ -79,15 +83,8 @@ def glibc_asked_for(package: Path, folder: Path) -> tuple[int, ...]:
     return max(tuple(int(part) for part in match[1].split(".")) for match in found if match)
 
 
-CLOCK_DOOR_AND_COMMANDS = """
-from streaming.schedule import flush, reconcile
-from videos.management.commands import flush_counters, reconcile_counters
-"""
-
-
 def test_same_inputs_give_the_same_bytes_in_another_folder_and_without_git(package: Path, tmp_path: Path) -> None:
     repository = packages.copy_repository(tmp_path / "elsewhere", git=False)
-    packages.share_zappa(repository)
     built = packages.build(repository, tmp_path / "again.zip")
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "again.zip").read_bytes() == package.read_bytes()
@@ -101,14 +98,8 @@ def test_package_is_small(newest_package: Path) -> None:
 
 
 def test_package_holds_the_service_and_zappas_handler(package: Path) -> None:
-    wanted = {
-        "handler.py",
-        "django_zappa_app.py",
-        "zappa_settings.py",
-        "streaming/schedule.py",
-        "videos/flush/workers.py",
-    }
-    wanted |= {"certificates.pem"}
+    wanted = {"handler.py", "django_zappa_app.py", "zappa_settings.py", "certificates.pem"}
+    wanted |= {"streaming/schedule.py", "videos/flush/workers.py"}
     wanted |= {f"videos/counters/lua/{script.name}" for script in (ROOT / "videos" / "counters" / "lua").glob("*.lua")}
     wanted |= {f"videos/migrations/{path.name}" for path in (ROOT / "videos" / "migrations").glob("0*.py")}
     assert wanted - set(names_in(package)) == set()
@@ -133,7 +124,6 @@ def test_secrets_of_the_deployer_stay_outside(package: Path) -> None:
 
 def test_key_in_a_room_that_is_deployed_is_refused(tmp_path: Path) -> None:
     repository = packages.copy_repository(tmp_path / "repository", git=False)
-    packages.share_zappa(repository)
     (repository / "streaming" / "server.key").write_text("-----BEGIN PRIVATE KEY-----")
     built = packages.build(repository, tmp_path / "package.zip")
     assert built.returncode != 0
@@ -222,7 +212,8 @@ def test_driver_loads_where_the_systems_libraries_are_hidden(task: Path) -> None
 
 
 def test_clock_door_and_commands_load_without_zappa(task: Path) -> None:
-    opened = packages.run_alone(task, CLOCK_DOOR_AND_COMMANDS)
+    commands = "from videos.management.commands import flush_counters, reconcile_counters"
+    opened = packages.run_alone(task, f"from streaming.schedule import flush, reconcile; {commands}")
     assert opened.returncode == 0, opened.stderr
 
 
@@ -235,23 +226,19 @@ def test_settings_of_zappa_know_no_secret(task: Path) -> None:
     assert settings.stdout.strip() == "{} False"
 
 
+SECRET_NAMES = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL")
+
+
 def test_stages_hold_no_values_of_secrets() -> None:
     for name in ("production", "production_api"):
         variables = stage(name)["aws_environment_variables"]
-        assert {key: variables[key] for key in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL")} == {
-            key: f"${key}" for key in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL")
-        }
+        assert [variables[key] for key in SECRET_NAMES] == [f"${key}" for key in SECRET_NAMES]
 
 
 def test_flush_only_stage_has_no_gateway_and_nothing_that_zappa_adds_by_itself() -> None:
     production = stage()
-    assert {key: production[key] for key in ("apigateway_enabled", "keep_warm", "debug", "touch", "manage_roles")} == {
-        "apigateway_enabled": False,
-        "keep_warm": False,
-        "debug": False,
-        "touch": False,
-        "manage_roles": False,
-    }
+    off = dict.fromkeys(("apigateway_enabled", "keep_warm", "debug", "touch", "manage_roles"), False)
+    assert {key: production[key] for key in off} == off
 
 
 def test_names_of_scheduled_functions_survive_zappas_rule_names() -> None:

@@ -1,4 +1,7 @@
-"""script/server as a newcomer runs it: one command, two printed curl lines, Ctrl-C, and the counts are still there."""
+"""script/server as a newcomer runs it: one command, two printed curl lines, Ctrl-C, and the counts are still there.
+
+Over 250 lines: a start of the service takes most of the time, and several tests share a running one.
+"""
 
 import ast
 import json
@@ -20,7 +23,7 @@ from servers import ROOT, MariaDBServer, Process, RedisServer, alive, free_port,
 from tests.conftest import unavailable
 from tests.support.packages import captured
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 STOP_SECONDS = 90.0
 FIRST_START_SECONDS = 180.0  # it may have to make the virtual environment
@@ -118,7 +121,6 @@ def group(leader: int) -> list[int]:
     return [int(pid) for pid, pgid, state in rows if int(pgid) == leader and not state.startswith("Z")]
 
 
-@pytest.mark.once
 def test_printed_lines_count_ctrl_c_stops_in_order_and_the_next_start_has_the_counts(service: Embedded) -> None:
     service.start()
     assert service.curl("/like/")["like_count"] == 1
@@ -137,7 +139,6 @@ def test_printed_lines_count_ctrl_c_stops_in_order_and_the_next_start_has_the_co
     assert service.curl("/like/")["like_count"] == 1
 
 
-@pytest.mark.once
 def test_flush_in_a_second_terminal_sees_the_same_databases(service: Embedded) -> None:
     service.start(FLUSH_INTERVAL_SECONDS="3600")
     service.curl("/like/")
@@ -169,30 +170,27 @@ def read_settings(checkout: Path, expression: str, **environment: str) -> str:
 IN_SHORT = "settings.EMBEDDED, settings.SECRET_KEY[:4], settings.CACHES['counters']['LOCATION']"
 
 
-@pytest.mark.once
-def test_what_script_server_wrote_leaves_production_alone(tmp_path: Path) -> None:
-    assert read_settings(tmp_path, IN_SHORT, **PRODUCTION) == "False xxxx redis://nowhere/0"
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (PRODUCTION, "False xxxx redis://nowhere/0"),
+        ({}, "True kept redis://own/0"),
+        ({"SECRET_KEY": "xxxx", "STREAMING_ENV_FILE": "var/env"}, "True xxxx redis://own/0"),
+    ],
+    ids=["production", "a second terminal", "a file that is named"],
+)
+def test_what_script_server_wrote_is_for_its_checkout_and_for_who_names_it(
+    tmp_path: Path, given: dict[str, str], expected: str
+) -> None:
+    assert read_settings(tmp_path, IN_SHORT, **given) == expected
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("missing", sorted(PRODUCTION))
 def test_a_missing_production_value_is_named(tmp_path: Path, missing: str) -> None:
     given = PRODUCTION | {missing: "", "STREAMING_ENV_FILE": os.devnull}
     assert f"Set the environment variable {missing}" in read_settings(tmp_path, IN_SHORT, **given)
 
 
-@pytest.mark.once
-def test_what_script_server_wrote_is_used_by_a_second_terminal(tmp_path: Path) -> None:
-    assert read_settings(tmp_path, IN_SHORT) == "True kept redis://own/0"
-
-
-@pytest.mark.once
-def test_a_file_that_is_named_fills_in_what_the_environment_lacks(tmp_path: Path) -> None:
-    named = {"SECRET_KEY": "xxxx", "STREAMING_ENV_FILE": str(tmp_path / "var" / "env")}
-    assert read_settings(tmp_path, IN_SHORT, **named) == "True xxxx redis://own/0"
-
-
-@pytest.mark.once
 def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(service: Embedded) -> None:
     service.start()
     service.curl("/like/")
@@ -205,7 +203,6 @@ def test_killed_parent_leaves_nothing_and_the_next_start_has_the_counts(service:
     assert [pid for pid in left if alive(pid)] == []
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("child", [0, 1, 2], ids=["valkey", "flush", "web"])
 def test_a_child_that_dies_is_started_again(shared: Embedded, child: int) -> None:
     killed, deaths = shared.children()[child], shared.output.count("died (SIGKILL); starting it again.")
@@ -223,13 +220,11 @@ def _counts_or_none(service: Embedded) -> tuple[int, int] | None:
         return None
 
 
-@pytest.mark.once
 def test_two_run_side_by_side(shared: Embedded, service: Embedded) -> None:
     service.start()
     assert (shared.counts(), service.counts()) == ((1, 0), (0, 0))
 
 
-@pytest.mark.once
 def test_a_second_start_on_the_same_folder_is_refused(shared: Embedded) -> None:
     second = Embedded(shared.var)
     process = second.launch()
@@ -238,7 +233,6 @@ def test_a_second_start_on_the_same_folder_is_refused(shared: Embedded) -> None:
     assert f"already runs on {shared.var}, as process {shared.process.pid}" in process.output
 
 
-@pytest.mark.once
 def test_a_taken_port_is_named(service: Embedded) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -251,7 +245,6 @@ def test_a_taken_port_is_named(service: Embedded) -> None:
     )
 
 
-@pytest.mark.once
 def test_the_web_server_speaks_http_1_only(shared: Embedded) -> None:
     with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
@@ -259,13 +252,13 @@ def test_the_web_server_speaks_http_1_only(shared: Embedded) -> None:
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")  # HTTP/2 answers with a SETTINGS frame
 
 
-@pytest.mark.once
 def test_an_old_python_gets_as_far_as_the_message() -> None:
     source = (ROOT / "script" / "server").read_text()
     ast.parse(source, feature_version=(3, 7))
     assert source.index("sys.exit(") < source.index("from embedded import")
 
 
+@pytest.mark.only("mariadb", "mysql")
 def test_given_servers_are_used_instead(
     service: Embedded, private_database: MariaDBServer, private_redis: RedisServer
 ) -> None:
@@ -280,6 +273,7 @@ def test_given_servers_are_used_instead(
     assert not (service.var / "streaming.sqlite3").exists()
 
 
+@pytest.mark.only("mariadb", "mysql")
 def test_a_database_with_accounts_gets_no_demo_accounts(service: Embedded, private_database: MariaDBServer) -> None:
     environment = {"DATABASE_URL": private_database.url}
     service.start(**environment)
@@ -290,7 +284,6 @@ def test_a_database_with_accounts_gets_no_demo_accounts(service: Embedded, priva
     assert private_database.query("SELECT 1 FROM auth_user WHERE username = 'admin'", database="streaming") == []
 
 
-@pytest.mark.once
 @pytest.mark.django_db
 def test_demo_accounts_are_refused_outside_the_embedded_start(settings: Any) -> None:
     settings.EMBEDDED = False

@@ -1,6 +1,7 @@
 """A private AWS account for tests: moto's server, the calls that were made, and how IAM would have judged them."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -17,8 +18,7 @@ import boto3
 
 from servers import ROOT, Server
 from tests.support.packages import captured
-
-REGION, ACCOUNT = "eu-central-1", "123456789012"
+from tests.support.runtime_api import ACCOUNT, REGION
 
 
 class AwsServer(Server):
@@ -85,21 +85,20 @@ ARNS = {  # by service: the ARN, and the parameters that may hold the name
 def allows(policy: Mapping[str, Any], action: str, resource: str) -> bool:
     """Whether a policy of plain Allow statements, without conditions on the caller, permits this."""
     return any(
-        any(fnmatchcase(action.lower(), pattern.lower()) for pattern in _listed(statement["Action"]))
-        and any(resource == "*" or fnmatchcase(resource, pattern) for pattern in _listed(statement["Resource"]))
-        for statement in policy["Statement"]
-        if statement["Effect"] == "Allow"
+        fnmatchcase(action.lower(), granted.lower()) and (resource == "*" or fnmatchcase(resource, pattern))
+        for granted, pattern in _grants(policy)
     )
 
 
 def actions_of(policy: Mapping[str, Any]) -> set[str]:
     """Every action that a policy allows, as written."""
-    return {
-        action
-        for statement in policy["Statement"]
-        if statement["Effect"] == "Allow"
-        for action in _listed(statement["Action"])
-    }
+    return {action for action, _ in _grants(policy)}
+
+
+def _grants(policy: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for statement in policy["Statement"]:
+        if statement["Effect"] == "Allow":
+            yield from itertools.product(_listed(statement["Action"]), _listed(statement["Resource"]))
 
 
 def _listed(value: str | list[str]) -> list[str]:

@@ -6,12 +6,13 @@ of docs/deployment.md. CPU seconds are the process' own: what Lambda's share of 
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import redis
@@ -52,15 +53,14 @@ def measure(folder: Path, database: MariaDBServer, counters: RedisServer, fields
     (folder / "image").mkdir()
     image = make_image(folder / "image")
     environment = {"DATABASE_URL": database.url, "REDIS_URL": counters.url, "SECRET_KEY": "x" * 50}
-    environment["ALLOWED_HOSTS"] = "localhost"
-    environment["INSTANTIATE_LAMBDA_HANDLER_ON_IMPORT"] = "1"
+    environment |= {"ALLOWED_HOSTS": "localhost", "INSTANTIATE_LAMBDA_HANDLER_ON_IMPORT": "1"}
     command = [sys.executable, str(ROOT / "manage.py"), "migrate", "-v0"]
     subprocess.run(command, env={**os.environ, **environment, "STREAMING_ENV_FILE": os.devnull}, check=True)
     fill(database)
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, MariaDB and Redis on the same machine\n")
     starts = []
     for _ in range(ROUNDS):
-        with LambdaFunction(task, image, folder, environment=environment) as function:
+        with closing(LambdaFunction(task, image, folder, environment=environment)) as function:
             starts.append((function.invoke(scheduled_event()), function.invoke(scheduled_event())))
     cold, warm = [pair[0] for pair in starts], [pair[1] for pair in starts]
     table(
@@ -72,7 +72,7 @@ def measure(folder: Path, database: MariaDBServer, counters: RedisServer, fields
             ("peak memory, nothing pending", f"{median(w.peak_mb for w in warm):.0f} MB"),
         ],
     )
-    with LambdaFunction(task, image, folder, environment=environment, timeout_seconds=900) as function:
+    with closing(LambdaFunction(task, image, folder, environment=environment, timeout_seconds=900)) as function:
         function.invoke(scheduled_event())
         rows = [
             run(function, counters, "likes of as many users", likes(fields)),
@@ -94,15 +94,8 @@ def run(
     used = cpu_seconds(function) - before
     if outcome.error or outcome.payload["applied"] != count:
         raise SystemExit(f"{name}: of {count} changes not all arrived: {outcome.payload or outcome.error}")
-    return (
-        name,
-        f"{count:,}",
-        f"{outcome.seconds:.1f}",
-        f"{count / outcome.seconds:,.0f}",
-        f"{used:.1f}",
-        f"{used / count * 1e6:.0f}",
-        f"{outcome.peak_mb:.0f}",
-    )
+    rates = f"{outcome.seconds:.1f}", f"{count / outcome.seconds:,.0f}", f"{used:.1f}", f"{used / count * 1e6:.0f}"
+    return name, f"{count:,}", *rates, f"{outcome.peak_mb:.0f}"
 
 
 def put(client: redis.Redis, fields: Iterable[tuple[int, str, str]]) -> int:
@@ -144,11 +137,6 @@ def cpu_seconds(function: LambdaFunction) -> float:
     """What the process has used so far."""
     fields = Path(f"/proc/{function.pid}/stat").read_text().rsplit(") ", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def median(values: Iterable[float]) -> float:
-    """The middle one."""
-    return statistics.median(values)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -28,6 +28,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
+MOTO = DomainDispatcherApplication(create_backend_app)
+CODE: dict[str, bytes] = {}  # by its path
 GET_CODE = LambdaFunction.get_code
 GET_FUNCTION = LambdaResponse.get_function
 CREATE_CHANGE_SET = CloudFormationBackend.create_change_set
@@ -136,35 +138,28 @@ def execute_change_set(self: CloudFormationBackend, change_set_name: str, stack_
         self.delete_stack(stack.stack_id)
 
 
-class Application:
-    """moto's application, and the code of every version that was asked for, under /code/."""
+def get_code(self: LambdaFunction) -> dict[str, Any]:
+    """Answer GetFunction with a place on this server; moto's own leads to Amazon."""
+    path = f"/code/{hashlib.sha256(self.code_bytes).hexdigest()}"
+    CODE[path] = self.code_bytes
+    return {**GET_CODE(self), "Code": {"RepositoryType": "S3", "Location": os.environ["AWS_ENDPOINT_URL"] + path}}
 
-    def __init__(self, port: int) -> None:
-        self.moto = DomainDispatcherApplication(create_backend_app)
-        self.address = f"http://127.0.0.1:{port}"
-        self.code: dict[str, bytes] = {}
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        found = self.code.get(environ["PATH_INFO"])
-        if found is None:
-            return self.moto(environ, start_response)  # type: ignore[no-any-return]
-        start_response("200 OK", [("Content-Length", str(len(found)))])
-        return [found]
-
-    def locate(self, function: LambdaFunction) -> dict[str, Any]:
-        """GetFunction's answer with a place on this server; moto's own leads to Amazon."""
-        path = f"/code/{hashlib.sha256(function.code_bytes).hexdigest()}"
-        self.code[path] = function.code_bytes
-        return {**GET_CODE(function), "Code": {"RepositoryType": "S3", "Location": self.address + path}}
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """moto's application, and the code of every version that was asked for."""
+    found = CODE.get(environ["PATH_INFO"])
+    if found is None:
+        return MOTO(environ, start_response)  # type: ignore[no-any-return]
+    start_response("200 OK", [("Content-Length", str(len(found)))])
+    return [found]
 
 
 def main() -> None:
     """Serve until killed."""
     port = int(sys.argv[1])
-    LambdaResponse.list_function_url_configs = list_function_url_configs  # type: ignore[attr-defined]
-    LambdaResponse.get_account_settings = get_account_settings  # type: ignore[attr-defined]
-    LambdaResponse.add_permission = add_permission  # type: ignore[assignment,method-assign]
-    LambdaResponse.get_function = get_function  # type: ignore[method-assign]
+    for function in (list_function_url_configs, get_account_settings, add_permission, get_function):
+        setattr(LambdaResponse, function.__name__, function)
+    LambdaFunction.get_code = get_code  # type: ignore[method-assign]
     RestAPI.delete_from_cloudformation_json = classmethod(delete_rest_api)  # type: ignore[assignment]
     Role.put_policy = put_role_policy  # type: ignore[method-assign]
     ManagedPolicy.delete = delete_managed_policy  # type: ignore[attr-defined]
@@ -176,12 +171,6 @@ def main() -> None:
     os.environ |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     urls.url_paths[r"{0}/(?P<version>[^/]+)/functions/(?P<name>[^/]+)/urls/?$"] = LambdaResponse.dispatch
     urls.url_paths[r"{0}/(?P<version>[^/]+)/account-settings/?$"] = LambdaResponse.dispatch
-    application = Application(port)
-
-    def get_code(self: LambdaFunction) -> dict[str, Any]:
-        return application.locate(self)
-
-    LambdaFunction.get_code = get_code  # type: ignore[method-assign]
     make_server("127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler).serve_forever()
 
 

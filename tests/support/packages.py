@@ -32,6 +32,9 @@ def copy_repository(target: Path, *, git: bool) -> Path:
     if git:
         subprocess.run(["git", "init", "-q", target], check=True)
         subprocess.run(["git", "-C", target, "add", "-A"], check=True)
+    shared = ROOT / ".venv-deploy"  # so that Zappa is installed once
+    shared.mkdir(exist_ok=True)
+    (target / shared.name).symlink_to(shared)
     # Who signed the database's certificate: public, and wanted in the zip.
     (target / "deploy" / "certificates.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     return target
@@ -43,13 +46,6 @@ def strew_secrets(repository: Path) -> dict[str, str]:
     for ignored in ("var/env", ".env", "db.sqlite3", "notes.txt", "deploy/certificate.key"):
         (repository / ignored).write_text(f"SECRET_KEY={SECRET}\n")
     return dict.fromkeys(("SECRET_KEY", "DATABASE_URL", "REDIS_URL"), f"mysql://root:{SECRET}@localhost/x")
-
-
-def share_zappa(repository: Path) -> None:
-    """Let a copy use the deploy environment of this repository, so that Zappa is installed once."""
-    shared = ROOT / ".venv-deploy"
-    shared.mkdir(exist_ok=True)
-    (repository / shared.name).symlink_to(shared)
 
 
 def build(
@@ -72,7 +68,6 @@ def build_once(folder: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not package.exists():
             repository = copy_repository(folder / "repository", git=True)
-            share_zappa(repository)
             built = build(repository, folder / "new.zip", environment=strew_secrets(repository))
             assert built.returncode == 0, built.stderr[-3000:]
             (folder / "new.zip").rename(package)

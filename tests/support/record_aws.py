@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import botocore
-import botocore.session
 
 
 def record(params: dict[str, Any], model: Any, **_: object) -> None:
@@ -28,11 +27,7 @@ def record(params: dict[str, Any], model: Any, **_: object) -> None:
 
 def main() -> None:
     """Register the recorder with every session of botocore, then run the program."""
-
-    def watch(session: botocore.session.Session) -> None:
-        session.register("provide-client-params", record)
-
-    botocore.register_initializer(watch)
+    botocore.register_initializer(lambda session: session.register("provide-client-params", record))
     program, *arguments = sys.argv[1:]
     sys.argv = [program, *arguments]
     if program == "zappa":

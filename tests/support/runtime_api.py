@@ -7,7 +7,6 @@ at its deadline it is killed (SIGKILL). https://docs.aws.amazon.com/lambda/lates
 
 import contextlib
 import json
-import os
 import queue
 import re
 import signal
@@ -21,9 +20,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from servers import Process
+from tests.support.packages import bare_python
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 INIT_SECONDS = 60.0  # Lambda allows 10; a busy test machine is slower
@@ -132,12 +132,6 @@ class LambdaFunction:
         self._process: Process | None = None
         self._init_seconds = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     @property
     def pid(self) -> int | None:
         """The process, while there is one."""
@@ -184,8 +178,7 @@ class LambdaFunction:
     def _start(self) -> _Api:
         api = self._api = _Api()
         threading.Thread(target=api.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        python = getattr(sys, "_base_executable", sys.executable)
-        command = ["env", "-C", str(self.task), python, "-S", "-m", "awslambdaric", "handler.lambda_handler"]
+        command = ["env", "-C", str(self.task), bare_python(), "-S", "-m", "awslambdaric", "handler.lambda_handler"]
         begin = time.monotonic()
         self._process = _SPAWNER.submit(Process, command, log=self.log, env=self._lambda_environment(api)).result()
         while not api.asked.wait(0.05):
@@ -251,7 +244,3 @@ def scheduled_event(**kwargs: Any) -> dict[str, Any]:
         "id": str(uuid.uuid4()),
         "kwargs": kwargs,
     }
-
-
-if os.name != "posix":  # pragma: no cover
-    raise RuntimeError("Freezing and killing a process needs a POSIX system.")
