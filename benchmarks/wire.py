@@ -30,6 +30,7 @@ MIN_WATCHED_SECONDS = 30
 RECENT_SECONDS = 120
 RECENT_VIDEOS = 200
 LIVE = {"likes": 0, "views": 0, "owner": 1, "duration": 300, "epoch": -1, "likes_pending": 0, "views_pending": 0}
+FAR_DEADLINE_MS = 10**13
 CHUNK = 1_000  # commands of one round trip
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ def view_arguments(sha: str, video: int, viewer: str) -> tuple[object, ...]:
     return (
         sha, 5, pending, f"{tag}:batch", f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending,
         WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS,
-        video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0",
+        video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0", FAR_DEADLINE_MS,
     )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def like_arguments(sha: str, video: int, user: int, wish: str, now_ms: int) -> t
     tag = f"{{videos:{video % SHARDS}}}"
     return (
         sha, 5, f"{tag}:live:{video}", f"{tag}:liked:{video}:{user}", f"{tag}:pending", f"{tag}:claimed",
-        f"{tag}:batch", f"l:{video}:{user}", wish, now_ms, WEEK_SECONDS, LIKED_SECONDS,
+        f"{tag}:batch", f"l:{video}:{user}", wish, now_ms, WEEK_SECONDS, LIKED_SECONDS, "", FAR_DEADLINE_MS,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from servers import (
 )
 from tests.support import packages
 from tests.support.factories import make_user, make_video
+from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -294,6 +296,14 @@ def own_redis(private_redis: RedisServer, settings: Any) -> RedisServer:
 
 
 @pytest.fixture
+def redis_proxy(own_redis: RedisServer, settings: Any) -> Iterator[Proxy]:
+    """A proxy before a Redis of this test's own, through which the service reaches it."""
+    with Proxy(own_redis.port) as proxy:
+        _point_at(own_redis.url.replace(str(own_redis.port), str(proxy.port)), settings)
+        yield proxy
+
+
+@pytest.fixture
 def redis_away(settings: Any) -> None:
     """The counters' Redis refuses connections."""
     with_counters(settings, LOCATION=f"redis://127.0.0.1:{free_port()}/0")
@@ -308,7 +318,10 @@ def redis_silent(settings: Any) -> Iterator[None]:
             peer, _ = listener.accept()
             with peer:
                 while data := peer.recv(65536):
-                    if b"EVALSHA" not in data:
+                    if b"TIME" in data:
+                        seconds, rest = divmod(time.time_ns() // 1000, 1_000_000)
+                        peer.sendall(b"*2\r\n$10\r\n%d\r\n$6\r\n%06d\r\n" % (seconds, rest))
+                    elif b"EVALSHA" not in data:
                         peer.sendall(b"+OK\r\n" * max(1, data.count(b"*")))
 
         threading.Thread(target=swallow, daemon=True).start()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.support.factories import make_user, make_video
-from tests.support.faults import redis_refusing
+from tests.support.faults import install_ticks, redis_refusing
 from tests.support.load import check_batches
 from videos import counters, ledger, services
 from videos.counters import connection as wire
@@ -169,8 +169,7 @@ def two_shards(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """Few shards, small chunks, and a clock that never stands: a user's wishes have an order."""
     settings.VIDEOS_SHARDS = 2
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = 2
-    ticks = itertools.count(counters.now_ms())
-    monkeypatch.setattr(counters, "now_ms", lambda: next(ticks))
+    install_ticks(monkeypatch)
     monkeypatch.setattr(workers, "keep_house", lambda: None)
     yield
     call_command("flush", interactive=False, verbosity=0)

@@ -1,11 +1,14 @@
 """Faults that a test puts in the place of what works."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
+from videos import counters
 from videos.counters import CountersUnavailable, connection
 
 
@@ -25,3 +28,11 @@ def redis_refusing(*, refuses: bool = True) -> Iterator[None]:
         if refuses:
             patch.setattr(connection, "exchange", failing(CountersUnavailable()))
         yield
+
+
+def install_ticks(patch: pytest.MonkeyPatch) -> None:
+    """Let this process and Redis share a clock that moves on at each reading: all wishes have an order."""
+    ticks = itertools.count(counters.now_ms())
+    patch.setattr(counters, "now_ms", partial(next, ticks))
+    set_mark = counters.set_mark
+    patch.setattr(counters, "set_mark", lambda **wish: set_mark(**{"at_ms": next(ticks)} | wish))

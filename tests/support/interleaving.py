@@ -21,6 +21,7 @@ import redis
 from django.db import connection, connections
 
 from tests.support.factories import make_users, make_videos
+from tests.support.faults import install_ticks
 from videos import counters, flush, ledger, services
 from videos.conf import conf
 from videos.counters import connection as wire
@@ -138,8 +139,7 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
     ):
         for name in names:
             patch.setattr(module, name, gated(step, getattr(module, name)))
-    ticks = itertools.count(counters.now_ms())
-    patch.setattr(counters, "now_ms", lambda: next(ticks))
+    install_ticks(patch)
     patch.setattr(conf, "FLUSH_THREADS", 1)  # a helping thread would pass the gates unseen
     # Durability, another number of shards and housekeeping are not interleaved.
     patch.setattr(counters.Batch, "make_durable", lambda batch: None)

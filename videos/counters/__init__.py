@@ -7,6 +7,7 @@ overlap. docs/glossary.md explains the terms.
 """
 
 from videos.counters.batches import Batch, Claim, Confirmation, left_open, resync, shard_total
+from videos.counters.clock import now_ms
 from videos.counters.connection import CountersUnavailable
 from videos.counters.keys import shard_of
 from videos.counters.requests import (
@@ -17,7 +18,6 @@ from videos.counters.requests import (
     ViewEvent,
     forget,
     lookup,
-    now_ms,
     recent,
     refresh,
     set_mark,

@@ -19,11 +19,12 @@ from hiredis import pack_command
 
 from videos.changes import VideosError
 from videos.conf import conf
-from videos.counters import scripts
+from videos.counters import clock, scripts
 
 logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_SECONDS: Final = 10.0  # a flush's script handles thousands of fields; a request's handles one
+REQUEST_TIMEOUT_SECONDS: Final = 0.25  # where CACHES sets none
 # A connection that answered within this time is not checked before use: a check takes a tenth of a like's CPU time. If
 # the server dies within this time, the next command fails and counts as uncertain.
 FRESH_SECONDS: Final = 0.05
@@ -31,7 +32,7 @@ PROTOCOL: Final = 2  # version of RESP: callers of the scripts rely on its reply
 # Error codes with which a server refuses a script before it executes anything of it.
 REFUSALS: Final = frozenset({
     *("MISCONF", "NOREPLICAS", "BUSY", "OOM", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS"),
-    *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING"),
+    *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING", scripts.LATE),
 })  # fmt: skip
 # Error codes of a server that takes no writes, or no longer: the next call must look up the address again.
 WRONG_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK"})
@@ -59,11 +60,14 @@ class Lease:
             pool = self._pool = _pool(conf.COUNTERS_ALIAS, _generation)
         # Callers rely on these two, so they override CACHES.
         options = pool.connection_kwargs | {"protocol": PROTOCOL, "decode_responses": False}
-        if for_flush:
-            options["socket_timeout"] = FLUSH_TIMEOUT_SECONDS
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            options[name] = FLUSH_TIMEOUT_SECONDS if for_flush else options.get(name) or REQUEST_TIMEOUT_SECONDS
+        self._clock = None if for_flush else clock.Clock()  # a flush's scripts have no deadlines
+        self.wait_seconds: float = options["socket_timeout"]
         self.connection: Any = pool.connection_class(**options)
         self.connection.connect()
         self._answered_at: float | None = time.monotonic()  # None while replies are outstanding
+        self._read_clock()
 
     def make_ready(self) -> None:
         """Reconnect if the server closed the connection, or if a signal's exception left a reply unread.
@@ -77,15 +81,33 @@ class Lease:
                 and answered_at is not None
                 and (time.monotonic() - answered_at < FRESH_SECONDS or not connection.can_read(timeout=0))
             ):
+                self._read_clock()
                 return
         except redis.ConnectionError:
             pass
         self.disconnect()
         connection.connect()
+        self._read_clock()
 
     def disconnect(self) -> None:
-        """Close the socket: the next call connects again."""
+        """Close the socket: the next call connects again, perhaps to another server."""
         self.connection.disconnect()
+        self.distrust_clock()
+
+    def distrust_clock(self) -> None:
+        """Read the server's time again before the next call."""
+        if self._clock is not None:
+            self._clock.distrust()
+
+    def _read_clock(self) -> None:
+        if self._clock is None or self._clock.is_fresh():
+            return
+        self._answered_at = None
+        sent, wall = time.monotonic(), time.time()
+        self.connection.send_packed_command([pack_command(("TIME",))], check_health=False)
+        seconds, microseconds = map(int, self.connection.read_response())
+        self._answered_at = time.monotonic()
+        self._clock.learn(seconds + microseconds / 1e6, wall=wall, sent=sent, received=self._answered_at)
 
     def ask(self, commands: Sequence[tuple[Any, ...]], wait_seconds: float | None) -> list[Any]:
         """Send commands together and return their replies; an error of the server counts as a reply.
@@ -93,6 +115,8 @@ class Lease:
         Raises redis.RedisError and OSError when the connection fails.
         """
         connection, self._answered_at = self.connection, None
+        if self._clock is not None:
+            commands = self._clock.with_deadlines(commands, self.wait_seconds)
         connection.send_packed_command([b"".join([pack_command(part) for part in commands])], check_health=False)
         timeout = {} if wait_seconds is None else {"timeout": wait_seconds}
         replies: list[Any] = []
@@ -123,6 +147,7 @@ def _forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
     if setting in {"CACHES", "VIDEOS_COUNTERS_ALIAS"}:
         _generation += 1
         _away_until = 0.0
+        clock.forget()
 
 
 setting_changed.connect(_forget_connections, dispatch_uid="videos.counters")
@@ -172,21 +197,30 @@ def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_secon
         lease = _connected(for_flush=for_flush)
     except (redis.RedisError, OSError) as error:
         raise _pause_after(error, uncertain=False) from error
+    begun = time.monotonic()
     try:
         replies = lease.ask(commands, wait_seconds)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
         if unknown:
             again = [commands[place] for place in unknown]
+            begun = time.monotonic()
             loads = [("SCRIPT", "LOAD", scripts.TEXT_OF[sha]) for sha in {command[1] for command in again}]
             for place, reply in zip(unknown, lease.ask([*loads, *again], wait_seconds)[len(loads) :], strict=True):
                 replies[place] = reply
     except (redis.RedisError, OSError) as error:
         lease.disconnect()  # redis-py raises some refusals as broken connections: LOADING, NOAUTH
-        raise _pause_after(error, uncertain=code_of(error) not in REFUSALS) from error
+        uncertain = code_of(error) not in REFUSALS
+        failure = _pause_after(error, uncertain=uncertain)
+        if uncertain and any(command[-1] is scripts.DEADLINE for command in commands):
+            # A script that is still on its way does nothing after its deadline: only then may the caller act otherwise.
+            time.sleep(max(0.0, begun + lease.wait_seconds - time.monotonic()))
+        raise failure from error
     for reply in replies:
         if isinstance(reply, Exception):
             if code_of(reply) in WRONG_SERVER:
                 lease.disconnect()
+            if code_of(reply) == scripts.LATE:  # or the server's clock was set
+                lease.distrust_clock()
             # One shard may have counted while another refused: retrying the whole call elsewhere would count twice.
             uncertain = not all(map(_moved_nothing, replies))
             raise CountersUnavailable(f"The counters' Redis: {code_of(reply)}: {reply}", uncertain=uncertain) from reply

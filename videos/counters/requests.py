@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from videos.changes import COUNTS, HOUR_MS, Totals, VideoFacts
 from videos.conf import conf
 from videos.counters import scripts
+from videos.counters.clock import now_ms
 from videos.counters.connection import send
 from videos.counters.keys import keys_of, recent_key, shard_of
 from videos.fields import State, mark_field, parse_state
@@ -55,27 +55,31 @@ class Live(NamedTuple):
     state: State | None  # the user's mark
 
 
-def now_ms() -> int:
-    """Unix milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 def set_mark(
-    *, video_id: int, user_id: int, value: int, at_ms: int, facts: VideoFacts | None = None, state: int | None = None
+    *,
+    video_id: int,
+    user_id: int,
+    value: int,
+    at_ms: int | None = None,
+    facts: VideoFacts | None = None,
+    state: int | None = None,
 ) -> Marked | Missing:
     """Set a user's mark on a video, in one round trip. Missing: nothing was done, call again with what is missing.
 
+    The wish has the time of Redis' clock, unless `at_ms` is given.
     `state` is the user's mark and `facts` are the video's facts, both as read from the database.
     """
     keys = keys_of(shard_of(video_id))
-    known = () if state is None else (state,)
     script = scripts.LIKE.command(
         (keys.live(video_id), keys.liked(video_id, user_id), keys.pending, keys.claimed, keys.batch),
-        *(mark_field(video_id, user_id), value, at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS, *known),
+        *(mark_field(video_id, user_id), value, "" if at_ms is None else at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS),
+        *("" if state is None else state, scripts.DEADLINE),
     )
     if facts is None and state is None:
         kept = 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS
-        code, *numbers = send([script, scripts.RECENT.command((recent_key(user_id),), at_ms, video_id, *kept)])[0]
+        noted_ms = now_ms() if at_ms is None else at_ms
+        recent_command = scripts.RECENT.command((recent_key(user_id),), noted_ms, video_id, *kept)
+        code, *numbers = send([script, recent_command])[0]
     else:  # the first call has already noted the video as recent
         code, *numbers = send([script] if facts is None else [_prime_command(video_id, facts), script])[-1]
     if code < 0:
@@ -122,7 +126,7 @@ def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
             "1" if bot else "0",
             "0" if address is None else "1",
         )
-    return scripts.VIEW.command(keys, *args)
+    return scripts.VIEW.command(keys, *args, scripts.DEADLINE)
 
 
 def _prime_command(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
@@ -130,6 +134,7 @@ def _prime_command(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
     return scripts.PRIME.command(
         (keys.live(video_id), keys.batch),
         *(conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, facts.owner_id, facts.duration, *facts.totals),
+        scripts.DEADLINE,
     )
 
 

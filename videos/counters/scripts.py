@@ -28,6 +28,10 @@ CONSTANTS: Final = (
 _NAME = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 
 
+DEADLINE: Final = object()  # a script's last argument, for which the connection puts the deadline
+LATE: Final = "LATE"  # the code of the error with which a script answers after its deadline
+
+
 class Script:
     """A script, called by its SHA1. Before its text stand the constants and the parts of shared.lua that it uses."""
 

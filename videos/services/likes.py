@@ -18,10 +18,9 @@ from videos.services.reading import read_counts
 
 def set_like(*, video_id: int, user_id: int, liked: bool) -> LikeResult:
     """Set or remove a user's like; repeating it changes nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
-    at_ms = counters.now_ms()
     value = LIKE if liked else NOTHING
     try:
-        done = counters.set_mark(video_id=video_id, user_id=user_id, value=value, at_ms=at_ms)
+        done = counters.set_mark(video_id=video_id, user_id=user_id, value=value)
         for _ in range(SCRIPT_TRIES):
             if isinstance(done, counters.Marked):
                 return LikeResult(video_id, liked, done.totals.likes)
@@ -34,13 +33,12 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> LikeResult:
                 video_id=video_id,
                 user_id=user_id,
                 value=value,
-                at_ms=at_ms,
                 facts=facts if done.facts else None,
                 state=state,
             )
     except counters.CountersUnavailable:
-        # Redis may have taken the wish too. A wish is a state, so writing it twice is safe.
-        totals = write_direct(video_id, Changes([MarkChange(user_id, value, at_ms)]))
+        # Redis may have taken the wish too, but not later than now. A wish is a state, so writing it twice is safe.
+        totals = write_direct(video_id, Changes([MarkChange(user_id, value, counters.now_ms())]))
         return LikeResult(video_id, liked, totals.likes, stored=True)
     raise Unavailable
 

@@ -1,10 +1,12 @@
 -- Sets a user's mark on a video: a like, or none.
 --
 -- KEYS     live, liked, pending, claimed, batch; all of the video's shard
--- ARGV     field (l:<video>:<user>), wish (the value of a mark; "0" for none), now (Unix ms), seconds that live stays,
---          seconds that liked stays, and, if the caller has read it from the database, the state (a value)
+-- ARGV     field (l:<video>:<user>), wish (the value of a mark; "0" for none), its time (Unix ms; "" for Redis' own,
+--          which all web servers share), seconds that live stays, seconds that liked stays, the state (a value; "" if
+--          the caller has not read it from the database), deadline (Unix ms)
 -- RETURNS  {1, the total of each of COUNTS} changed; {0, the same} unchanged; {-1, needs} nothing done: needs is 1 for
---          the state, 2 for the video's totals (prime.lua takes them), 3 for both
+--          the state, 2 for the video's totals (prime.lua takes them), 3 for both;
+--          error LATE: the deadline has passed, nothing done
 --
 -- Guarantees:
 -- - The state is that of the pending field, else of the claimed field, else of liked, else the one that the caller has
@@ -16,7 +18,14 @@
 -- - Taking a mark back always needs the state: a Redis that was set back may have lost a like whose row exists. A like
 --   and its unlike, both between such a loss and the shard's next claim, which notices it, can leave that row behind.
 
-local field, wish, now = ARGV[1], ARGV[2], ARGV[3]
+local time = time_ms()
+local late = too_late(time, ARGV[7])
+if late then
+  return late
+end
+local field, wish = ARGV[1], ARGV[2]
+local now = ARGV[3] ~= '' and ARGV[3] or string.format('%.0f', time)
+local known_state = ARGV[6] ~= '' and ARGV[6]
 
 local live = redis.call('HMGET', KEYS[1], 'epoch', 'unmarked_until', 'unmarked_last', unpack(LIVE))
 
@@ -25,7 +34,8 @@ local function value_of(state)
 end
 
 local pending = value_of(redis.call('HGET', KEYS[3], field))
-local state = pending or value_of(redis.call('HGET', KEYS[4], field)) or value_of(redis.call('GET', KEYS[2])) or ARGV[6]
+local state = pending or value_of(redis.call('HGET', KEYS[4], field)) or value_of(redis.call('GET', KEYS[2]))
+  or known_state
 if not state and wish ~= '0' and live[2] and tonumber(redis.call('TIME')[1]) < tonumber(live[2])
   and tonumber(live[3] or -1) >= tonumber(redis.call('HGET', KEYS[5], 'forgotten') or 0) then
   state = '0'

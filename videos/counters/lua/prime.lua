@@ -2,14 +2,19 @@
 --
 -- KEYS     live, batch; both of the video's shard
 -- ARGV     seconds that live stays while nothing is pending, seconds that liked stays, owner, duration,
---          the total of each of COUNTS
--- RETURNS  nothing
+--          the total of each of COUNTS, deadline (Unix ms)
+-- RETURNS  nothing; error LATE: the deadline has passed, nothing done
 --
 -- Guarantees:
 -- - What an existing live key holds is left as it is: it is newer than what was read. Only a count that joined COUNTS after
 --   the key was made is added.
 -- - A video without marks gets unmarked_until (Unix seconds), a time before any liked key that is written from now on
 --   expires: like.lua uses it. With it goes the number of the newest batch: see forgotten in claim.lua.
+
+local late = too_late(time_ms(), ARGV[#ARGV])
+if late then
+  return late
+end
 
 local UNMARKED_MARGIN_SECONDS = 60
 

@@ -10,6 +10,18 @@ local function parse_state(text)
   return value, tonumber(at or 0)
 end
 
+-- Redis' time in Unix ms.
+local function time_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The error with which a script ends after its deadline (Redis' time in Unix ms). The client has stopped waiting and may
+-- have written to the rows: a script that acted now would undo what the user wished since.
+local function too_late(time, deadline)
+  return time > tonumber(deadline) and redis.error_reply('LATE the deadline of this script has passed')
+end
+
 -- Sets the pending sums of a live key to zero if a batch was claimed since they began. Returns whether it did.
 local function renew_pending(key, epoch, last)
   if epoch == last then

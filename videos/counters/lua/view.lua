@@ -3,13 +3,19 @@
 -- KEYS     pending, batch; then for each event: live, seen, address
 -- ARGV     seconds that live stays, seconds of the window, views that count for an address in a window (0: no limit),
 --          seconds that must be watched; then for each event: video, hour (since 1970), user ("" if signed out),
---          seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address applies
+--          seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address applies; at the end
+--          the deadline (Unix ms)
 -- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
---          -1 nothing done, the video's totals are needed: prime.lua takes them
+--          -1 nothing done, the video's totals are needed: prime.lua takes them.
+--          Error LATE: the deadline has passed, nothing done
 --
 -- Guarantees: only a new view counts; then seen, pending and the live total change together. A view above the limit of
 -- its address leaves no seen key.
 
+local late = too_late(time_ms(), ARGV[#ARGV])
+if late then
+  return late
+end
 local live_ttl, window, limit, min_watched = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local last
 local results = {}
