@@ -110,6 +110,20 @@ class StaleLive(models.Model):
         return f"live count of video {self.video_id}"
 
 
+class DoubtfulView(models.Model):
+    """A view that Redis may have counted before it stopped answering. While Redis is away its repeat is refused."""
+
+    viewer = models.CharField(max_length=32, help_text="A hash of the viewer.")
+    video = models.BigIntegerField()
+    at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["viewer", "video"], name="doubtfulview_once")]
+
+    def __str__(self) -> str:
+        return f"view of video {self.video} at {self.at}"
+
+
 class FlushBatch(models.Model):
     """A batch of pending changes that a flush claimed from one shard, and how many fields had each outcome.
 

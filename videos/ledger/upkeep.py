@@ -11,6 +11,7 @@ from videos.changes import COUNTS, HOUR_SECONDS, SUM_COLUMNS, FieldSums, zeros
 from videos.conf import conf
 from videos.ledger import sql
 from videos.ledger.batches import HourGains, newest_batches
+from videos.ledger.doubts import forget_doubts
 from videos.ledger.sql import STATEMENT_ROWS
 from videos.models import FlushBatch, StaleLive, VideoHour
 
@@ -58,7 +59,8 @@ def has_one_writer() -> bool:
 
 
 def prune(*, now: datetime) -> None:
-    """Delete old finished batches, except each shard's newest, and merge old hours into the first of their day."""
+    """Delete old finished batches, except each shard's newest, and old doubts; merge old hours into days."""
+    forget_doubts(now)
     floor = newest_batches()
     old = FlushBatch.objects.filter(finished_at__lt=now - timedelta(days=conf.BATCHES_DAYS))
     gone = [

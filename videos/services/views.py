@@ -25,8 +25,7 @@ def record_view(*, event: ViewEvent) -> View:
                 return View(video_id, reason == "new", reason, views)
             ((reason, views),) = counters.view([event], {video_id: _facts(video_id)})
     except counters.CountersUnavailable as error:
-        if error.uncertain:
-            raise Unavailable from error  # it may be counted: a retry of the client is then `seen`
+        _doubt([event], uncertain=error.uncertain, cause=error)
         facts = _facts(video_id)
         reason = _judge(event, facts)
         if reason != "new":
@@ -60,11 +59,22 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
         else:
             raise Unavailable
     except counters.CountersUnavailable as error:
-        # Some may be counted in Redis. When they are sent again they are `seen`; in the rows they would count twice.
-        if error.uncertain or len(left) < len(events):
-            raise Unavailable from error
+        _doubt(events, uncertain=error.uncertain or len(left) < len(events), cause=error)
         return _record_direct(events)
     return _sums(reasons)
+
+
+def _doubt(events: Sequence[ViewEvent], *, uncertain: bool, cause: Exception) -> None:
+    """Raise Unavailable if Redis may have counted one of these views, now or when it was sent before.
+
+    Such a view would count twice in the rows. When it is sent again to a Redis that answers, it is `seen` or counted.
+    """
+    views = [(event.video_id, event.viewer) for event in events]
+    with database():
+        if uncertain:
+            ledger.note_doubts(views)
+        if uncertain or ledger.has_doubts(views):
+            raise Unavailable from cause
 
 
 def _record_direct(events: Sequence[ViewEvent]) -> ViewSums:

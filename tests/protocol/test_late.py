@@ -1,0 +1,177 @@
+"""Scripts that are held up, replies that are lost, clocks that differ: nothing counts twice, no wish is undone."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from servers import RedisServer
+from tests.support.faults import redis_refusing
+from tests.support.proxy import Proxy
+from videos import counters, services
+from videos.counters import clock, connection
+from videos.flush import run_flush
+from videos.models import Video, VideoLike
+from videos.services import Unavailable, ViewEvent
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+
+def set_like(video: Video, user: User, *, liked: bool) -> services.LikeResult:
+    return services.set_like(video_id=video.id, user_id=user.id, liked=liked)
+
+
+def flushed(video: Video) -> tuple[int, int, int]:
+    """Likes, like rows and views after two flushes; the live totals must say the same."""
+    answer_again()
+    for _ in range(2):
+        assert run_flush().failures == {}
+    video.refresh_from_db()
+    live = counters.lookup([video.id], None)[video.id].totals
+    assert live in {None, (video.like_count, video.view_count)}
+    return video.like_count, VideoLike.objects.filter(video=video).count(), video.view_count
+
+
+def answer_again() -> None:
+    """End the pause after a failure."""
+    connection._away_until = 0.0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_wish_that_is_held_up_does_not_undo_the_next_one(
+    redis_proxy: Proxy, video: Video, user: User, *, first: bool
+) -> None:
+    set_like(video, user, liked=not first)
+    redis_proxy.hold = b"EVALSHA"
+    assert set_like(video, user, liked=first).stored
+    redis_proxy.heal()
+    answer_again()
+    time.sleep(0.02)  # longer than a reading of the clock
+    assert not set_like(video, user, liked=not first).stored
+
+    late = redis_proxy.held
+    redis_proxy.deliver()
+    time.sleep(0.3)
+
+    assert late == 1
+    likes = int(not first)
+    assert flushed(video) == (likes, likes, 0)
+
+
+def test_a_view_that_is_held_up_counts_once(redis_proxy: Proxy, video: Video) -> None:
+    event = ViewEvent(video.id, "v")
+    services.record_view(event=ViewEvent(video.id, "other"))
+    redis_proxy.hold = b"EVALSHA"
+    with pytest.raises(Unavailable):
+        services.record_view(event=event)
+    redis_proxy.heal()
+    answer_again()
+    assert services.record_view(event=event).reason == "new"
+    redis_proxy.deliver()
+    time.sleep(0.3)
+    assert flushed(video) == (0, 0, 2)
+
+
+def test_a_script_that_comes_late_says_so_and_does_nothing(
+    own_redis: RedisServer, video: Video, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = own_redis.client()
+    set_like(video, user, liked=True)
+    monkeypatch.setattr(clock, "MARGIN_SECONDS", 60)
+    with pytest.raises(counters.CountersUnavailable, match="LATE") as raised:
+        counters.view([ViewEvent(video.id, "v")])
+    assert raised.value.uncertain is False
+    assert list(client.scan_iter("*seen*")) == []
+    assert set_like(video, user, liked=False).stored
+    monkeypatch.undo()
+    assert services.record_view(event=ViewEvent(video.id, "v")).reason == "new"
+    assert flushed(video) == (0, 0, 1)
+
+
+def test_the_rows_are_not_written_before_the_deadline_of_a_cut_script(
+    redis_proxy: Proxy, video: Video, user: User
+) -> None:
+    set_like(video, user, liked=True)
+    redis_proxy.cut_replies = True
+    began = time.monotonic()
+    assert set_like(video, user, liked=False).stored
+    waited = time.monotonic() - began
+    assert 0.2 < waited < 0.5
+    redis_proxy.heal()
+    assert flushed(video) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("then", ["cut_replies", "refuse", "pause"])
+def test_a_view_that_may_have_counted_is_not_counted_again_while_redis_is_in_trouble(
+    redis_proxy: Proxy, video: Video, then: str
+) -> None:
+    event = ViewEvent(video.id, "v")
+    services.record_view(event=ViewEvent(video.id, "other"))
+    redis_proxy.cut_replies = True
+    with pytest.raises(Unavailable):
+        services.record_view(event=event)
+    if then == "refuse":
+        redis_proxy.refuse()
+    for _ in range(3):
+        if then != "pause":
+            answer_again()
+        for act in (lambda: services.record_view(event=event), lambda: services.record_views(events=[event])):
+            with pytest.raises(Unavailable):
+                act()
+    redis_proxy.heal()
+    answer_again()
+    assert services.record_view(event=event).reason == "seen"
+    assert flushed(video) == (0, 0, 2)
+
+
+def test_a_batch_of_which_a_part_may_have_counted_is_not_counted_again(redis_proxy: Proxy, video: Video) -> None:
+    events = [ViewEvent(video.id, f"v{number}") for number in range(3)]
+    services.record_view(event=ViewEvent(video.id, "other"))
+    redis_proxy.cut_replies = True
+    with pytest.raises(Unavailable):
+        services.record_views(events=events)
+    with redis_refusing(), pytest.raises(Unavailable):
+        services.record_views(events=events[:1])
+    with redis_refusing():
+        assert services.record_views(events=[ViewEvent(video.id, "v9")]).counted == 1
+    redis_proxy.heal()
+    answer_again()
+    assert services.record_views(events=events).ignored == {"seen": 3}
+    assert flushed(video) == (0, 0, 5)
+
+
+def test_a_doubt_ends_with_its_window(redis_away: None, video: Video, settings: Any) -> None:
+    from videos import ledger
+
+    ledger.note_doubts([(video.id, "v")])
+    assert ledger.has_doubts([(video.id, "v")])
+    assert not ledger.has_doubts([(video.id, "V"), (video.id + 1, "v")])
+    settings.VIDEOS_VIEW_WINDOW_SECONDS = 0
+    assert services.record_view(event=ViewEvent(video.id, "v")).counted
+
+
+@pytest.mark.parametrize("ahead_seconds", [-3600, 3600])
+def test_wishes_have_the_time_of_redis_whatever_the_clocks_of_the_web_servers_say(
+    video: Video, user: User, redis_client: Any, monkeypatch: pytest.MonkeyPatch, ahead_seconds: int
+) -> None:
+    """The last wish wins, although each is written by a process whose clock stands an hour before or behind."""
+    wrong = SimpleNamespace(time=lambda: time.time() + ahead_seconds, monotonic=time.monotonic, sleep=time.sleep)
+    set_like(video, user, liked=True)
+    for liked, away in ((False, True), (True, False), (False, True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(clock, "time", wrong)
+            patch.setattr(connection, "time", wrong)
+            clock.forget()
+            connection._leases.request = None
+            counters.lookup([video.id], None)  # this process reads the clock of Redis
+            time.sleep(0.01)
+            with redis_refusing(refuses=away):
+                assert set_like(video, user, liked=liked).stored is away
+    time.sleep(0.01)
+    pending = redis_client.hvals(f"{{videos:{counters.shard_of(video.id)}}}:pending")
+    assert all(abs(int(value.split(":")[1]) - time.time() * 1000) < 60_000 for value in pending)
+    assert flushed(video) == (0, 0, 0)
