@@ -36,6 +36,7 @@ from servers import (
     WebServer,
     free_port,
     start_manage,
+    wait_until,
 )
 from tests.support import packages
 from tests.support.factories import make_user, make_video
@@ -197,8 +198,10 @@ def _forget_other_tests(redis_client: redis.Redis) -> None:
 
     from videos.api.throttling import limits_on
     from videos.counters import connection
+    from videos.ledger import breaker
 
     connection._away_until = 0.0
+    breaker._away = False
     clear_script_prefix()
     redis_client.flushdb()
     limits_on.cache_clear()
@@ -335,6 +338,8 @@ def own_database(transactional_db: None, private_database: MariaDBServer) -> Ite
     from django.core.management import call_command
     from django.db import connection, connections
 
+    from videos.ledger import breaker
+
     shared = dict(connection.settings_dict)
     connections.close_all()
     connection.settings_dict |= {
@@ -345,6 +350,25 @@ def own_database(transactional_db: None, private_database: MariaDBServer) -> Ite
     yield private_database
     connections.close_all()
     connection.settings_dict |= shared
+    wait_until(lambda: not (breaker._away or breaker._asked.is_set()), what="the probe finds the shared database")
+
+
+@pytest.fixture
+def database_proxy(own_database: MariaDBServer) -> Iterator[Proxy]:
+    """A proxy before a database server of this test's own, which the service reaches as a user without privileges."""
+    from django.db import connection, connections
+
+    for statement in ("CREATE USER app@'%'", "GRANT ALL ON streaming.* TO app@'%'"):
+        own_database.query(statement)
+    with Proxy(own_database.port) as proxy:
+        connections.close_all()
+        connection.settings_dict |= {"PORT": proxy.port, "USER": "app"}
+        # Those of a flush are long; a request does not wait for them.
+        options = dict(connection.settings_dict["OPTIONS"])
+        connection.settings_dict["OPTIONS"] |= {"connect_timeout": 2, "read_timeout": 3, "write_timeout": 3}
+        yield proxy
+        connections.close_all()
+        connection.settings_dict["OPTIONS"] = options
 
 
 @pytest.fixture

@@ -83,6 +83,8 @@ class AppSettings:
     FLUSH_DURABLE_SECONDS = Number(5.0, 0.1, 600)
     BATCHES_DAYS = Number(14, 1, 3660)  # how long finished batches are kept; each shard's newest is never deleted
     HOURS_DAYS = Number(30, 1, 3660)  # how long hours are kept separately, before they are merged into days
+    # How long a request waits for the database, and for a lock in it.
+    DATABASE_WAIT_SECONDS = Number(0.6, 0.3, 60)
     REDIS_PAUSE_SECONDS = Number(1.0, 0, 60)  # how long a process does not call Redis after a failure
     RETRY_AFTER_SECONDS = Number(2, 1, 3600)  # what a 503 tells the client to wait
 

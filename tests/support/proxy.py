@@ -22,6 +22,7 @@ class Proxy:
         self.delay_seconds = 0.0  # of each piece of a reply
         self.cut_replies = False  # requests reach the server; its reply cuts the connection
         self.swallow = False  # nothing passes, in either direction, and no connection ends
+        self.cut_after: bytes | None = None  # requests that contain this reach the server; then the connection is cut
         self.hold: bytes | None = None  # requests that contain this wait until `deliver`, even if their client leaves
         self.held = 0
         self._delivered = threading.Event()
@@ -58,7 +59,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Let new connections pass."""
-        self.delay_seconds, self.cut_replies, self.swallow, self.hold = 0.0, False, False, None
+        self.delay_seconds, self.cut_replies, self.swallow, self.cut_after, self.hold = 0.0, False, False, None, None
         if self._listener is None:
             self.open()
 
@@ -89,6 +90,8 @@ class Proxy:
                     self._delivered.wait()
                 if not self.swallow:
                     server.sendall(data)
+                if self.cut_after is not None and self.cut_after in data:
+                    break
         if not self.swallow:
             _end(client, server)
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import got_request_exception
 
+from videos import services
 from videos.api import bodies, errors, express, operations
 from videos.api.answers import Answer
 from videos.api.frames import Frames
@@ -46,7 +47,8 @@ class Handler(WSGIHandler):
 
     def _django(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         bodies.prepare(environ)
-        return super().__call__(environ, start_response)
+        with services.whole_request():
+            return super().__call__(environ, start_response)
 
 
 def _refusal(error: Exception, environ: dict[str, Any]) -> Answer:

@@ -23,10 +23,19 @@ from videos.counters.requests import (
     set_mark,
     view,
 )
-from videos.counters.status import Depth, depths, last_finished_run, note_finished_run, server_facts, watched_since
+from videos.counters.status import (
+    Depth,
+    depths,
+    find_fault,
+    last_finished_run,
+    note_finished_run,
+    server_facts,
+    watched_since,
+)
 
 __all__ = [
     "REASONS", "Batch", "Claim", "Confirmation", "CountersUnavailable", "Depth", "Live", "Marked", "Missing",
-    "ViewEvent", "depths", "forget", "last_finished_run", "left_open", "lookup", "note_finished_run", "now_ms",
-    "recent", "refresh", "resync", "server_facts", "set_mark", "shard_of", "shard_total", "view", "watched_since",
+    "ViewEvent", "depths", "find_fault", "forget", "last_finished_run", "left_open", "lookup", "note_finished_run",
+    "now_ms", "recent", "refresh", "resync", "server_facts", "set_mark", "shard_of", "shard_total", "view",
+    "watched_since",
 ]  # fmt: skip

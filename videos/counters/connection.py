@@ -41,9 +41,10 @@ WRONG_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED
 class CountersUnavailable(VideosError):
     """The counters' Redis did not answer."""
 
-    def __init__(self, message: str | None = None, *, uncertain: bool = False) -> None:
+    def __init__(self, message: str | None = None, *, uncertain: bool = False, code: str = "") -> None:
         super().__init__(message)
         self.uncertain = uncertain  # Redis may have executed the commands
+        self.code = code  # of the server's error, such as OOM; "" if it did not answer
 
 
 @lru_cache(maxsize=1)
@@ -223,7 +224,10 @@ def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_secon
                 lease.distrust_clock()
             # One shard may have counted while another refused: retrying the whole call elsewhere would count twice.
             uncertain = not all(map(_moved_nothing, replies))
-            raise CountersUnavailable(f"The counters' Redis: {code_of(reply)}: {reply}", uncertain=uncertain) from reply
+            code = code_of(reply)
+            raise CountersUnavailable(
+                f"The counters' Redis: {code}: {reply}", uncertain=uncertain, code=code
+            ) from reply
     return replies
 
 

@@ -13,6 +13,7 @@
 {user:9}:recent            zset    videos that this user marked lately
 videos:shards              string  the largest number of shards that there has been
 videos:flushed             string  when a run of the flush last finished, in Unix milliseconds
+videos:probed              string  that health could write
 videos:watched             string  when the state of the flush was first read, in Unix milliseconds
 """
 
@@ -23,6 +24,7 @@ from videos.conf import conf
 
 SHARDS: Final = "videos:shards"
 FLUSHED: Final = "videos:flushed"
+PROBED: Final = "videos:probed"
 WATCHED: Final = "videos:watched"
 
 

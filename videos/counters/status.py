@@ -1,12 +1,16 @@
 """What health, metrics and checks read from Redis: depths, when the flush last ran, the server's configuration."""
 
 import contextlib
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from videos.conf import conf
 from videos.counters import keys
 from videos.counters.connection import CountersUnavailable, flush_call, send
 from videos.counters.keys import keys_of
+
+PROBED_SECONDS: Final = 60
+AOF_OFF: Final = "no append-only file"
+AOF_FAILS: Final = "the append-only file cannot be written"
 
 
 class Depth(NamedTuple):
@@ -45,6 +49,18 @@ def watched_since(at_ms: int) -> int:
     """When this was first called, in Unix milliseconds. A flush that has not run since then can be late."""
     _, reply = send([("SET", keys.WATCHED, at_ms, "NX"), ("GET", keys.WATCHED)])
     return int(reply)
+
+
+def find_fault() -> str | None:
+    """Why a Redis that takes writes may lose them; None: it has an append-only file and can write it.
+
+    Raises CountersUnavailable, also if Redis answers but takes no writes.
+    """
+    _, info = send([("SET", keys.PROBED, 1, "EX", PROBED_SECONDS), ("INFO", "persistence")])
+    facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    if facts.get("aof_enabled") != "1":
+        return AOF_OFF
+    return None if facts.get("aof_last_write_status") == "ok" else AOF_FAILS
 
 
 def server_facts() -> dict[str, Any]:

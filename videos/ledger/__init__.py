@@ -6,6 +6,7 @@ docs/glossary.md explains the terms.
 """
 
 from videos.ledger.batches import Outcome, apply, finish_batch, newest_batch, open_batch
+from videos.ledger.breaker import limited
 from videos.ledger.doubts import has_doubts, note_doubts
 from videos.ledger.notes import forget_user, forget_video, note_stale, settle, stale_videos, write_direct
 from videos.ledger.recount import Difference, recount, video_ids, video_total
@@ -14,7 +15,7 @@ from videos.ledger.upkeep import FlushFacts, has_one_writer, last_hour_sums, pin
 
 __all__ = [
     "TRIES", "Difference", "FlushFacts", "Outcome", "apply", "finish_batch", "flush_session", "forget_user",
-    "forget_video", "has_doubts", "has_one_writer", "is_data_fault", "last_hour_sums", "newest_batch", "note_doubts",
-    "note_stale", "open_batch", "ping", "prune", "read_flush_facts", "recount", "settle", "stale_videos",
-    "video_ids", "video_total", "write_direct",
+    "forget_video", "has_doubts", "has_one_writer", "is_data_fault", "last_hour_sums", "limited", "newest_batch",
+    "note_doubts", "note_stale", "open_batch", "ping", "prune", "read_flush_facts", "recount", "settle",
+    "stale_videos", "video_ids", "video_total", "write_direct",
 ]  # fmt: skip

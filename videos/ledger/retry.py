@@ -10,11 +10,18 @@ from typing import Any, Final, TypeVar
 from django.db import DataError, IntegrityError, OperationalError, connection
 
 from videos.conf import conf
+from videos.ledger.breaker import time_is_over
 
 logger = logging.getLogger(__name__)
 
 TRIES: Final = 8
+# The server closes a session that is idle for so long, in or out of a transaction: a flush that was cut off keeps its
+# locks no longer than this. By default that is 8 hours.
+IDLE_SECONDS: Final = 60
 DEADLOCK, LOCK_TIMEOUT, OUT_OF_RANGE = 1213, 1205, 1690  # error numbers of MySQL and MariaDB
+
+SESSION_VARIABLES: Final = ("innodb_lock_wait_timeout", "wait_timeout")
+SET_VARIABLES: Final = f"SET SESSION {', '.join(f'{name} = %s' for name in SESSION_VARIABLES)}"
 
 T = TypeVar("T")
 
@@ -27,12 +34,16 @@ def is_data_fault(error: Exception) -> bool:
 
 
 def again(transact: Callable[[], T]) -> T:
-    """Run a transaction; retry it after a deadlock, a lock timeout or a foreign key to a deleted row. TRIES at most."""
+    """Run a transaction; retry it after a deadlock, a lock timeout or a foreign key to a deleted row. TRIES at most.
+
+    A request does not retry once its time is over.
+    """
     for attempt in range(TRIES):
         try:
             return transact()
         except (OperationalError, IntegrityError) as error:
-            if attempt == TRIES - 1 or not _is_transient(error) or connection.in_atomic_block:
+            last = attempt == TRIES - 1 or time_is_over()
+            if last or not _is_transient(error) or connection.in_atomic_block:
                 raise
             logger.debug("Again after %s", error)
             time.sleep(random.uniform(0, 0.01 * 2**attempt))  # so that writers do not retry at the same moment
@@ -58,10 +69,10 @@ def flush_session(after_each: Callable[[], None] | None = None) -> Iterator[None
     connection.ensure_connection()
     # Django replaces a failed connection, and its session settings are lost with it: so set them for each run.
     with connection.cursor() as cursor:
-        cursor.execute("SELECT @@innodb_lock_wait_timeout")
-        (lock_wait,) = cursor.fetchone()
+        cursor.execute(f"SELECT {', '.join(f'@@{name}' for name in SESSION_VARIABLES)}")
+        before = cursor.fetchone()
         cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {conf.FLUSH_ISOLATION_LEVEL.upper()}")
-        cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [conf.FLUSH_LOCK_WAIT_SECONDS])
+        cursor.execute(SET_VARIABLES, [conf.FLUSH_LOCK_WAIT_SECONDS, IDLE_SECONDS])
     try:
         with connection.execute_wrapper(_followed_by(after_each)) if after_each else contextlib.nullcontext():
             yield
@@ -69,7 +80,7 @@ def flush_session(after_each: Callable[[], None] | None = None) -> Iterator[None
         with contextlib.suppress(Exception), connection.cursor() as cursor:
             isolation = getattr(connection, "isolation_level", None) or "repeatable read"
             cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
-            cursor.execute("SET SESSION innodb_lock_wait_timeout = %s", [lock_wait])
+            cursor.execute(SET_VARIABLES, before)
 
 
 def _followed_by(after_each: Callable[[], None]) -> Callable[..., Any]:

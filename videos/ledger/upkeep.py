@@ -11,6 +11,7 @@ from videos.changes import COUNTS, HOUR_SECONDS, SUM_COLUMNS, FieldSums, zeros
 from videos.conf import conf
 from videos.ledger import sql
 from videos.ledger.batches import HourGains, newest_batches
+from videos.ledger.breaker import DatabaseReadOnly
 from videos.ledger.doubts import forget_doubts
 from videos.ledger.sql import STATEMENT_ROWS
 from videos.models import FlushBatch, StaleLive, VideoHour
@@ -48,9 +49,11 @@ def last_hour_sums() -> dict[str, int]:
 
 
 def ping() -> None:
-    """Ask the database for an answer. Raises django.db errors."""
+    """Ask the database whether it takes writes. Raises DatabaseReadOnly and other django.db errors."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+        cursor.execute("SELECT @@read_only" if connection.vendor == "mysql" else "SELECT 0")
+        if cursor.fetchone() != (0,):
+            raise DatabaseReadOnly
 
 
 def has_one_writer() -> bool:

@@ -5,6 +5,7 @@ docs/glossary.md explains the terms.
 
 from videos.counters import ViewEvent
 from videos.ledger.reads import VideoRow, Window
+from videos.services.database import whole_request
 from videos.services.likes import get_like, liked_videos, likers, recent_marks, set_like
 from videos.services.outcomes import (
     Counts,
@@ -41,5 +42,5 @@ __all__ = [
     "ViewEvent", "ViewSums", "Window", "active_user", "add_video", "delete_video", "edit_video", "forget_user",
     "forget_video", "get_like", "ids_by_name", "liked_videos", "likers", "list_videos", "overlay_rows", "read_counts",
     "read_video", "read_videos", "recent_marks", "record_view", "record_views", "refresh_video", "set_like",
-    "usernames",
+    "usernames", "whole_request",
 ]  # fmt: skip

@@ -14,17 +14,24 @@ SCRIPT_TRIES: Final = 5  # of a script that lacks facts; they are read from the 
 
 
 @contextlib.contextmanager
-def database() -> Iterator[None]:
+def database(*, patient: bool = False) -> Iterator[None]:
     """Work with a connection that is neither broken nor too old. Raises Unavailable when the database is away.
 
+    It takes VIDEOS_DATABASE_WAIT_SECONDS at most; if it is `patient`, longer as long as the database answers others.
     Django closes old connections when its handler begins and ends a request. The express lane does not call that
     handler, so it is done here.
     """
-    close_old_connections()
     try:
-        yield
+        with ledger.limited(patient=patient):
+            close_old_connections()
+            yield
     except (InterfaceError, OperationalError) as error:
         raise Unavailable from error
+
+
+def whole_request() -> contextlib.AbstractContextManager[None]:
+    """Let a request that Django's handler answers wait for the database only as long as it answers others."""
+    return ledger.limited(patient=True)
 
 
 def write_direct(video_id: int, changes: Changes) -> Totals:

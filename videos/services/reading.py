@@ -53,7 +53,7 @@ def read_video(*, video_id: int) -> VideoRow:
 
 def list_videos(*, words: Sequence[str], window: Window) -> list[VideoRow]:
     """The videos in a window of those that contain every word. Raises Unavailable."""
-    with database():
+    with database(patient=bool(words)):
         return lists.search_videos(words, window) if words else reads.nearest_videos(window)
 
 

@@ -57,7 +57,7 @@ def edit_video(*, video_id: int, values: Mapping[str, Any]) -> VideoRow:
 
 def delete_video(*, video_id: int) -> None:
     """Delete a video, with its likes and its history. Raises VideoNotFound, Unavailable."""
-    with database():
+    with database(patient=True):
         _get(video_id).delete()
 
 

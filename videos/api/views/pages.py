@@ -1,5 +1,6 @@
 """Answers outside of the API's views: the page, a missing slash, Django's errors."""
 
+import sys
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -34,7 +35,11 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """500, for a bug of the service."""
+    """500, for a bug of the service; 503, if the database is away."""
+    error = sys.exc_info()[1]
+    answer = answer_of(error) if isinstance(error, Exception) else None
+    if answer is not None and answer.status == 503:
+        return render(answer)
     return render(FAULT) if _is_api(request) else defaults.server_error(request)
 
 
