@@ -302,7 +302,7 @@ def own_redis(private_redis: RedisServer, settings: Any) -> RedisServer:
 def redis_proxy(own_redis: RedisServer, settings: Any) -> Iterator[Proxy]:
     """A proxy before a Redis of this test's own, through which the service reaches it."""
     with Proxy(own_redis.port) as proxy:
-        _point_at(own_redis.url.replace(str(own_redis.port), str(proxy.port)), settings)
+        with_counters(settings, LOCATION=own_redis.url.replace(str(own_redis.port), str(proxy.port)))
         yield proxy
 
 

@@ -1,7 +1,5 @@
 """Scripts that are held up, replies that are lost, clocks that differ: nothing counts twice, no wish is undone."""
 
-from __future__ import annotations
-
 import time
 from types import SimpleNamespace
 from typing import Any

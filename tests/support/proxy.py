@@ -1,7 +1,5 @@
 """A TCP proxy before a server: it delays, cuts, swallows and holds back what passes."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading
