@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
 def check(arguments: Sequence[str]) -> Results:
     """Install what is needed, then run the static checks and the suite; with arguments for pytest, the suite alone."""
     install_packages()
-    python = ensure_environment(ROOT / ".venv-test", [ROOT / "requirements.txt", ROOT / "requirements" / "dev.txt"])
+    python = ensure_test_environment()
     suites = chosen_suites(arguments)
     results = Results()
     with tempfile.TemporaryDirectory(prefix="streaming-checks-") as folder:
@@ -107,6 +107,11 @@ def check(arguments: Sequence[str]) -> Results:
         if any(suite.arguments[:2] == COVERED for suite in suites):
             results.steps.append(measure_coverage(python, Path(folder)))
     return results
+
+
+def ensure_test_environment() -> Path:
+    """The Python of the environment that script/test and script/soak share."""
+    return ensure_environment(ROOT / ".venv-test", [ROOT / "requirements.txt", ROOT / "requirements" / "dev.txt"])
 
 
 def chosen_suites(arguments: Sequence[str]) -> list[Suite]:

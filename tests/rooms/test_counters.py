@@ -3,6 +3,7 @@
 Over 250 lines: all scripts are called through the same short helpers.
 """
 
+import os
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from redis.exceptions import ResponseError
 
 from servers import RedisServer, free_port, wait_until
 from tests.conftest import with_counters
+from tests.soak.memory import measure
 from tests.support.faults import failing
 from videos import counters
 from videos.changes import HOUR_MS, Totals, VideoFacts
@@ -370,3 +372,17 @@ def test_a_count_that_a_live_key_does_not_have_yet_is_read_from_the_row(redis_cl
     assert like(1, 2, 0, 2) == Missing(state=False, facts=True)
     assert like(1, 2, 0, 2, facts=FACTS) == (True, 5)
     assert counters.lookup([1], None)[1].totals == (5, 7)
+
+
+def test_a_pending_like_takes_the_memory_that_operations_states(redis_client: redis.Redis) -> None:
+    """docs/operations.md computes a day without a flush from it: 117 bytes, and 120 for `liked`."""
+    video, likes = 160_000, 2_000
+    prime(video)
+    for user in range(1_000_000, 1_000_000 + likes):
+        counters.set_mark(video_id=video, user_id=user, value=1, at_ms=counters.now_ms(), state=0)
+    raw = redis.Redis.from_url(os.environ["REDIS_URL"])
+    kinds = measure(raw)
+    raw.close()
+    assert kinds["pending"]["fields"] == likes
+    assert 40 < kinds["pending"]["bytes"] / likes <= 117
+    assert 40 < kinds["liked"]["bytes"] / kinds["liked"]["keys"] <= 120

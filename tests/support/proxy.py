@@ -76,6 +76,8 @@ class Proxy:
             except OSError:
                 client.close()
                 continue
+            for one in (client, server):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs.append((client, server))
             threading.Thread(target=self._send_requests, args=(client, server), daemon=True).start()
             threading.Thread(target=self._send_replies, args=(client, server), daemon=True).start()
