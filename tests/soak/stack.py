@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +11,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from servers import (
+    PYTHON,
+    ROOT,
     MariaDBServer,
     MySQLServer,
     Process,
@@ -20,14 +24,26 @@ from servers import (
     start_manage,
 )
 from servers.database import SMALL
+from servers.process import HOST
 from tests.support.proxy import Proxy
 
 SECRET_KEY: Final = "soak-" + "0123456789abcdef" * 4
 WORKERS: Final = 2
-THREADS: Final = 4
 # Both run all the time, so that they overlap.
 FLUSHES: Final = (("--every", "1"), ("--every", "3", "--gently", "2"))
 RESTART_SECONDS: Final = 1.0  # until the clock, or systemd, starts a process again
+
+
+class ReadmeServer(WebServer):
+    """The service under granian, started as README says, with two workers."""
+
+    @property
+    def command(self) -> list[str | Path]:
+        """README's line; of an option that comes twice granian takes the last."""
+        (line,) = re.findall(r"^granian .*", (ROOT / "README.md").read_text().replace("\\\n", ""), re.MULTILINE)
+        _, *options, application = shlex.split(line)
+        ours = ("--host", HOST, "--port", str(self.port), "--workers", str(WORKERS), "--log-level", "warning")
+        return [PYTHON.parent / "granian", *options, *ours, application]
 
 
 class Stack:
@@ -85,11 +101,7 @@ class Stack:
 
     def start_service(self) -> None:
         """Start the web server and the flushes. Call it from the main thread: they end with the thread that starts."""
-        options = ("--log-level", "warning", "--respawn-failed-workers")
-        web = WebServer(
-            self.folder / "web", env=self.environment("web"), workers=WORKERS, threads=THREADS, options=options
-        )
-        self.web = self._stack.enter_context(web)
+        self.web = self._stack.enter_context(ReadmeServer(self.folder / "web", env=self.environment("web")))
         self.flushes = [self._start_flush(place) for place in range(len(FLUSHES))]
 
     def _start_flush(self, place: int) -> Process:
