@@ -29,7 +29,7 @@ WINDOW_SECONDS = 1800
 MIN_WATCHED_SECONDS = 30
 RECENT_SECONDS = 120
 RECENT_VIDEOS = 200
-LIVE = {"likes": 0, "views": 0, "owner": 1, "duration": 300, "epoch": -1, "likes_pending": 0, "views_pending": 0}
+LIVE = {"likes": 0, "views": 0, "owner": 1, "duration": 300}
 FAR_DEADLINE_MS = 10**13
 CHUNK = 1_000  # commands of one round trip
 T = TypeVar("T")
@@ -45,7 +45,7 @@ def view_arguments(sha: str, video: int, viewer: str) -> tuple[object, ...]:
     tag = f"{{videos:{video % SHARDS}}}"
     pending = f"{tag}:pending"
     return (
-        sha, 5, pending, f"{tag}:batch", f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending,
+        sha, 5, pending, f"{tag}:sums", f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending,
         WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS,
         video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0", FAR_DEADLINE_MS,
     )  # fmt: skip
@@ -55,8 +55,8 @@ def like_arguments(sha: str, video: int, user: int, wish: str, now_ms: int) -> t
     """What EVALSHA is given to like a video ("1"), or no longer ("0")."""
     tag = f"{{videos:{video % SHARDS}}}"
     return (
-        sha, 5, f"{tag}:live:{video}", f"{tag}:liked:{video}:{user}", f"{tag}:pending", f"{tag}:claimed",
-        f"{tag}:batch", f"l:{video}:{user}", wish, now_ms, WEEK_SECONDS, LIKED_SECONDS, "", FAR_DEADLINE_MS,
+        sha, 6, f"{tag}:live:{video}", f"{tag}:liked:{video}:{user}", f"{tag}:pending", f"{tag}:claimed",
+        f"{tag}:batch", f"{tag}:sums", f"l:{video}:{user}", wish, now_ms, WEEK_SECONDS, LIKED_SECONDS, "", FAR_DEADLINE_MS,
     )  # fmt: skip
 
 

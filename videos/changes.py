@@ -67,6 +67,7 @@ class VideoFacts(NamedTuple):
     totals: Totals
     owner_id: int
     duration: int  # seconds; 0 if unknown
+    watermark: int = 0  # the newest batch that the totals contain
 
 
 class MarkChange(NamedTuple):

@@ -82,12 +82,23 @@ def read_without_the_number(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_what_gathers_during_a_batch(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "CONFIRM", ("settled = live[1] ~= number", "settled = true"))
+    rewrite(patch, "CONFIRM", ("pending[i] or 0", "0"))
 
 
 def keep_old_pending_sums(patch: pytest.MonkeyPatch) -> None:
-    for name in ("LIKE", "VIEW"):
-        rewrite(patch, name, ("if epoch == last then", "if epoch ~= '-1' then"), ("'epoch', last,", ""))
+    rewrite(patch, "CLAIM", ("redis.call('RENAME', KEYS[4], KEYS[5])", ""))
+
+
+def forget_what_is_pending_where_live_expired(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "PRIME", ("(pending[i] or 0)", "0"))
+
+
+def forget_what_is_claimed_where_live_expired(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "PRIME", ("(claimed[i] or 0)", "0"))
+
+
+def add_what_is_claimed_to_rows_that_have_it(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "PRIME", ("if tonumber(ARGV[6]) < tonumber(batch[1] or 0)", "if true"))
 
 
 def judge_a_like_without_the_claimed_field(patch: pytest.MonkeyPatch) -> None:
@@ -125,6 +136,9 @@ SHARED_RULES = {  # scripts, and Python: the same on every database
     read_without_the_number: 50_018,
     forget_what_gathers_during_a_batch: 50_001,
     keep_old_pending_sums: 50_001,
+    forget_what_is_pending_where_live_expired: 50_000,
+    forget_what_is_claimed_where_live_expired: 50_000,
+    add_what_is_claimed_to_rows_that_have_it: 50_000,
     judge_a_like_without_the_claimed_field: 50_000,
     resync_at_any_time: 50_007,
     let_old_wishes_undo_new_ones: 50_015,

@@ -37,7 +37,7 @@ def places_without(count: CountName, redis_client: redis.Redis) -> list[str]:
     places: dict[str, tuple[Mapping[str, Any], Any]] = {}  # what each place should hold, and what it holds
 
     services.record_view(event=services.ViewEvent(video_id, "a", bot=True))  # makes the video live, counts nothing
-    primed = {count.name: "0", f"{count.name}_pending": "0"}
+    primed = {count.name: "0"}
     places["prime.lua"] = primed, redis_client.hgetall(keys.live(video_id))
 
     if count.kind == "mark":

@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 
 from servers import RedisServer
 from tests.support.factories import make_video
+from tests.support.faults import failing
 from videos import counters, services
 from videos.changes import LIKE
 from videos.flush import reconcile, run_flush
@@ -44,6 +45,34 @@ def test_wish_that_changes_nothing_costs_the_database_nothing(
     assert (run_flush().fields, FlushBatch.objects.count()) == (fields, fields)
     assert services.set_like(video_id=video.id, user_id=user.id, liked=wishes[-1]).likes == wishes[-1]
     assert run_flush().fields == 0
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_counts_of_live_keys_that_expired_before_the_flush_stay_as_they_were(
+    claimed: bool, video: Video, user: User, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.set_like(video_id=video.id, user_id=user.id, liked=True)
+    services.record_view(event=ViewEvent(video.id, "v"))
+    if claimed:
+        with monkeypatch.context() as patch:
+            patch.setattr(counters.Batch, "make_durable", failing(ZeroDivisionError()))
+            with pytest.raises(ZeroDivisionError):
+                run_flush()
+
+    def expire() -> None:
+        for key in [*redis_client.scan_iter("*:live:*"), *redis_client.scan_iter("*:liked:*")]:
+            redis_client.delete(key)
+
+    expire()
+    assert services.read_counts(video_ids=[video.id], user_id=user.id).by_video[video.id] == ((1, 1), True)
+    expire()
+    assert services.record_view(event=ViewEvent(video.id, "w")).views == 2
+    expire()
+    assert services.set_like(video_id=video.id, user_id=video.owner_id, liked=True).likes == 2
+    assert services.set_like(video_id=video.id, user_id=user.id, liked=True).likes == 2
+    run_flush()
+    video.refresh_from_db()
+    assert video.totals == (2, 2) == services.read_counts(video_ids=[video.id], user_id=None).by_video[video.id].totals
 
 
 def test_view_counts_once_in_a_window(video: Video) -> None:

@@ -18,6 +18,7 @@ from videos.counters.requests import (
     ViewEvent,
     forget,
     lookup,
+    prime,
     recent,
     refresh,
     set_mark,
@@ -36,6 +37,6 @@ from videos.counters.status import (
 __all__ = [
     "REASONS", "Batch", "Claim", "Confirmation", "CountersUnavailable", "Depth", "Live", "Marked", "Missing",
     "ViewEvent", "depths", "find_fault", "forget", "last_finished_run", "left_open", "lookup", "note_finished_run",
-    "now_ms", "recent", "refresh", "resync", "server_facts", "set_mark", "shard_of", "shard_total", "view",
+    "now_ms", "prime", "recent", "refresh", "resync", "server_facts", "set_mark", "shard_of", "shard_total", "view",
     "watched_since",
 ]  # fmt: skip

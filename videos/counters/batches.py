@@ -68,7 +68,13 @@ class Batch(BatchFacts):
         `floor` is the highest batch number that the database knows of this shard, `newest` that of any shard.
         """
         names = keys_of(shard)
-        script = scripts.CLAIM.command((names.pending, names.claimed, names.batch), floor, newest, at_ms, conf.SHARDS)
+        script = scripts.CLAIM.command(
+            (names.pending, names.claimed, names.batch, names.sums, names.claimed_sums),
+            floor,
+            newest,
+            at_ms,
+            conf.SHARDS,
+        )
         number, last, fields, rewound, claimed_ms = flush_call(*script)
         return Claim(cls(shard, number, fields, bool(rewound), claimed_ms) if number else None, last)
 
@@ -104,7 +110,7 @@ class Batch(BatchFacts):
 
     def _confirm_part(self, part: Sequence[Confirmation]) -> bool:
         shard = keys_of(self.shard)
-        names = [shard.claimed, shard.batch, shard.rejected]
+        names = [shard.claimed, shard.batch, shard.rejected, shard.sums]
         args: list[Any] = [self.number, conf.LIVE_SETTLED_SECONDS]
         fields: list[bytes | str] = []
         for piece in part:
@@ -198,13 +204,13 @@ def resync(*, video_id: int, last: int, facts: VideoFacts | None, marks: Sequenc
     """
     names = keys_of(shard_of(video_id))
     own = facts or VideoFacts(Totals(), 0, 0)
-    args: list[Any] = [last, 0 if facts is None else 1, own.owner_id, own.duration]
+    args: list[Any] = [last, 0 if facts is None else 1, own.owner_id, own.duration, video_id]
     args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, *own.totals)
     for user_id, value, at_ms in marks:
         args += (mark_field(video_id, user_id), value, at_ms)
     script = scripts.RESYNC.command(
         [
-            *(names.live(video_id), names.pending, names.claimed, names.batch),
+            *(names.live(video_id), names.pending, names.claimed, names.batch, names.sums),
             *(names.liked(video_id, mark.user_id) for mark in marks),
         ],
         *args,

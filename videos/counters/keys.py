@@ -1,13 +1,14 @@
 """The name of every key. A video lives in shard `video_id % VIDEOS_SHARDS`, and its keys carry the shard's hash tag.
 
-{videos:10}:live:42        hash    the totals that are shown; how much of them came after batch `epoch` was claimed
-                                   (`<count>_pending`); owner and duration; `unmarked_until` and `unmarked_last`, if
-                                   the video had no marks when it became live
+{videos:10}:live:42        hash    the totals that are shown; owner and duration; `unmarked_until` and `unmarked_last`,
+                                   if the video had no marks when it became live
 {videos:10}:liked:42:9     string  "1:<ms>" or "0:<ms>": the last mark of user 9 on video 42, as far as known
 {videos:10}:seen:42:<v>    string  a view of this viewer was counted in this window
 {videos:10}:address:42:<a> string  how many views of this address were counted in this window
 {videos:10}:pending        hash    changes that no batch has claimed; videos/fields.py has its grammar
 {videos:10}:claimed        hash    pending, renamed: the batch that is being flushed
+{videos:10}:sums           hash    "likes:42" -> how much of a live total is pending
+{videos:10}:claimed_sums   hash    sums, renamed, of the batch that was claimed last
 {videos:10}:batch          hash    number of the claimed batch, the highest number ever, whether it is open, its sums
 {videos:10}:rejected       hash    "<batch>:<field>" -> value: malformed fields, set aside
 {user:9}:recent            zset    videos that this user marked lately
@@ -31,12 +32,14 @@ WATCHED: Final = "videos:watched"
 class ShardKeys:
     """The keys of one shard."""
 
-    __slots__ = ("batch", "claimed", "pending", "prefix", "rejected")
+    __slots__ = ("batch", "claimed", "claimed_sums", "pending", "prefix", "rejected", "sums")
 
     def __init__(self, shard: int) -> None:
         self.prefix = f"{{videos:{shard}}}:"
         self.pending = f"{self.prefix}pending"
         self.claimed = f"{self.prefix}claimed"
+        self.sums = f"{self.prefix}sums"
+        self.claimed_sums = f"{self.prefix}claimed_sums"
         self.batch = f"{self.prefix}batch"
         self.rejected = f"{self.prefix}rejected"
 

@@ -53,6 +53,7 @@ class Live(NamedTuple):
 
     totals: Totals | None
     state: State | None  # the user's mark
+    lost: bool = False  # the totals expired while something was pending: prime them from the row
 
 
 def set_mark(
@@ -71,7 +72,7 @@ def set_mark(
     """
     keys = keys_of(shard_of(video_id))
     script = scripts.LIKE.command(
-        (keys.live(video_id), keys.liked(video_id, user_id), keys.pending, keys.claimed, keys.batch),
+        (keys.live(video_id), keys.liked(video_id, user_id), keys.pending, keys.claimed, keys.batch, keys.sums),
         *(mark_field(video_id, user_id), value, "" if at_ms is None else at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS),
         *("" if state is None else state, scripts.DEADLINE),
     )
@@ -107,7 +108,7 @@ def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = N
 
 def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     names = keys_of(shard)
-    keys = [names.pending, names.batch]
+    keys = [names.pending, names.sums]
     args: list[Any] = [
         *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS, conf.VIEW_ADDRESS_LIMIT, conf.VIEW_MIN_WATCHED_SECONDS)
     ]
@@ -129,11 +130,17 @@ def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     return scripts.VIEW.command(keys, *args, scripts.DEADLINE)
 
 
+def prime(facts: Mapping[int, VideoFacts]) -> None:
+    """Make videos live from their rows; what is pending is added."""
+    send([_prime_command(video_id, known) for video_id, known in facts.items()])
+
+
 def _prime_command(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
     keys = keys_of(shard_of(video_id))
     return scripts.PRIME.command(
-        (keys.live(video_id), keys.batch),
-        *(conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, facts.owner_id, facts.duration, *facts.totals),
+        (keys.live(video_id), keys.batch, keys.sums, keys.claimed_sums),
+        *(conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, facts.owner_id, facts.duration),
+        *(video_id, facts.watermark, *facts.totals),
         scripts.DEADLINE,
     )
 
@@ -148,17 +155,19 @@ def lookup(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
     commands = []
     for shard, members in by_shard.items():
         names = keys_of(shard)
-        keys = [names.pending, names.claimed, *map(names.live, members)]
+        keys = [names.pending, names.claimed, names.sums, names.claimed_sums, *map(names.live, members)]
         if user_id is not None:
             keys += [names.liked(video_id, user_id) for video_id in members]
         commands.append(scripts.READ.command(keys, "" if user_id is None else user_id, *members))
     found = {}
-    width = len(COUNTS) + 1
+    width = len(COUNTS) + 2
     for members, reply in zip(by_shard.values(), send(commands), strict=True):
         for place, video_id in enumerate(members):
-            *totals, state = reply[width * place : width * (place + 1)]
+            *totals, state, lost = reply[width * place : width * (place + 1)]
             found[video_id] = Live(
-                None if None in totals else Totals(*map(int, totals)), None if state is None else parse_state(state)
+                None if None in totals else Totals(*map(int, totals)),
+                None if state is None else parse_state(state),
+                lost is not None,
             )
     return found
 
@@ -178,5 +187,6 @@ def refresh(*, video_id: int, owner_id: int, duration: int) -> None:
 
 
 def forget(video_id: int) -> None:
-    """Remove the live key of a video that is gone; the flush drops its pending changes."""
-    send([("DEL", keys_of(shard_of(video_id)).live(video_id))])
+    """Remove the live totals of a video that is gone; the flush drops its pending changes."""
+    keys = keys_of(shard_of(video_id))
+    send([("DEL", keys.live(video_id)), ("HDEL", keys.sums, *(f"{count.name}:{video_id}" for count in COUNTS))])

@@ -17,11 +17,10 @@ def _table(items: Iterable[str]) -> str:
 
 
 # A script cannot import, so it gets COUNTS as constants. Joining the names in the script would cost a tenth of a like.
-_LIVE = [count.name for count in COUNTS] + [f"{count.name}_pending" for count in COUNTS]
 _MARKS = [f"['{mark.value}'] = {PLACES[mark.name] + 1}" for mark in MARKS]
 CONSTANTS: Final = (
     f"local WIDTH = {len(COUNTS)}\n",
-    f"local LIVE = {_table(map(repr, _LIVE))}\n",
+    f"local LIVE = {_table(repr(count.name) for count in COUNTS)}\n",
     f"local MARKS = {_table(_MARKS)}\n",
     f"local MARK = '{MARK_LETTER}'\n",
 )

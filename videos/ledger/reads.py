@@ -55,6 +55,7 @@ _SELECTED_BY: Final = {
     "mysql": _SELECTED.replace("created_at", "CAST(created_at AS CHAR)"),
 }
 _LISTED_TOTALS: Final = ", ".join(f"v.{column}" for column in COLUMNS)
+_FACTS: Final = f"v.owner_id, v.duration, v.flushed_batch, {_LISTED_TOTALS}"
 _LIKED: Final = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
 STALE_SECONDS: Final = 1  # a stale connection fails faster; a slower failure comes from the server, so do not retry
 
@@ -112,25 +113,21 @@ def read_counts(video_ids: Collection[int], user_id: int | None) -> dict[int, tu
 def read_facts(video_ids: Iterable[int]) -> dict[int, VideoFacts]:
     """Facts by video; absent videos are left out."""
     return {
-        video_id: VideoFacts(Totals(*totals), owner_id, duration)
+        video_id: VideoFacts(Totals(*totals), owner_id, duration, watermark)
         for part in parts(video_ids)
-        for video_id, owner_id, duration, *totals in _ask(
-            f"SELECT v.id, v.owner_id, v.duration, {_LISTED_TOTALS} FROM videos_video v WHERE v.id IN ({listed(part)})",
-            [],
+        for video_id, owner_id, duration, watermark, *totals in _ask(
+            f"SELECT v.id, {_FACTS} FROM videos_video v WHERE v.id IN ({listed(part)})", []
         )
     }
 
 
 def read_facts_and_state(video_id: int, user_id: int) -> tuple[VideoFacts, int] | None:
     """A video's facts and the value of the user's mark, in one query; None: no such video."""
-    found = _ask(
-        f"SELECT {_LIKED}, v.owner_id, v.duration, {_LISTED_TOTALS} FROM videos_video v WHERE v.id = %s",
-        [user_id, video_id],
-    )
+    found = _ask(f"SELECT {_LIKED}, {_FACTS} FROM videos_video v WHERE v.id = %s", [user_id, video_id])
     if not found:
         return None
-    liked, owner_id, duration, *totals = found[0]
-    return VideoFacts(Totals(*totals), owner_id, duration), LIKE if liked else NOTHING
+    liked, owner_id, duration, watermark, *totals = found[0]
+    return VideoFacts(Totals(*totals), owner_id, duration, watermark), LIKE if liked else NOTHING
 
 
 def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:

@@ -70,11 +70,18 @@ def ids_by_name(*, name: str, most: int) -> tuple[list[int], list[int]]:
 
 
 def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:
-    """What Redis knows, and True if it is away."""
+    """What Redis knows, and True if it is away. Raises Unavailable."""
     try:
-        return counters.lookup(video_ids, user_id), False
+        found = counters.lookup(video_ids, user_id)
+        lost = [video_id for video_id, live in found.items() if live.lost]
+        if lost:
+            with database():
+                facts = reads.read_facts(lost)
+            counters.prime(facts)
+            found |= counters.lookup(facts, user_id)
     except counters.CountersUnavailable:
         return {}, True
+    return found, False
 
 
 def _unknown(video_ids: Iterable[int], found: Mapping[int, Live], user_id: int | None) -> list[int]:
@@ -101,7 +108,7 @@ def _combine(
                 liked = reads.liked_among(unknown, user_id)
     by_video = {}
     for video_id in video_ids:
-        totals, state = found.get(video_id, NOT_IN_REDIS)
+        totals, state, _ = found.get(video_id, NOT_IN_REDIS)
         if totals is None:
             totals = stored.get(video_id) or Totals()
         likes: bool | None = None

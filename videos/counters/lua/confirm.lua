@@ -1,6 +1,6 @@
 -- Removes fields that the database has committed from the claimed batch, and sets the live totals from the rows.
 --
--- KEYS     claimed, batch, rejected; then live of each video
+-- KEYS     claimed, batch, rejected, sums; then live of each video
 -- ARGV     number of the batch, seconds that live stays once nothing is pending; then for each video a head: what to do
 --          with live ("1" set it, "0" delete it: the video is gone, "" leave it), the total of each of COUNTS in its
 --          row, how many fields were applied, repeated, dropped, rejected; then the fields of all videos, in this order
@@ -20,7 +20,7 @@ allow_writes_when_full(KEYS[2])
 
 local OUTCOMES = { 'applied', 'repeated', 'dropped', 'rejected' }
 local FIRST_HEAD, HEAD = 3, 1 + WIDTH + #OUTCOMES
-local first_field = FIRST_HEAD + (#KEYS - 3) * HEAD
+local first_field = FIRST_HEAD + (#KEYS - 4) * HEAD
 
 -- One HMGET for many fields, because a call costs more than a field. A field that is named twice is counted once.
 local there = {}
@@ -33,8 +33,8 @@ end
 
 local sums, moved, total = {}, {}, 0
 local field = first_field
-for video = 4, #KEYS do
-  local head, removed = FIRST_HEAD + (video - 4) * HEAD, 0
+for video = 5, #KEYS do
+  local head, removed = FIRST_HEAD + (video - 5) * HEAD, 0
   for i, outcome in ipairs(OUTCOMES) do
     for _ = 1, tonumber(ARGV[head + WIDTH + i]) do
       local name = ARGV[field]
@@ -65,18 +65,15 @@ for outcome, removed in pairs(sums) do
 end
 
 local function set_live(key, head)
-  local live = redis.call('HMGET', key, 'epoch', unpack(LIVE))
+  local live = redis.call('HMGET', key, unpack(LIVE))
   if not live[1] then
     return
   end
-  local settled = live[1] ~= number
+  local pending = read_sums(KEYS[4], string.match(key, '%d+$'))
   local changed = {}
   for i = 1, WIDTH do
-    local total_now = ARGV[head + i]
-    if not settled then
-      total_now = string.format('%.0f', tonumber(total_now) + tonumber(live[1 + WIDTH + i] or 0))
-    end
-    if live[1 + i] ~= total_now then
+    local total_now = total_with(ARGV[head + i], pending[i] or 0)
+    if live[i] ~= total_now then
       changed[#changed + 1] = LIVE[i]
       changed[#changed + 1] = total_now
     end
@@ -84,7 +81,7 @@ local function set_live(key, head)
   if changed[1] then
     redis.call('HSET', key, unpack(changed))
   end
-  if settled then
+  if next(pending) == nil then
     redis.call('EXPIRE', key, settled_ttl)
   end
 end

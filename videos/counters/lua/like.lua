@@ -1,6 +1,6 @@
 -- Sets a user's mark on a video: a like, or none.
 --
--- KEYS     live, liked, pending, claimed, batch; all of the video's shard
+-- KEYS     live, liked, pending, claimed, batch, sums; all of the video's shard
 -- ARGV     field (l:<video>:<user>), wish (the value of a mark; "0" for none), its time (Unix ms; "" for Redis' own,
 --          which all web servers share), seconds that live stays, seconds that liked stays, the state (a value; "" if
 --          the caller has not read it from the database), deadline (Unix ms)
@@ -11,7 +11,7 @@
 -- Guarantees:
 -- - The state is that of the pending field, else of the claimed field, else of liked, else the one that the caller has
 --   read, which is older than all of them.
--- - The pending field and the live totals change together, and only if the wish differs from the state. A wish that
+-- - The pending field, its sum and the live totals change together, and only if the wish differs from the state. A wish that
 --   restores the state at the last claim removes the pending field.
 -- - Until unmarked_until, every wish since the video became live without marks is still in liked. A user without a
 --   liked key has not marked it then, so a first like needs no query.
@@ -27,7 +27,7 @@ local field, wish = ARGV[1], ARGV[2]
 local now = ARGV[3] ~= '' and ARGV[3] or string.format('%.0f', time)
 local known_state = ARGV[6] ~= '' and ARGV[6]
 
-local live = redis.call('HMGET', KEYS[1], 'epoch', 'unmarked_until', 'unmarked_last', unpack(LIVE))
+local live = redis.call('HMGET', KEYS[1], 'unmarked_until', 'unmarked_last', unpack(LIVE))
 
 local function value_of(state)
   return state and string.match(state, '^%d+')
@@ -36,11 +36,11 @@ end
 local pending = value_of(redis.call('HGET', KEYS[3], field))
 local state = pending or value_of(redis.call('HGET', KEYS[4], field)) or value_of(redis.call('GET', KEYS[2]))
   or known_state
-if not state and wish ~= '0' and live[2] and tonumber(redis.call('TIME')[1]) < tonumber(live[2])
-  and tonumber(live[3] or -1) >= tonumber(redis.call('HGET', KEYS[5], 'forgotten') or 0) then
+if not state and wish ~= '0' and live[1] and tonumber(redis.call('TIME')[1]) < tonumber(live[1])
+  and tonumber(live[2] or -1) >= tonumber(redis.call('HGET', KEYS[5], 'forgotten') or 0) then
   state = '0'
 end
-local known = live[3 + WIDTH]  -- the newest count: a live key that has it has all
+local known = live[2 + WIDTH]  -- the newest count: a live key that has it has all
 if not state or not known then
   return { -1, (state and 0 or 1) + (known and 0 or 2) }
 end
@@ -48,19 +48,19 @@ end
 redis.call('SET', KEYS[2], wish .. ':' .. now, 'EX', ARGV[5])
 local result = { state == wish and 0 or 1 }
 for place = 1, WIDTH do
-  result[1 + place] = tonumber(live[3 + place])
+  result[1 + place] = tonumber(live[2 + place])
 end
 if state == wish then
   return result
 end
 
-local renewed = renew_pending(KEYS[1], live[1], redis.call('HGET', KEYS[5], 'last') or '0')
+local video = string.match(field, '%d+')
 for value, step in pairs({ [state] = -1, [wish] = 1 }) do
   local place = MARKS[value]
   if place then
-    local sum = renewed and 0 or tonumber(live[3 + WIDTH + place])
-    result[1 + place] = result[1 + place] + step
-    redis.call('HSET', KEYS[1], LIVE[place], result[1 + place], LIVE[WIDTH + place], sum + step)
+    result[1 + place] = math.max(result[1 + place] + step, 0)  -- the row may not know a like that was made by hand
+    redis.call('HSET', KEYS[1], LIVE[place], result[1 + place])
+    redis.call('HINCRBY', KEYS[6], LIVE[place] .. ':' .. video, step)
   end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])

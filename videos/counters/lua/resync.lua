@@ -1,8 +1,8 @@
 -- Sets a video's live totals from its row, after rows changed outside a batch. The caller holds the lock of that row.
 --
--- KEYS     live, pending, claimed, batch; then liked of each user whose mark changed
+-- KEYS     live, pending, claimed, batch, sums; then liked of each user whose mark changed
 -- ARGV     last: the number of the newest batch that the caller knows; "1", or "0" if the video is gone; owner and
---          duration in its row; seconds that live stays, that it stays once settled, and that liked stays; the total
+--          duration in its row; video; seconds that live stays, that it stays once settled, and that liked stays; the total
 --          of each of COUNTS in the row; then for each user: pending field, value in the rows, time of wish (Unix ms)
 -- RETURNS  1 done; 0 nothing done: a batch is claimed, or was claimed since last
 --
@@ -22,39 +22,35 @@ end
 redis.call('HDEL', KEYS[1], 'unmarked_until')
 if ARGV[2] == '0' then
   redis.call('DEL', KEYS[1])
-  for i = 5, #KEYS do
+  forget_sums(KEYS[5], ARGV[5])
+  for i = 6, #KEYS do
     redis.call('DEL', KEYS[i])
   end
   return 1
 end
 
-local FIRST_TOTAL = 8
-local live = redis.call('HMGET', KEYS[1], 'epoch', unpack(LIVE, WIDTH + 1))
-local unsettled = live[1] == last
-local sums = {}  -- pending, in the order of COUNTS
-for place = 1, WIDTH do
-  sums[place] = unsettled and tonumber(live[1 + place] or 0) or 0
-end
+local FIRST_TOTAL = 9
+local sums = read_sums(KEYS[5], ARGV[5])
 
 -- A pending change from one value to another is added (step 1) or taken out (step -1).
 local function move_pending(from, to, step)
   if MARKS[to] then
-    sums[MARKS[to]] = sums[MARKS[to]] + step
+    sums[MARKS[to]] = (sums[MARKS[to]] or 0) + step
   end
   if MARKS[from] then
-    sums[MARKS[from]] = sums[MARKS[from]] - step
+    sums[MARKS[from]] = (sums[MARKS[from]] or 0) - step
   end
 end
 
-for i = 5, #KEYS do
-  local arg = FIRST_TOTAL + WIDTH + (i - 5) * 3
+for i = 6, #KEYS do
+  local arg = FIRST_TOTAL + WIDTH + (i - 6) * 3
   local field, row, noted = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2]
   local pending, pending_at = parse_state(redis.call('HGET', KEYS[2], field))
   local liked, liked_at = parse_state(redis.call('GET', KEYS[i]))
   local wish, at = pending or liked, math.max(pending_at, liked_at)
   if not wish or at <= tonumber(noted) then
     wish = row
-    redis.call('SET', KEYS[i], row .. ':' .. noted, 'EX', ARGV[7])
+    redis.call('SET', KEYS[i], row .. ':' .. noted, 'EX', ARGV[8])
   end
   if pending and wish == row then
     redis.call('HDEL', KEYS[2], field)
@@ -62,20 +58,19 @@ for i = 5, #KEYS do
   elseif not pending and wish ~= row then
     redis.call('HSET', KEYS[2], field, wish .. ':' .. string.format('%d', at))
     move_pending(row, wish, 1)
-    unsettled = true
   end
 end
 
-if live[1] or unsettled then
+local unsettled = next(sums) ~= nil
+if unsettled or redis.call('EXISTS', KEYS[1]) == 1 then
   local fields = {}
   for i = 1, WIDTH do
-    local total = tonumber(ARGV[FIRST_TOTAL - 1 + i]) + sums[i]
-    for _, value in ipairs({ LIVE[i], total, LIVE[WIDTH + i], sums[i] }) do
-      fields[#fields + 1] = value
+    fields[2 * i - 1], fields[2 * i] = LIVE[i], total_with(ARGV[FIRST_TOTAL - 1 + i], sums[i] or 0)
+    if sums[i] then
+      redis.call('HSET', KEYS[5], LIVE[i] .. ':' .. ARGV[5], sums[i])
     end
   end
-  redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], 'epoch', unsettled and last or '-1',
-    unpack(fields))
-  redis.call('EXPIRE', KEYS[1], unsettled and ARGV[5] or ARGV[6])
+  redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], unpack(fields))
+  redis.call('EXPIRE', KEYS[1], unsettled and ARGV[6] or ARGV[7])
 end
 return 1

@@ -1,5 +1,5 @@
 -- What scripts share. scripts.py puts before a script the parts that it uses, and constants from COUNTS in
--- videos/changes.py: WIDTH (how many counts), LIVE (the fields of live: the totals of all counts, then their pending sums),
+-- videos/changes.py: WIDTH (how many counts), LIVE (the fields of live with the totals of all counts),
 -- MARKS (the value of each mark -> its place in COUNTS), MARK (the letter of a mark's pending field).
 
 local CHUNK = 1000  -- unpack fails near 8000 values
@@ -22,17 +22,28 @@ local function too_late(time, deadline)
   return time > tonumber(deadline) and redis.error_reply('LATE the deadline of this script has passed')
 end
 
--- Sets the pending sums of a live key to zero if a batch was claimed since they began. Returns whether it did.
-local function renew_pending(key, epoch, last)
-  if epoch == last then
-    return false
-  end
-  local zeros = {}
+-- How much of a video's totals is in a hash of sums: by place in COUNTS, nil for a count that was not changed.
+local function read_sums(key, video)
+  local names, sums = {}, {}
   for place = 1, WIDTH do
-    zeros[2 * place - 1], zeros[2 * place] = LIVE[WIDTH + place], 0
+    names[place] = LIVE[place] .. ':' .. video
   end
-  redis.call('HSET', key, 'epoch', last, unpack(zeros))
-  return true
+  for place, sum in ipairs(redis.call('HMGET', key, unpack(names))) do
+    sums[place] = sum and tonumber(sum) or nil
+  end
+  return sums
+end
+
+-- Removes a video from a hash of sums.
+local function forget_sums(key, video)
+  for place = 1, WIDTH do
+    redis.call('HDEL', key, LIVE[place] .. ':' .. video)
+  end
+end
+
+-- A total with more added to it, as text; never below zero, also where rows were made outside the service.
+local function total_with(total, more)
+  return string.format('%.0f', math.max(tonumber(total) + more, 0))
 end
 
 -- At maxmemory Redis checks memory only at a script's first write. A harmless HDEL first lets the rest pass: a flush is

@@ -1,6 +1,6 @@
 -- Judges views of videos of one shard, and counts the new ones.
 --
--- KEYS     pending, batch; then for each event: live, seen, address
+-- KEYS     pending, sums; then for each event: live, seen, address
 -- ARGV     seconds that live stays, seconds of the window, views that count for an address in a window (0: no limit),
 --          seconds that must be watched; then for each event: video, hour (since 1970), user ("" if signed out),
 --          seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address applies; at the end
@@ -9,7 +9,8 @@
 --          -1 nothing done, the video's totals are needed: prime.lua takes them.
 --          Error LATE: the deadline has passed, nothing done
 --
--- Guarantees: only a new view counts; then seen, pending and the live total change together. A view above the limit of
+-- Guarantees: only a new view counts; then seen, pending, its sum and the live total change
+-- together. A view above the limit of
 -- its address leaves no seen key.
 
 local late = too_late(time_ms(), ARGV[#ARGV])
@@ -17,7 +18,6 @@ if late then
   return late
 end
 local live_ttl, window, limit, min_watched = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local last
 local results = {}
 
 local function judge(live, event)
@@ -60,9 +60,8 @@ local function count(live, event)
     redis.call('HSET', KEYS[1], field, 1)
   end
   local views = tonumber(live[1]) + 1
-  last = last or redis.call('HGET', KEYS[2], 'last') or '0'
-  local pending = renew_pending(event.live, live[4], last) and 0 or tonumber(live[5])
-  redis.call('HSET', event.live, 'views', views, 'views_pending', pending + 1)
+  redis.call('HINCRBY', KEYS[2], 'views:' .. event.video, 1)
+  redis.call('HSET', event.live, 'views', views)
   redis.call('EXPIRE', event.live, live_ttl)
   return views
 end
@@ -75,7 +74,7 @@ while KEYS[key] do
     watched = ARGV[arg + 3], bot = ARGV[arg + 4], capped = ARGV[arg + 5],
   }
   key, arg = key + 3, arg + 6
-  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'epoch', 'views_pending')
+  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration')
   local code, views = -1, 0
   if live[1] then
     code = judge(live, event)
