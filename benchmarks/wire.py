@@ -45,7 +45,7 @@ def view_arguments(sha: str, video: int, viewer: str) -> tuple[object, ...]:
     tag = f"{{videos:{video % SHARDS}}}"
     pending = f"{tag}:pending"
     return (
-        sha, 5, pending, f"{tag}:sums", f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending,
+        sha, 6, pending, f"{tag}:sums", f"{tag}:batch", f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending,
         WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS,
         video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0", FAR_DEADLINE_MS,
     )  # fmt: skip
@@ -56,7 +56,8 @@ def like_arguments(sha: str, video: int, user: int, wish: str, now_ms: int) -> t
     tag = f"{{videos:{video % SHARDS}}}"
     return (
         sha, 6, f"{tag}:live:{video}", f"{tag}:liked:{video}:{user}", f"{tag}:pending", f"{tag}:claimed",
-        f"{tag}:batch", f"{tag}:sums", f"l:{video}:{user}", wish, now_ms, WEEK_SECONDS, LIKED_SECONDS, "", FAR_DEADLINE_MS,
+        f"{tag}:batch", f"{tag}:sums", f"l:{video}:{user}", wish, now_ms, WEEK_SECONDS, LIKED_SECONDS, "",
+        FAR_DEADLINE_MS,
     )  # fmt: skip
 
 

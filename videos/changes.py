@@ -68,6 +68,7 @@ class VideoFacts(NamedTuple):
     owner_id: int
     duration: int  # seconds; 0 if unknown
     watermark: int = 0  # the newest batch that the totals contain
+    last: int = 0  # the shard's newest batch that Redis knew before the row was read
 
 
 class MarkChange(NamedTuple):

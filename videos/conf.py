@@ -78,7 +78,9 @@ class AppSettings:
     # How many shards a run of the flush takes at a time, each in a thread with its own database connection.
     FLUSH_THREADS = Number(2, 1, 64)
     FLUSH_ISOLATION_LEVEL = Setting("read uncommitted")  # isolation level of the flush's session on MySQL and MariaDB
-    FLUSH_LOCK_WAIT_SECONDS = Number(5, 1, 3600)  # how long the flush waits for a row lock before it retries
+    FLUSH_LOCK_WAIT_SECONDS = Number(
+        1, 1, 3600
+    )  # how long the flush waits for a locked row before it leaves it to later
     # How long a claim may take to be on disk and on the replicas; then its shard fails.
     FLUSH_DURABLE_SECONDS = Number(5.0, 0.1, 600)
     BATCHES_DAYS = Number(14, 1, 3660)  # how long finished batches are kept; each shard's newest is never deleted

@@ -56,7 +56,8 @@ def check_redis() -> Mapping[str, Any] | None:
 def check_flush() -> Mapping[str, Any]:
     """Where the flush stands, and the sums of its batches of the last hour. Not ok once it is late."""
     status = flush.read_status()
-    return {"ok": not status.late, **status._asdict(), "last_hour": ledger.last_hour_sums()}
+    shards = [shard._asdict() for shard in status.shards]
+    return {"ok": not status.late, **status._asdict(), "shards": shards, "last_hour": ledger.last_hour_sums()}
 
 
 PARTS = [Part("database", ledger.ping), Part("redis", check_redis), Part("flush", check_flush)]
@@ -127,6 +128,15 @@ def _measure_flush(state: Mapping[str, Any], registry: CollectorRegistry) -> Non
         "late": "Whether changes wait and none was flushed for three intervals.",
     }.items():
         Gauge(f"videos_flush_{name}", description, registry=registry).set(state[name])
+    for name, description in {
+        "finished_seconds": "Since the flush last finished with a shard.",
+        "pending_fields": "Changes of a shard that wait in Redis for the next flush.",
+        "late": "Whether changes of a shard wait and none was flushed for three intervals.",
+    }.items():
+        gauge = Gauge(f"videos_flush_shard_{name}", description, ["shard"], registry=registry)
+        for shard in state["shards"]:
+            if shard[name] is not None:
+                gauge.labels(shard["shard"]).set(shard[name])
     if state["last_finished_seconds"] is not None:
         age = Gauge("videos_flush_age_seconds", "Since the flush last finished.", registry=registry)
         age.set(state["last_finished_seconds"])

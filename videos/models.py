@@ -134,7 +134,7 @@ class FlushBatch(models.Model):
     number = models.BigIntegerField()
     claimed_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
-    fields = models.BigIntegerField(default=0, help_text="Pending fields claimed.")
+    fields = models.BigIntegerField(default=0, help_text="Pending fields claimed, less those that went back.")
     applied = models.BigIntegerField(default=0, help_text="Fields taken in.")
     repeated = models.BigIntegerField(default=0, help_text="Fields that an interrupted run had taken in already.")
     dropped = models.BigIntegerField(default=0, help_text="Fields whose video or user is gone.")
@@ -143,6 +143,7 @@ class FlushBatch(models.Model):
     likes_added = models.BigIntegerField(default=0)
     likes_removed = models.BigIntegerField(default=0)
     views = models.BigIntegerField(default=0)
+    postponed = models.JSONField(default=list, editable=False, help_text="Videos whose fields went back to pending.")
     rewound = models.BooleanField(default=False, help_text="Redis had forgotten batches: views may be off.")
 
     class Meta:

@@ -58,6 +58,15 @@ def test_the_flush_is_told_of(video: Video) -> None:
     assert 0 <= state["last_finished_seconds"] < 60
 
 
+@pytest.mark.usefixtures("late_flush")
+def test_each_shard_tells_whether_its_flush_is_late(video: Video) -> None:
+    own = counters.shard_of(video.id)
+    assert [shard["shard"] for shard in ready()[1]["flush"]["shards"] if shard["late"]] == [own]
+    found = gauges()
+    assert [shard for shard in range(16) if found[f"videos_flush_shard_late{shard}"]] == [own]
+    assert 39 <= found[f"videos_flush_shard_finished_seconds{own}"] <= 42
+
+
 @pytest.mark.usefixtures("redis_away")
 def test_without_redis_the_service_is_not_ready() -> None:
     status, body = ready()

@@ -4,7 +4,7 @@ import copy
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -111,12 +111,13 @@ def resync_at_any_time(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignore_the_watermark(patch: pytest.MonkeyPatch) -> None:
-    lock = sql.lock_videos
+    lock = sql.lock_free_videos
 
-    def forgetful(videos: Sequence[int]) -> dict[int, Any]:
-        return {video: row._replace(flushed_batch=-1) for video, row in lock(videos).items()}
+    def forgetful(videos: Iterable[int]) -> tuple[dict[int, Any], dict[int, int]]:
+        rows, held = lock(videos)
+        return {video: row._replace(flushed_batch=-1) for video, row in rows.items()}, held
 
-    patch.setattr(sql, "lock_videos", forgetful)
+    patch.setattr(sql, "lock_free_videos", forgetful)
     patch.setitem(sql.MYSQL, "watermark", ", v.flushed_batch = %s WHERE %s > 0")
     patch.setitem(sql.SQLITE, "watermark", " AND %s > 0")
 

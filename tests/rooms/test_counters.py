@@ -301,14 +301,14 @@ def test_likes_after_a_loss_of_batches_ask_who_it_was() -> None:
     assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
     counters.view([seen(1, "v")])
     assert claim(floor=5).last == 6
-    assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
-    prime(17, facts=UNMARKED)
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=False, last=6)
+    prime(17, facts=UNMARKED._replace(last=6))
     assert like(17, 2, 1, 1) == (True, 1)
 
 
 def test_likes_after_rows_changed_outside_a_batch_ask_who_it_was() -> None:
     prime(1, facts=UNMARKED)
-    assert counters.resync(video_id=1, last=0, facts=UNMARKED, marks=[])
+    assert counters.resync(shard=1, last=0, stale={1: (UNMARKED, [])}) == {1}
     assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
 
 

@@ -7,7 +7,7 @@ import redis
 from django.contrib.auth.models import User
 
 from servers import RedisServer
-from tests.support.factories import make_video
+from tests.support.factories import make_user, make_video
 from tests.support.faults import failing
 from videos import counters, services
 from videos.changes import LIKE
@@ -130,6 +130,33 @@ def test_deleted_user_leaves_counts_equal_to_rows(video: Video, user: User, owne
     run_flush()
     assert services.get_like(video_id=video.id, user_id=None).likes == 1
     assert not StaleLive.objects.exists()
+
+
+def test_counts_stay_between_zero_and_the_rows_where_likes_were_made_outside(video: Video, owner: User) -> None:
+    users = [make_user(f"user{i}") for i in range(5)]
+    VideoLike.objects.bulk_create(VideoLike(video=video, user=user) for user in users[:4])
+    services.record_view(event=ViewEvent(video.id, "v"))
+
+    def shown() -> int:
+        video.refresh_from_db()
+        likes = services.get_like(video_id=video.id, user_id=None).likes
+        assert 0 <= video.like_count <= VideoLike.objects.filter(video=video).count()
+        assert likes >= 0
+        return likes
+
+    assert services.set_like(video_id=video.id, user_id=users[0].id, liked=False).likes == 0
+    assert shown() == 0
+    run_flush()
+    assert shown() == 3
+    Video.objects.update(like_count=0)
+    users[1].delete()
+    run_flush()
+    assert shown() == 2
+    services.set_like(video_id=video.id, user_id=users[2].id, liked=False)
+    services.set_like(video_id=video.id, user_id=users[4].id, liked=True)
+    run_flush()
+    assert shown() == 2
+    assert reconcile().differences == []
 
 
 def test_like_of_a_deleted_user_is_dropped(video: Video, user: User) -> None:

@@ -26,9 +26,11 @@ from videos.counters.requests import (
 )
 from videos.counters.status import (
     Depth,
+    beats,
     depths,
     find_fault,
     last_finished_run,
+    note_beats,
     note_finished_run,
     server_facts,
     watched_since,
@@ -36,7 +38,7 @@ from videos.counters.status import (
 
 __all__ = [
     "REASONS", "Batch", "Claim", "Confirmation", "CountersUnavailable", "Depth", "Live", "Marked", "Missing",
-    "ViewEvent", "depths", "find_fault", "forget", "last_finished_run", "left_open", "lookup", "note_finished_run",
-    "now_ms", "prime", "recent", "refresh", "resync", "server_facts", "set_mark", "shard_of", "shard_total", "view",
-    "watched_since",
+    "ViewEvent", "beats", "depths", "find_fault", "forget", "last_finished_run", "left_open", "lookup", "note_beats",
+    "note_finished_run", "now_ms", "prime", "recent", "refresh", "resync", "server_facts", "set_mark", "shard_of",
+    "shard_total", "view", "watched_since",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -11,8 +11,8 @@ import redis
 from videos.changes import BatchFacts, FieldSums, MarkChange, Totals, VideoFacts, zeros
 from videos.conf import conf
 from videos.counters import keys, scripts
-from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailable, code_of, flush_call
-from videos.counters.keys import keys_of, shard_of
+from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailable, code_of, flush_call, flush_calls
+from videos.counters.keys import keys_of
 from videos.fields import mark_field
 
 # Fields in one read of a claimed batch, and in one confirm. All other clients of Redis wait meanwhile: 15 µs a field.
@@ -125,6 +125,18 @@ class Batch(BatchFacts):
                 fields += outcome
         return flush_call(*scripts.CONFIRM.command(names, *args, *fields)) is not None
 
+    def give_back(self, video_id: int, names: Names) -> bool:
+        """Move a video's fields back to pending; its row is held by others. False: another batch was claimed.
+
+        The ledger must have recorded before that the video is postponed.
+        """
+        shard = keys_of(self.shard)
+        names_of_keys = (shard.claimed, shard.batch, shard.pending, shard.sums, shard.claimed_sums)
+        return all(
+            flush_call(*scripts.GIVE_BACK.command(names_of_keys, self.number, video_id, *part)) is not None
+            for part in (names[first : first + CONFIRM_FIELDS] for first in range(0, len(names), CONFIRM_FIELDS))
+        )
+
     def sums(self) -> FieldSums | None:
         """How many fields had each outcome. None while fields are left, and after the batch was ended."""
         return self._close(end=False)
@@ -196,23 +208,30 @@ def shard_total() -> int:
     return max(known, conf.SHARDS)
 
 
-def resync(*, video_id: int, last: int, facts: VideoFacts | None, marks: Sequence[MarkChange]) -> bool:
-    """Set a video's live totals from its row. The caller holds the lock of that row.
+def resync(*, shard: int, last: int, stale: Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]) -> set[int]:
+    """Set the live totals of videos of a shard from their rows, in one round trip. The caller holds their locks.
 
-    `facts` None means that the video is gone. `marks` are the marks that changed outside a batch, with their values in
-    the rows. Returns False when a batch is claimed, or was claimed since `last`: try again after that batch.
+    `stale` has the facts of each video, None if it is gone, and the marks that changed outside a batch, with their
+    values in the rows. Returns the videos that were set. The others wait until a batch that is claimed, or was claimed
+    since `last`, has ended.
     """
-    names = keys_of(shard_of(video_id))
+    commands = [_resync_command(shard, last, video_id, *changed) for video_id, changed in stale.items()]
+    return {video_id for video_id, done in zip(stale, flush_calls(commands), strict=True) if done}
+
+
+def _resync_command(
+    shard: int, last: int, video_id: int, facts: VideoFacts | None, marks: Sequence[MarkChange]
+) -> tuple[Any, ...]:
+    names = keys_of(shard)
     own = facts or VideoFacts(Totals(), 0, 0)
     args: list[Any] = [last, 0 if facts is None else 1, own.owner_id, own.duration, video_id]
     args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, *own.totals)
     for user_id, value, at_ms in marks:
         args += (mark_field(video_id, user_id), value, at_ms)
-    script = scripts.RESYNC.command(
+    return scripts.RESYNC.command(
         [
             *(names.live(video_id), names.pending, names.claimed, names.batch, names.sums),
             *(names.liked(video_id, mark.user_id) for mark in marks),
         ],
         *args,
     )
-    return bool(flush_call(*script))

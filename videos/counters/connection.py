@@ -192,6 +192,11 @@ def flush_call(*command: Any, wait_seconds: float | None = None) -> Any:
     return exchange([command], for_flush=True, wait_seconds=wait_seconds)[0]
 
 
+def flush_calls(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Send commands of a flush in one round trip and return their replies. Raises CountersUnavailable."""
+    return exchange(commands, for_flush=True)
+
+
 def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_seconds: float | None = None) -> list[Any]:
     """Send commands and return their replies, for `send` and `flush_call`: no command takes another way to Redis."""
     try:

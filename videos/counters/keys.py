@@ -15,6 +15,7 @@
 videos:shards              string  the largest number of shards that there has been
 videos:flushed             string  when a run of the flush last finished, in Unix milliseconds
 videos:probed              string  that health could write
+videos:beats               hash    shard -> when a run of the flush last finished with it, in Unix milliseconds
 videos:watched             string  when the state of the flush was first read, in Unix milliseconds
 """
 
@@ -26,6 +27,7 @@ from videos.conf import conf
 SHARDS: Final = "videos:shards"
 FLUSHED: Final = "videos:flushed"
 PROBED: Final = "videos:probed"
+BEATS: Final = "videos:beats"
 WATCHED: Final = "videos:watched"
 
 

@@ -29,6 +29,7 @@ class Missing(NamedTuple):
 
     state: bool
     facts: bool
+    last: int = 0  # number of the shard's newest batch; give it back with the facts
 
 
 class ViewEvent(NamedTuple):
@@ -53,7 +54,7 @@ class Live(NamedTuple):
 
     totals: Totals | None
     state: State | None  # the user's mark
-    lost: bool = False  # the totals expired while something was pending: prime them from the row
+    lost: int | None = None  # the totals expired while something was pending: `last` for priming them from the row
 
 
 def set_mark(
@@ -84,14 +85,15 @@ def set_mark(
     else:  # the first call has already noted the video as recent
         code, *numbers = send([script] if facts is None else [_prime_command(video_id, facts), script])[-1]
     if code < 0:
-        return Missing(state=bool(numbers[0] & 1), facts=bool(numbers[0] & 2))
+        return Missing(state=bool(numbers[0] & 1), facts=bool(numbers[0] & 2), last=numbers[0] >> 2)
     return Marked(code == 1, Totals(*numbers))
 
 
 def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = None) -> list[tuple[str, int]]:
     """Judge views and count the new ones, in one round trip. Returns each event's reason and the video's views now.
 
-    The reason is "" if Redis lacks the video's facts. Nothing was done for that event: call again with them.
+    The reason is "" if Redis lacks the video's facts. Nothing was done for that event: call again with them. The number
+    is then the newest batch of the shard, which the facts must name as `last`.
     """
     by_shard: dict[int, list[int]] = {}
     for place, event in enumerate(events):
@@ -108,7 +110,7 @@ def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = N
 
 def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     names = keys_of(shard)
-    keys = [names.pending, names.sums]
+    keys = [names.pending, names.sums, names.batch]
     args: list[Any] = [
         *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS, conf.VIEW_ADDRESS_LIMIT, conf.VIEW_MIN_WATCHED_SECONDS)
     ]
@@ -140,7 +142,7 @@ def _prime_command(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
     return scripts.PRIME.command(
         (keys.live(video_id), keys.batch, keys.sums, keys.claimed_sums),
         *(conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, facts.owner_id, facts.duration),
-        *(video_id, facts.watermark, *facts.totals),
+        *(video_id, facts.watermark, facts.last, *facts.totals),
         scripts.DEADLINE,
     )
 
@@ -155,7 +157,7 @@ def lookup(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
     commands = []
     for shard, members in by_shard.items():
         names = keys_of(shard)
-        keys = [names.pending, names.claimed, names.sums, names.claimed_sums, *map(names.live, members)]
+        keys = [names.pending, names.claimed, names.sums, names.claimed_sums, names.batch, *map(names.live, members)]
         if user_id is not None:
             keys += [names.liked(video_id, user_id) for video_id in members]
         commands.append(scripts.READ.command(keys, "" if user_id is None else user_id, *members))
@@ -167,7 +169,7 @@ def lookup(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
             found[video_id] = Live(
                 None if None in totals else Totals(*map(int, totals)),
                 None if state is None else parse_state(state),
-                lost is not None,
+                None if lost is None else int(lost),
             )
     return found
 

@@ -1,6 +1,7 @@
 """What health, metrics and checks read from Redis: depths, when the flush last ran, the server's configuration."""
 
 import contextlib
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from videos.conf import conf
@@ -37,6 +38,19 @@ def note_finished_run(at_ms: int) -> int | None:
     """Record when a run of the flush finished; return when the one before did. Both in Unix milliseconds."""
     before = flush_call("SET", keys.FLUSHED, at_ms, "GET")
     return None if before is None else int(before)
+
+
+def note_beats(shards: Iterable[int], at_ms: int) -> None:
+    """Record that a run of the flush has finished with these shards."""
+    beats = [part for shard in shards for part in (shard, at_ms)]
+    if beats:
+        flush_call("HSET", keys.BEATS, *beats)
+
+
+def beats() -> dict[int, int]:
+    """When a run of the flush last finished with each shard, in Unix milliseconds."""
+    (reply,) = send([("HGETALL", keys.BEATS)])
+    return {int(shard): int(at_ms) for shard, at_ms in zip(reply[::2], reply[1::2], strict=True)}
 
 
 def last_finished_run() -> int | None:

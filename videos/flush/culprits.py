@@ -1,4 +1,8 @@
-"""Applies and confirms the chunks of a batch; halves a chunk that the database refuses until it finds the culprits."""
+"""Applies and confirms the chunks of a batch.
+
+Halves a chunk that the database refuses until it finds the culprits. Gives the fields of a video back to pending if
+another transaction holds its row: one locked row holds up its video, not its shard.
+"""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +29,8 @@ class Mover:
         try:
             outcomes, sums = ledger.apply(self.batch, chunk)
         except Exception as error:
-            if not ledger.is_data_fault(error):
+            held = ledger.is_lock_timeout(error)
+            if not held and not ledger.is_data_fault(error):
                 raise
             if len(chunk) > 1:
                 video_ids = sorted(chunk)
@@ -34,9 +39,18 @@ class Mover:
                     self.move({video_id: chunk[video_id] for video_id in part})
                     for part in (video_ids[:half], video_ids[half:])
                 )
-            return self._move_without_culprits(chunk, error, again=again)
+            if not held:
+                return self._move_without_culprits(chunk, error, again=again)
+            outcomes, sums = ledger.apply(self.batch, chunk, postpone=True)
         self.run.add(sums)
-        return self.confirm([_confirmation_of(video_id, chunk[video_id], outcomes[video_id]) for video_id in chunk])
+        postponed = [video_id for video_id in chunk if outcomes[video_id].postponed]
+        for video_id in postponed:
+            logger.warning("Shard %s, video %s: its row is locked, so its changes wait", self.batch.shard, video_id)
+            if not self.batch.give_back(video_id, field_names(video_id, chunk[video_id])):
+                return False
+        self.run.note_postponed(self.batch.shard, len(postponed))
+        done = [video_id for video_id in chunk if not outcomes[video_id].postponed]
+        return self.confirm([_confirmation_of(video_id, chunk[video_id], outcomes[video_id]) for video_id in done])
 
     def reject(self, malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> bool:
         """Reject malformed fields: they are set aside in Redis."""
@@ -94,6 +108,8 @@ class Mover:
 
 
 def _confirmation_of(video_id: int, changes: Changes, outcome: ledger.Outcome) -> Confirmation:
+    if outcome.repeated and outcome.totals is None:  # the row is held: its totals are not known
+        return Confirmation(None, repeated=field_names(video_id, changes))
     if outcome.totals is None:
         return Confirmation(video_id, None, dropped=field_names(video_id, changes))
     if outcome.repeated:

@@ -13,12 +13,12 @@ REST_MAX_SECONDS = 0.05  # of one rest: rows stay locked if it is within a trans
 
 
 class Pace:
-    """How long to rest after each piece of work, so that the waiting fields are moved in the given time."""
+    """How long to rest after each piece of work, so that the waiting fields and notes are done in the given time."""
 
     def __init__(self, *, seconds: float, waiting: int) -> None:
         self._begin = self._rested_until = time.monotonic()
         self._seconds = seconds
-        self._waiting = waiting  # fields
+        self._waiting = waiting  # fields and notes
         self._rested = 0.0  # seconds
         self._moving = 0.0  # seconds of work that moved fields
         self._moved = 0
@@ -41,9 +41,9 @@ class Pace:
         """Seconds of work so far, without rests."""
         return time.monotonic() - self._begin - self._rested
 
-    def note_moved(self, fields: int, seconds: float) -> None:
-        """Note how long fields took. The fields ahead should take as long each; the other time is left for rests."""
-        self._moved += fields
+    def note_moved(self, pieces: int, seconds: float) -> None:
+        """Note how long fields or notes took. Those ahead should take as long; the other time is left for rests."""
+        self._moved += pieces
         self._moving += seconds
         ahead = self._moving / max(self._moved, 1) * max(self._waiting - self._moved, 1)
         left = self._begin + self._seconds - time.monotonic()

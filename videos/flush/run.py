@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from videos.changes import SUM_COLUMNS, Changes, VideosError
 from videos.conf import conf
@@ -14,6 +14,10 @@ from videos.flush.pace import Pace
 # For a gentle run: it rests while the rows of a chunk are locked, so a chunk is small.
 GENTLE_CHUNK_FIELDS: Final = 100
 GENTLE_READ_FIELDS: Final = 100
+SETTLE_SHARE: Final = 0.5  # of the flush's interval: when it is over, a run leaves further notes to the next one
+
+
+T = TypeVar("T")
 
 
 class Stopped(VideosError):
@@ -36,7 +40,9 @@ class FlushReport:
     rejected: int = 0
     sums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUM_COLUMNS, 0))
     rewound: int = 0
+    postponed: int = 0  # videos whose rows were locked to the end; their changes are pending again
     settled: int = 0  # videos whose rows had changed outside a batch
+    notes: int = 0  # of these videos, deleted
     seconds: float = 0.0
     complete: bool = True  # False when the time budget or a stop ended the run early
     failures: dict[int, str] = field(default_factory=dict)  # shard -> reason
@@ -80,12 +86,14 @@ class Run:
     lock: threading.Lock = field(default_factory=threading.Lock)  # held to change the report and in callbacks
     crashed: threading.Event = field(default_factory=threading.Event)  # a thread raised an unexpected exception
     gentle_time_over: threading.Event = field(default_factory=threading.Event)
+    flushed: dict[int, int] = field(default_factory=dict)  # shard -> its newest batch, if that has ended in this run
+    postponed: dict[int, int] = field(default_factory=dict)  # shard -> videos whose rows are locked
 
     def check_time(self, *, low_priority: bool) -> None:
         """Call it between chunks. Raises Stopped if the run must end, GentleTimeOver if this thread must."""
         late = self.max_seconds is not None and time.monotonic() - self.begin >= self.max_seconds
         report = self.report
-        moved = report.fields or report.settled or report.failures
+        moved = report.fields or report.notes or report.failures
         if self.crashed.is_set() or self.should_stop() or (late and moved):
             raise Stopped
         if low_priority and self.pace is not None and self.pace.is_over():
@@ -99,6 +107,20 @@ class Run:
                 self.report.sums[name] += number
             for name, number in figures.items():
                 setattr(self.report, name, getattr(self.report, name) + number)
+
+    def note_postponed(self, shard: int, videos: int) -> None:
+        """Count videos whose changes went back to pending."""
+        if videos:
+            self.postponed[shard] = self.postponed.get(shard, 0) + videos  # one thread has the shard
+
+    def check_time_to_settle(self) -> None:
+        """Call it between chunks of notes. Raises Stopped if the next run must go on with them."""
+        if self.pace is not None:
+            over = self.pace.is_over()
+        else:
+            over = time.monotonic() - self.begin >= conf.FLUSH_INTERVAL_SECONDS * SETTLE_SHARE
+        if over and self.report.notes:
+            raise Stopped
 
     def note_closed(self, batch: ClosedBatch) -> None:
         """Count a batch that has ended, and pass it to `on_batch`."""
@@ -119,12 +141,16 @@ class Run:
 
     def chunks(self, changes: Mapping[int, Changes]) -> Iterator[dict[int, Changes]]:
         """Yield the chunks to move, and tell the pace how long each took."""
-        pace = self.pace
-        for chunk in split(changes, conf.FLUSH_CHUNK_FIELDS if pace is None else GENTLE_CHUNK_FIELDS):
-            moved, worked = self.report.fields, 0.0 if pace is None else pace.worked()
-            yield chunk
+        yield from self.paced(split(changes, conf.FLUSH_CHUNK_FIELDS if self.pace is None else GENTLE_CHUNK_FIELDS))
+
+    def paced(self, pieces: Iterable[T]) -> Iterator[T]:
+        """Yield pieces of work, and tell the pace how long each took."""
+        pace, report = self.pace, self.report
+        for piece in pieces:
+            moved, worked = report.fields + report.notes, 0.0 if pace is None else pace.worked()
+            yield piece
             if pace is not None:
-                pace.note_moved(self.report.fields - moved, pace.worked() - worked)
+                pace.note_moved(report.fields + report.notes - moved, pace.worked() - worked)
 
 
 def split(changes: Mapping[int, Changes], most: int) -> Iterator[dict[int, Changes]]:

@@ -1,7 +1,7 @@
-"""One run over one shard: claim -> apply -> confirm, until nothing is pending."""
+"""One run over one shard: claim -> apply -> confirm, until nothing is pending. Later in the run: settle its notes."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from videos import counters, ledger
@@ -26,7 +26,7 @@ class ShardFlush:
         self.pause_point = pause_point
 
     def flush(self) -> None:
-        """Finish a batch that an interrupted run left, claim and finish the next one, then settle notes."""
+        """Finish a batch that an interrupted run left, then claim and finish the next one."""
         while True:
             self.pause_point()
             at_ms = counters.now_ms()
@@ -34,8 +34,8 @@ class ShardFlush:
             batch, last = Batch.claim(shard=self.shard, floor=floor, newest=newest, at_ms=at_ms)
             if batch is not None and not self.finish(batch):
                 return  # another flush has claimed a newer batch
-            self.settle(last)
             if batch is None or batch.claimed_ms == at_ms:
+                self.run.flushed[self.shard] = last
                 return
 
     def finish(self, batch: Batch) -> bool:
@@ -71,17 +71,24 @@ class ShardFlush:
                 return True
         return False
 
-    def settle(self, last: int) -> None:
+    def settle(self) -> None:
         """Set the live totals of videos whose rows changed outside a batch."""
-        for video_id in ledger.stale_videos(self.shard, conf.SHARDS):
-            self.pause_point()
+        last = self.run.flushed[self.shard]
 
-            def set_live(facts: VideoFacts | None, marks: Sequence[MarkChange], video_id: int = video_id) -> bool:
-                return counters.resync(video_id=video_id, last=last, facts=facts, marks=marks)
+        def set_live(stale: Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]) -> set[int]:
+            return counters.resync(shard=self.shard, last=last, stale=stale)
 
-            if not ledger.settle(video_id, set_live):
-                return  # a batch was claimed meanwhile: the flush that ends it settles
-            self.run.add(settled=1)
+        for video_ids in self.run.paced(ledger.stale_videos(self.shard, conf.SHARDS)):
+            while True:
+                self.pause_point()
+                self.run.check_time_to_settle()
+                settled = ledger.settle(video_ids, set_live)
+                self.run.add(settled=settled.videos, notes=settled.notes)
+                self.run.rest()
+                if settled.refused:
+                    return  # a batch was claimed meanwhile: the flush that ends it settles
+                if not settled.more:
+                    break
 
 
 def _closed(batch: Batch, sums: FieldSums) -> ClosedBatch:

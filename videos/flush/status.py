@@ -7,6 +7,16 @@ from videos.changes import moment
 from videos.conf import conf
 
 
+class ShardStatus(NamedTuple):
+    """What health and metrics show of the flush of one shard."""
+
+    shard: int
+    finished_seconds: float | None  # since a run last finished with it, or finished a batch of it; None: never
+    pending_fields: int
+    claimed_fields: int
+    late: bool  # something of it waits, and nothing of it was finished for three intervals
+
+
 class FlushStatus(NamedTuple):
     """What health and metrics show of the flush."""
 
@@ -16,33 +26,35 @@ class FlushStatus(NamedTuple):
     rejected_fields: int
     stale_notes: int
     rewound_batches: int
-    late: bool  # a shard had something to flush for three intervals, and nothing of it was finished
+    late: bool  # one of the shards is late
+    shards: list[ShardStatus]
 
 
 def read_status() -> FlushStatus:
     """The state of the flush now. Raises CountersUnavailable and django.db errors."""
     now = counters.now_ms()
     limit = now - 3000 * conf.FLUSH_INTERVAL_SECONDS
-    depths = counters.depths()
+    depths, beats = counters.depths(), counters.beats()
     facts = ledger.read_flush_facts(moment(limit))
-    last_run = counters.last_finished_run()
-    finished = [] if facts.last_finished is None else [int(facts.last_finished.timestamp() * 1000)]
-    if last_run is not None:
-        finished.append(last_run)
-    waiting = {shard for shard, depth in enumerate(depths) if depth.pending or depth.claimed}
-    claimed = {shard for shard, depth in enumerate(depths) if depth.claimed}
-    late = False
-    if waiting:
-        begun = last_run or counters.watched_since(now)
-        # A run with a failed shard is not recorded as finished, although the other shards finish batches.
-        stuck = claimed & facts.stuck or (begun < limit and waiting - facts.lively)
-        late = bool(stuck) or max(finished, default=begun) < limit
+    shards = []
+    for shard, depth in enumerate(depths):
+        finished = max(beats.get(shard, 0), facts.finished_ms.get(shard, 0)) or None
+        late = False
+        if depth.pending or depth.claimed:
+            begun = finished or counters.watched_since(now)
+            late = begun < limit or (depth.claimed > 0 and shard in facts.stuck)
+        age = (now - finished) / 1000 if finished else None
+        shards.append(ShardStatus(shard, age, depth.pending, depth.claimed, late))
+    ages = [shard.finished_seconds for shard in shards if shard.finished_seconds is not None]
+    if facts.last_finished is not None:
+        ages.append(now / 1000 - facts.last_finished.timestamp())
     return FlushStatus(
-        last_finished_seconds=(now - max(finished)) / 1000 if finished else None,
+        last_finished_seconds=min(ages, default=None),
         pending_fields=sum(depth.pending for depth in depths),
         claimed_fields=sum(depth.claimed for depth in depths),
         rejected_fields=sum(depth.rejected for depth in depths),
         stale_notes=facts.stale_notes,
         rewound_batches=facts.rewound,
-        late=late,
+        late=any(shard.late for shard in shards),
+        shards=shards,
     )

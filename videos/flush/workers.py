@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
+from typing import Final
 
 import django.db
 
@@ -18,6 +19,9 @@ from videos.flush.run import ClosedBatch, FlushReport, GentleTimeOver, Run, Stop
 from videos.flush.shard import ShardFlush
 
 logger = logging.getLogger(__name__)
+
+POSTPONED_SECONDS: Final = 5.0  # for which locked rows are tried again
+POSTPONED_PAUSE_SECONDS: Final = 0.05  # before the first time; it doubles
 
 Progress = Callable[[int, int, FlushReport], None]
 
@@ -38,8 +42,9 @@ def run_flush(
     low-priority thread, which takes small chunks and rests after each piece of work as long as this time allows; after
     that time the caller's thread continues at normal priority.
 
-    A shard that fails does not stop the others; `report.failures` has the reason. The run ends between chunks when
-    `should_stop()` is true, or when `max_seconds` have passed and it has moved a chunk or a shard has failed.
+    A shard that fails does not stop the others; `report.failures` has the reason. A video whose row is locked holds up
+    no other one. Notes are settled after all shards, until half of the flush's interval is over. The run ends between
+    chunks when `should_stop()` is true, or when `max_seconds` have passed and it has moved a chunk or a shard failed.
     """
     report = FlushReport()
     begin = time.monotonic()
@@ -54,22 +59,47 @@ def run_flush(
     except counters.CountersUnavailable as error:
         report.failures = dict.fromkeys(chosen, f"{type(error).__name__}: {error}")
     else:
-        pace = Pace(seconds=gentle_seconds, waiting=_waiting_fields(chosen)) if gentle_seconds else None
+        pace = Pace(seconds=gentle_seconds, waiting=_waiting(chosen)) if gentle_seconds else None
         run = Run(report, max_seconds, pace, should_stop, on_batch, begin)
         # Finish batches of another VIDEOS_SHARDS before minting numbers: a higher watermark would hide their fields.
         Workers(run, list(left), progress).work(lambda flush: flush.finish(left[flush.shard]))
         if report.complete and not report.failed:
             Workers(run, chosen, progress).work(ShardFlush.flush)
-    if not report.failed and report.complete and 0 in chosen:  # if several runs share the shards, one of them does
-        keep_house()
+            _flush_postponed(run)
+            _finish(run, chosen)
     report.seconds = round(time.monotonic() - begin, 3)
     return report
+
+
+def _flush_postponed(run: Run) -> None:
+    """Flush shards again in which rows were locked: most locks are short."""
+    begin, pause = time.monotonic(), POSTPONED_PAUSE_SECONDS
+    while run.postponed and run.report.complete and time.monotonic() < begin + POSTPONED_SECONDS:
+        time.sleep(pause)
+        pause *= 2
+        shards = list(run.postponed)
+        run.postponed.clear()
+        Workers(run, shards).work(ShardFlush.flush)
+    run.report.postponed = sum(run.postponed.values())
+
+
+def _finish(run: Run, chosen: Collection[int]) -> None:
+    """Record what was flushed, settle notes, keep house."""
+    report, flushed_all = run.report, run.report.complete and not run.report.failed
+    try:
+        counters.note_beats(run.flushed, counters.now_ms())
+    except counters.CountersUnavailable as error:
+        logger.warning("Health takes the flush for older than it is: %s", error)
+    if report.complete:
+        Workers(run, list(run.flushed)).work(ShardFlush.settle)
+    if flushed_all and not report.failed and 0 in chosen:  # if several runs share the shards, one of them does
+        keep_house()
 
 
 class Workers:
     """Threads that take shards from one queue. While one waits for a server, another computes."""
 
-    def __init__(self, run: Run, shards: Sequence[int], progress: Progress | None) -> None:
+    def __init__(self, run: Run, shards: Sequence[int], progress: Progress | None = None) -> None:
         self.run = run
         self.progress = progress
         self.left = deque(shards)
@@ -152,11 +182,13 @@ def _shard_total() -> int:
         return conf.SHARDS  # each shard will fail and report the reason
 
 
-def _waiting_fields(shards: Collection[int]) -> int:
+def _waiting(shards: Collection[int]) -> int:
+    """How many fields and notes wait in these shards, if notes are spread evenly."""
     try:
-        depths = enumerate(counters.depths())
-        return sum(depth.pending + depth.claimed for shard, depth in depths if shard in shards)
-    except counters.CountersUnavailable:
+        depths = counters.depths()
+        notes = ledger.note_total() * len(shards) // len(depths)
+        return notes + sum(depth.pending + depth.claimed for shard, depth in enumerate(depths) if shard in shards)
+    except (counters.CountersUnavailable, django.db.Error):
         return 0  # each shard will fail and report the reason
 
 

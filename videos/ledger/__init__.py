@@ -8,14 +8,23 @@ docs/glossary.md explains the terms.
 from videos.ledger.batches import Outcome, apply, finish_batch, newest_batch, open_batch
 from videos.ledger.breaker import limited
 from videos.ledger.doubts import has_doubts, note_doubts
-from videos.ledger.notes import forget_user, forget_video, note_stale, settle, stale_videos, write_direct
+from videos.ledger.notes import (
+    Settled,
+    forget_user,
+    forget_video,
+    note_stale,
+    note_total,
+    settle,
+    stale_videos,
+    write_direct,
+)
 from videos.ledger.recount import Difference, recount, video_ids, video_total
-from videos.ledger.retry import TRIES, flush_session, is_data_fault
+from videos.ledger.retry import TRIES, flush_session, is_data_fault, is_lock_timeout
 from videos.ledger.upkeep import FlushFacts, has_one_writer, last_hour_sums, ping, prune, read_flush_facts
 
 __all__ = [
-    "TRIES", "Difference", "FlushFacts", "Outcome", "apply", "finish_batch", "flush_session", "forget_user",
-    "forget_video", "has_doubts", "has_one_writer", "is_data_fault", "last_hour_sums", "limited", "newest_batch",
-    "note_doubts", "note_stale", "open_batch", "ping", "prune", "read_flush_facts", "recount", "settle",
-    "stale_videos", "video_ids", "video_total", "write_direct",
+    "TRIES", "Difference", "FlushFacts", "Outcome", "Settled", "apply", "finish_batch", "flush_session", "forget_user",
+    "forget_video", "has_doubts", "has_one_writer", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited",
+    "newest_batch", "note_doubts", "note_stale", "note_total", "open_batch", "ping", "prune", "read_flush_facts",
+    "recount", "settle", "stale_videos", "video_ids", "video_total", "write_direct",
 ]  # fmt: skip

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeAlias
 
-from django.db import transaction
-from django.db.models import Max
+from django.db import OperationalError, transaction
+from django.db.models import F, Max
 
 from videos.changes import (
     HOUR_MS,
@@ -30,7 +30,7 @@ from videos.changes import (
     zeros,
 )
 from videos.ledger import sql
-from videos.ledger.retry import again
+from videos.ledger.retry import LOCK_TIMEOUT, again
 from videos.ledger.sql import parts
 from videos.models import FlushBatch, StaleLive
 
@@ -38,16 +38,22 @@ Sums: TypeAlias = dict[str, int]  # by SUM_COLUMNS
 Gains: TypeAlias = dict[int, list[int]]  # by video, in the order of COUNTS
 HourGains: TypeAlias = dict[tuple[int, int], list[int]]  # by video and hour since 1970, in the order of COUNTS
 
+MAX_POSTPONED: Final = 1000  # videos of a batch; its row names them
+_LIKES: Final = MARK_PLACES[LIKE]
 NO_SUMS: Final = dict.fromkeys(SUM_COLUMNS, 0)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What happened to one video's changes. `totals` are those in its row now; None if the video is gone."""
+    """What happened to one video's changes.
+
+    `totals` are those in its row now; None if the video is gone, or if another transaction holds the row.
+    """
 
     totals: Totals | None
     repeated: bool = False  # the row contained this batch already: nothing was changed now
     dropped: frozenset[int] = frozenset()  # users who are gone; all other changes were applied
+    postponed: bool = False  # another transaction holds the row: the changes must go back to pending
 
 
 def newest_batch(shard: int) -> tuple[int, int]:
@@ -77,12 +83,15 @@ def finish_batch(batch: BatchFacts, sums: FieldSums) -> None:
     unfinished.update(finished_at=datetime.now(UTC), **sums._asdict())
 
 
-def apply(batch: BatchFacts, changes: Mapping[int, Changes], *, commit: bool = True) -> tuple[dict[int, Outcome], Sums]:
+def apply(
+    batch: BatchFacts, changes: Mapping[int, Changes], *, commit: bool = True, postpone: bool = False
+) -> tuple[dict[int, Outcome], Sums]:
     """Apply a chunk of a batch to the rows, in one transaction. Applying it again changes nothing.
 
     Returns each video's outcome, with the totals that the transaction left in the rows, and the sums of what changed.
-    `commit=False` tries it and rolls back. Raises django.db errors; `is_data_fault` recognises those that the value of
-    a field caused.
+    A video whose row another transaction holds is postponed: the batch's row says so, and no flush applies this batch
+    to it any more. `postpone` does that to all videos. `commit=False` tries it and rolls back. Raises django.db errors;
+    `is_data_fault` recognises those that the value of a field caused, `is_lock_timeout` those of a row that is held.
     """
     # Nearly all users exist, and the foreign key checks them anyway: look for users only after it has failed.
     look = not commit
@@ -91,14 +100,43 @@ def apply(batch: BatchFacts, changes: Mapping[int, Changes], *, commit: bool = T
         nonlocal look
         looks, look = look, True
         with transaction.atomic(durable=True):
-            outcomes, sums = take_in(changes, batch.number, look_for_users=looks)
+            before = _lock_batch(batch)
+            chosen = {video_id: change for video_id, change in changes.items() if video_id not in before}
+            if postpone:
+                outcomes, sums = _outcomes_of_held(sql.watermarks(chosen), batch.number), NO_SUMS
+            else:
+                outcomes, sums = take_in(chosen, batch.number, look_for_users=looks)
+            held = {video_id: len(changes[video_id]) for video_id, outcome in outcomes.items() if outcome.postponed}
+            if held:
+                _record_postponed(batch, before.union(held), fields=sum(held.values()))
+            outcomes |= {video_id: Outcome(None, postponed=True) for video_id in before.intersection(changes)}
             if any(sums.values()):
                 sql.add_sums(batch.shard, batch.number, sums)
             if not commit:
                 transaction.set_rollback(True)
         return outcomes, sums
 
-    return again(transact)
+    return again(transact, after_timeouts=False)
+
+
+def _lock_batch(batch: BatchFacts) -> set[int]:
+    """Lock the row of a batch: of several flushes of one batch, one applies at a time. Returns what it postponed."""
+    rows = FlushBatch.objects.filter(shard=batch.shard, number=batch.number)
+    return set(rows.select_for_update().values_list("postponed", flat=True).first() or ())
+
+
+def _record_postponed(batch: BatchFacts, video_ids: Collection[int], *, fields: int) -> None:
+    if len(video_ids) > MAX_POSTPONED:
+        raise OperationalError(LOCK_TIMEOUT, f"Rows of more than {MAX_POSTPONED} videos are locked")
+    rows = FlushBatch.objects.filter(shard=batch.shard, number=batch.number)
+    rows.update(postponed=sorted(video_ids), fields=F("fields") - fields)
+
+
+def _outcomes_of_held(watermarks: Mapping[int, int], number: int) -> dict[int, Outcome]:
+    return {
+        video_id: Outcome(None, repeated=True) if watermark >= number else Outcome(None, postponed=True)
+        for video_id, watermark in watermarks.items()
+    }
 
 
 def take_in(
@@ -109,11 +147,16 @@ def take_in(
     Call it in a transaction. Without `look_for_users` a new like of a user who is gone raises IntegrityError; SQLite
     raises it at the commit.
     """
-    rows = sql.lock_videos(list(changes))
-    outcomes: dict[int, Outcome] = {}
+    if number is None:
+        rows, outcomes = sql.lock_videos(changes), {}
+    else:
+        rows, held = sql.lock_free_videos(changes)
+        outcomes = _outcomes_of_held(held, number)
     fresh: dict[int, Changes] = {}
     for video_id, change in changes.items():
         row = rows.get(video_id)
+        if video_id in outcomes:
+            continue
         if row is None:
             outcomes[video_id] = Outcome(None)
         elif number is not None and row.flushed_batch >= number:
@@ -126,11 +169,7 @@ def take_in(
     superseded = newer_notes(fresh) if number is not None else {}
     moved = _compare_marks(fresh, superseded, look_for_users=look_for_users)
     gains, hours = _gains_of(fresh, moved)
-    for video_id, gain in gains.items():
-        totals = Totals(*map(sum, zip(rows[video_id].totals, gain, strict=True)))
-        if max(totals) > MAX_ID:  # SQLite would silently store a float
-            raise OverflowError(f"The totals of video {video_id} would be {totals}")
-        outcomes[video_id] = Outcome(totals)
+    outcomes |= {video_id: Outcome(_totals_after(rows[video_id], gain)) for video_id, gain in gains.items()}
     for video_id, users in moved.dropped.items():
         outcomes[video_id].dropped = frozenset(users)
     sql.insert_likes((video_id, mark.user_id, mark.at_ms) for video_id, mark in moved.added)
@@ -138,6 +177,16 @@ def take_in(
     sql.add_counts(gains, number)
     sql.add_hours(hours)
     return outcomes, _sums_of(fresh, gains, moved)
+
+
+def _totals_after(row: sql.LockedRow, gain: list[int]) -> Totals:
+    """The totals of a row with its gain, which is corrected where likes were made outside the service."""
+    if row.totals[_LIKES] + gain[_LIKES] < 0:
+        gain[_LIKES] += sql.count_likes(row.id) - row.totals[_LIKES]
+    totals = Totals(*map(sum, zip(row.totals, gain, strict=True)))
+    if max(totals) > MAX_ID:  # SQLite would silently store a float
+        raise OverflowError(f"The totals of video {row.id} would be {totals}")
+    return totals
 
 
 def _sums_of(fresh: Mapping[int, Changes], gains: Gains, moved: _Moved) -> Sums:

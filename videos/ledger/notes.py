@@ -4,17 +4,21 @@ A note (`StaleLive`) says that a video's rows changed without Redis. The flush s
 the note, and between batches it sets the video's live totals from the rows.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
-from django.db import transaction
+from django.db import OperationalError, transaction
+from django.db.models import Count, F
 
 from videos.changes import HOUR_MS, LIKE, MARK_PLACES, NOTHING, Changes, MarkChange, VideoFacts, zeros
 from videos.ledger import sql
 from videos.ledger.batches import Outcome, take_in
 from videos.ledger.reads import read_facts
-from videos.ledger.retry import again
+from videos.ledger.retry import again, is_lock_timeout
 from videos.ledger.sql import STATEMENT_ROWS, parts
 from videos.models import StaleLive, VideoLike
+
+SETTLE_NOTES: Final = 500  # of one transaction and one call to Redis
 
 
 def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
@@ -49,14 +53,20 @@ def forget_user(user_id: int, *, at_ms: int) -> None:
     """Remove a user's likes from rows and totals, in the transaction that deletes the user."""
     with transaction.atomic():
         liked = VideoLike.objects.filter(user_id=user_id).order_by("video_id").values_list("video_id", flat=True)
-        sql.lock_videos(list(liked))
+        rows = sql.lock_videos(list(liked))
         sql.lock_users([user_id])  # a flush that inserts such a like waits for this lock; then its foreign key fails
         video_ids = list(liked.all())
         VideoLike.objects.filter(user_id=user_id).delete()
         loss = zeros()
         loss[MARK_PLACES[LIKE]] = -1
         for part in parts(video_ids):
-            sql.add_counts(dict.fromkeys(part, loss), None)
+            gains = dict.fromkeys(part, loss)
+            for video_id in part:
+                stored = rows[video_id].totals[MARK_PLACES[LIKE]] if video_id in rows else 1
+                if stored < 1:  # the like was made outside the service: the row does not count it
+                    gains[video_id] = zeros()
+                    gains[video_id][MARK_PLACES[LIKE]] = sql.count_likes(video_id) - stored
+            sql.add_counts(gains, None)
             sql.add_hours({(video_id, at_ms // HOUR_MS): loss for video_id in part})
         leave_notes(StaleLive(video_id=video_id, user=user_id, written_ms=at_ms) for video_id in video_ids)
 
@@ -73,37 +83,80 @@ def note_stale(video_ids: Iterable[int]) -> None:
     leave_notes(StaleLive(video_id=video_id) for video_id in video_ids)
 
 
-def stale_videos(shard: int, shards: int) -> list[int]:
-    """Videos of a shard that have notes."""
-    video_ids = StaleLive.objects.order_by("video_id").values_list("video_id", flat=True).distinct()
-    return [video_id for video_id in video_ids if video_id % shards == shard]
+class Settled(NamedTuple):
+    """What one transaction settled."""
+
+    videos: int
+    notes: int
+    refused: bool  # for one of the videos, `set_live` did nothing
+    more: bool  # the videos may have more notes
 
 
-def settle(video_id: int, set_live: Callable[[VideoFacts | None, Sequence[MarkChange]], bool]) -> bool:
-    """Under the lock of a video's row, call `set_live(facts, marks)`, and delete the notes if it returns True.
+def note_total() -> int:
+    """How many notes there are."""
+    return StaleLive.objects.count()
 
-    `facts` is None if the video is gone; `marks` are those that the notes name, with their values in the rows.
+
+def stale_videos(shard: int, shards: int) -> Iterator[list[int]]:
+    """Yield lists of videos of a shard that together have about SETTLE_NOTES notes; a video with more stands alone."""
+    notes = StaleLive.objects.annotate(shard=F("video_id") % shards).filter(shard=shard)
+    chunk: list[int] = []
+    size = 0
+    for video_id, count in notes.values_list("video_id").annotate(Count("id")).order_by("video_id"):
+        if chunk and size + count > SETTLE_NOTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(video_id)
+        size += count
+    if chunk:
+        yield chunk
+
+
+def settle(
+    video_ids: Collection[int],
+    set_live: Callable[[Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]], Collection[int]],
+) -> Settled:
+    """Under the locks of the videos' rows, call `set_live`, and delete the notes of those videos that it returns.
+
+    `set_live` gets for each video its facts, None if it is gone, and the marks that its notes name, with their values
+    in the rows. Takes SETTLE_NOTES notes at most, the newest first. Leaves out a video whose row another transaction
+    holds.
     """
 
-    def settle_once() -> bool:
+    def settle_once() -> Settled:
         with transaction.atomic(durable=True):
-            sql.lock_videos([video_id])
-            facts = read_facts([video_id]).get(video_id)
-            notes = list(StaleLive.objects.filter(video_id=video_id).values_list("id", "user", "written_ms"))
-            newest: dict[int, int] = {}
-            for _, user_id, written_ms in notes:
+            _, held = sql.lock_free_videos(video_ids)
+            chosen = [video_id for video_id in video_ids if video_id not in held]
+            facts = read_facts(chosen)
+            found = StaleLive.objects.filter(video_id__in=chosen).order_by("-id")
+            notes = list(found.values_list("id", "video_id", "user", "written_ms")[:SETTLE_NOTES])
+            newest: dict[int, dict[int, int]] = {video_id: {} for _, video_id, _, _ in notes}
+            for _, video_id, user_id, written_ms in notes:
                 if user_id is not None:
-                    newest[user_id] = max(written_ms, newest.get(user_id, 0))
-            liked = {user_id for _, user_id in sql.existing_likes((video_id, user_id) for user_id in newest)}
-            marks = [
-                MarkChange(user_id, LIKE if user_id in liked else NOTHING, at_ms) for user_id, at_ms in newest.items()
-            ]
-            done = set_live(facts, marks)
-            if done:
-                sql.delete_notes(note[0] for note in notes)
-        return done
+                    known = newest[video_id]
+                    known[user_id] = max(written_ms, known.get(user_id, 0))
+            liked = sql.existing_likes((video_id, user_id) for video_id, users in newest.items() for user_id in users)
+            stale = {
+                video_id: (
+                    facts.get(video_id),
+                    [
+                        MarkChange(user_id, LIKE if (video_id, user_id) in liked else NOTHING, at_ms)
+                        for user_id, at_ms in users.items()
+                    ],
+                )
+                for video_id, users in newest.items()
+            }
+            done = set(set_live(stale)) if stale else set()
+            gone = [note_id for note_id, video_id, _, _ in notes if video_id in done]
+            sql.delete_notes(gone)
+        return Settled(len(done), len(gone), len(done) < len(stale), len(notes) == SETTLE_NOTES)
 
-    return again(settle_once)
+    try:
+        return again(settle_once, after_timeouts=False)
+    except OperationalError as error:
+        if not is_lock_timeout(error):
+            raise
+        return Settled(0, 0, False, False)  # the next run goes on with these notes
 
 
 def leave_notes(notes: Iterable[StaleLive]) -> None:

@@ -33,7 +33,12 @@ def is_data_fault(error: Exception) -> bool:
     return isinstance(error, DataError | IntegrityError | OverflowError)
 
 
-def again(transact: Callable[[], T]) -> T:
+def is_lock_timeout(error: Exception) -> bool:
+    """Whether another transaction held a row for longer than this session waits."""
+    return isinstance(error, OperationalError) and error.args[:1] == (LOCK_TIMEOUT,)
+
+
+def again(transact: Callable[[], T], *, after_timeouts: bool = True) -> T:
     """Run a transaction; retry it after a deadlock, a lock timeout or a foreign key to a deleted row. TRIES at most.
 
     A request does not retry once its time is over.
@@ -42,7 +47,7 @@ def again(transact: Callable[[], T]) -> T:
         try:
             return transact()
         except (OperationalError, IntegrityError) as error:
-            last = attempt == TRIES - 1 or time_is_over()
+            last = attempt == TRIES - 1 or time_is_over() or (is_lock_timeout(error) and not after_timeouts)
             if last or not _is_transient(error) or connection.in_atomic_block:
                 raise
             logger.debug("Again after %s", error)
@@ -53,7 +58,7 @@ def again(transact: Callable[[], T]) -> T:
 def _is_transient(error: Exception) -> bool:
     if isinstance(error, IntegrityError):
         return True
-    return error.args[:1] in {(DEADLOCK,), (LOCK_TIMEOUT,)} or "database is locked" in str(error)
+    return error.args[:1] == (DEADLOCK,) or is_lock_timeout(error) or "database is locked" in str(error)
 
 
 @contextlib.contextmanager

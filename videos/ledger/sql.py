@@ -111,9 +111,29 @@ def listed(ids: Iterable[int]) -> str:
 
 def lock_videos(video_ids: Iterable[int]) -> dict[int, LockedRow]:
     """Lock rows of videos in the order of their ids, until the transaction ends; absent ones are left out."""
-    statement = (
-        f"SELECT id, flushed_batch, {_LISTED_COLUMNS} FROM videos_video WHERE id IN ({{}}) ORDER BY id {_lock()}"
-    )
+    return _video_rows(video_ids, _lock())
+
+
+def lock_free_videos(video_ids: Iterable[int]) -> tuple[dict[int, LockedRow], dict[int, int]]:
+    """Lock those rows of videos that no other transaction has locked. Also returns the watermarks of the others.
+
+    A row that is neither free nor visible may be in a deletion that is not committed yet: wait for its end.
+    """
+    wanted = set(video_ids)
+    if not connection.features.has_select_for_update_skip_locked:  # SQLite lets one transaction write at a time
+        return lock_videos(wanted), {}
+    rows = _video_rows(wanted, "FOR UPDATE SKIP LOCKED")
+    held = watermarks(wanted - rows.keys())
+    return rows | lock_videos(wanted - rows.keys() - held.keys()), held
+
+
+def watermarks(video_ids: Iterable[int]) -> dict[int, int]:
+    """The watermarks of videos, read without a lock; absent ones are left out."""
+    return {row.id: row.flushed_batch for row in _video_rows(video_ids, "").values()}
+
+
+def _video_rows(video_ids: Iterable[int], lock: str) -> dict[int, LockedRow]:
+    statement = f"SELECT id, flushed_batch, {_LISTED_COLUMNS} FROM videos_video WHERE id IN ({{}}) ORDER BY id {lock}"
     return {
         row[0]: LockedRow(row[0], row[1], Totals(*row[2:]))
         for part in parts(sorted(video_ids))
@@ -136,6 +156,11 @@ def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], in
     return {
         (video_id, user_id): pk for part in parts(pairs) for pk, video_id, user_id in _select("existing_likes", part)
     }
+
+
+def count_likes(video_id: int) -> int:
+    """The number of like rows of a video, which is what `like_count` should be."""
+    return int(_rows("SELECT COUNT(*) FROM videos_videolike WHERE video_id = %s", [video_id])[0][0])
 
 
 def existing_users(user_ids: Collection[int]) -> set[int]:

@@ -21,23 +21,23 @@ class FlushFacts(NamedTuple):
     """What the database knows about the flush."""
 
     last_finished: datetime | None
+    finished_ms: dict[int, int]  # shard -> when a batch of it was last finished since then, in Unix milliseconds
     rewound: int
     stale_notes: int
     stuck: frozenset[int]  # shards whose newest batch was claimed before `since` and is not finished
-    lively: frozenset[int]  # shards of which a batch was finished since then
 
 
 def read_flush_facts(since: datetime) -> FlushFacts:
-    """When a batch was last finished, how many were rewound, how many notes wait, and which shards are stuck."""
+    """When batches were last finished, how many were rewound, how many notes wait, and which shards are stuck."""
     unfinished = FlushBatch.objects.filter(finished_at=None, claimed_at__lt=since).values_list("shard", "number")
     newest = newest_batches() if unfinished else {}
-    lively = FlushBatch.objects.filter(finished_at__gte=since).values_list("shard", flat=True).distinct()
+    finished = FlushBatch.objects.filter(finished_at__gte=since).order_by().values_list("shard")
     return FlushFacts(
         FlushBatch.objects.aggregate(last=Max("finished_at"))["last"],
+        {shard: int(at.timestamp() * 1000) for shard, at in finished.annotate(Max("finished_at"))},
         FlushBatch.objects.filter(rewound=True).count(),
         StaleLive.objects.count(),
         frozenset(shard for shard, number in unfinished if number == newest[shard]),
-        frozenset(lively),
     )
 
 

@@ -33,8 +33,8 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> LikeResult:
                 video_id=video_id,
                 user_id=user_id,
                 value=value,
-                facts=facts if done.facts else None,
-                state=state,
+                facts=facts._replace(last=done.last) if done.facts else None,
+                state=state if done.state else None,
             )
     except counters.CountersUnavailable:
         # Redis may have taken the wish too, but not later than now. A wish is a state, so writing it twice is safe.

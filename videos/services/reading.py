@@ -9,7 +9,7 @@ from videos.counters import Live
 from videos.ledger import lists, reads
 from videos.ledger.reads import VideoRow, Window
 from videos.models import Video
-from videos.services.database import database
+from videos.services.database import SCRIPT_TRIES, database
 from videos.services.outcomes import Counts, VideoCounts, VideoNotFound
 
 NOT_IN_REDIS: Final = Live(None, None)
@@ -73,11 +73,14 @@ def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Li
     """What Redis knows, and True if it is away. Raises Unavailable."""
     try:
         found = counters.lookup(video_ids, user_id)
-        lost = [video_id for video_id, live in found.items() if live.lost]
-        if lost:
+        for _ in range(SCRIPT_TRIES):
+            lost = {video_id: live.lost for video_id, live in found.items() if live.lost is not None}
+            if not lost:
+                break
             with database():
                 facts = reads.read_facts(lost)
-            counters.prime(facts)
+            counters.prime({video_id: known._replace(last=lost[video_id]) for video_id, known in facts.items()})
+            found = {video_id: live for video_id, live in found.items() if live.lost is None}
             found |= counters.lookup(facts, user_id)
     except counters.CountersUnavailable:
         return {}, True

@@ -5,7 +5,7 @@
 --          which all web servers share), seconds that live stays, seconds that liked stays, the state (a value; "" if
 --          the caller has not read it from the database), deadline (Unix ms)
 -- RETURNS  {1, the total of each of COUNTS} changed; {0, the same} unchanged; {-1, needs} nothing done: needs is 1 for
---          the state, 2 for the video's totals (prime.lua takes them), 3 for both;
+--          the state, 2 for the video's totals, 3 for both, and 4 times last (prime.lua takes it with the totals);
 --          error LATE: the deadline has passed, nothing done
 --
 -- Guarantees:
@@ -42,7 +42,8 @@ if not state and wish ~= '0' and live[1] and tonumber(redis.call('TIME')[1]) < t
 end
 local known = live[2 + WIDTH]  -- the newest count: a live key that has it has all
 if not state or not known then
-  return { -1, (state and 0 or 1) + (known and 0 or 2) }
+  local last = tonumber(redis.call('HGET', KEYS[5], 'last') or 0)
+  return { -1, (state and 0 or 1) + (known and 0 or 2) + 4 * last }
 end
 
 redis.call('SET', KEYS[2], wish .. ':' .. now, 'EX', ARGV[5])

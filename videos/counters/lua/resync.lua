@@ -7,7 +7,8 @@
 -- RETURNS  1 done; 0 nothing done: a batch is claimed, or was claimed since last
 --
 -- Guarantees:
--- - Live is the row's totals plus what is pending.
+-- - Live is the row's totals plus what is pending. It is made if there is none: a request that has read the row before it
+--   changed would make it from the old totals.
 -- - Of a wish in the rows and a wish in Redis, the later one stands. An older pending field is removed; a newer wish
 --   whose pending field was lost gets one again.
 -- - It works on a full Redis. Likes that a full Redis refused are in the rows, and only this script ends their notes.
@@ -61,16 +62,13 @@ for i = 6, #KEYS do
   end
 end
 
-local unsettled = next(sums) ~= nil
-if unsettled or redis.call('EXISTS', KEYS[1]) == 1 then
-  local fields = {}
-  for i = 1, WIDTH do
-    fields[2 * i - 1], fields[2 * i] = LIVE[i], total_with(ARGV[FIRST_TOTAL - 1 + i], sums[i] or 0)
-    if sums[i] then
-      redis.call('HSET', KEYS[5], LIVE[i] .. ':' .. ARGV[5], sums[i])
-    end
+local fields = {}
+for i = 1, WIDTH do
+  fields[2 * i - 1], fields[2 * i] = LIVE[i], total_with(ARGV[FIRST_TOTAL - 1 + i], sums[i] or 0)
+  if sums[i] then
+    redis.call('HSET', KEYS[5], LIVE[i] .. ':' .. ARGV[5], sums[i])
   end
-  redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], unpack(fields))
-  redis.call('EXPIRE', KEYS[1], unsettled and ARGV[6] or ARGV[7])
 end
+redis.call('HSET', KEYS[1], 'owner', ARGV[3], 'duration', ARGV[4], unpack(fields))
+redis.call('EXPIRE', KEYS[1], next(sums) and ARGV[6] or ARGV[7])
 return 1

@@ -1,12 +1,12 @@
 -- Judges views of videos of one shard, and counts the new ones.
 --
--- KEYS     pending, sums; then for each event: live, seen, address
+-- KEYS     pending, sums, batch; then for each event: live, seen, address
 -- ARGV     seconds that live stays, seconds of the window, views that count for an address in a window (0: no limit),
 --          seconds that must be watched; then for each event: video, hour (since 1970), user ("" if signed out),
 --          seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address applies; at the end
 --          the deadline (Unix ms)
 -- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
---          -1 nothing done, the video's totals are needed: prime.lua takes them.
+--          -1 nothing done, the video's totals are needed: prime.lua takes them, and last, which stands instead of views.
 --          Error LATE: the deadline has passed, nothing done
 --
 -- Guarantees: only a new view counts; then seen, pending, its sum and the live total change
@@ -66,7 +66,7 @@ local function count(live, event)
   return views
 end
 
-local key, arg = 3, 5
+local key, arg = 4, 5
 while KEYS[key] do
   local event = {
     live = KEYS[key], seen = KEYS[key + 1], address = KEYS[key + 2],
@@ -79,6 +79,8 @@ while KEYS[key] do
   if live[1] then
     code = judge(live, event)
     views = code == 0 and count(live, event) or tonumber(live[1])
+  else
+    views = tonumber(redis.call('HGET', KEYS[3], 'last') or 0)
   end
   results[#results + 1] = code
   results[#results + 1] = views

@@ -125,7 +125,9 @@ def describe(report: FlushReport) -> str:
         f"{getattr(report, name)} {name}" for name in ("repeated", "dropped", "rejected") if getattr(report, name)
     ]
     if report.settled:
-        parts.append(f"{report.settled} live counts set anew")
+        parts.append(f"{report.settled} live counts set anew for {report.notes} notes")
+    if report.postponed:
+        parts.append(f"{report.postponed} videos whose rows are locked wait")
     if report.rewound:
         parts.append(f"{report.rewound} batches REWOUND: Redis had forgotten batches, views may be off")
     if not report.complete:

@@ -1,0 +1,240 @@
+"""What waits holds up nothing else: locked rows, notes, shards whose flush died, sessions that were cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+
+from tests.support.factories import like_all, make_likes, make_users, make_videos
+from tests.support.faults import failing
+from tests.support.load import check_batches
+from videos import counters, ledger, services
+from videos.changes import Changes
+from videos.counters import Batch
+from videos.flush import culprits, read_status, reconcile, run_flush, workers
+from videos.ledger import notes, retry
+from videos.models import FlushBatch, StaleLive, Video, VideoLike
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+with_row_locks = pytest.mark.only("mariadb", "mysql")
+
+
+@contextlib.contextmanager
+def locked(table: str, pk: int) -> Iterator[None]:
+    """Inside, another transaction holds this row."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with contextlib.closing(connections["default"]), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM {table} WHERE id = %s FOR UPDATE", [pk])  # noqa: S608
+            held.set()
+            over.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()
+
+
+@pytest.fixture(autouse=True)
+def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locked rows are tried again for a moment only."""
+    monkeypatch.setattr(workers, "POSTPONED_SECONDS", 0.2)
+
+
+@with_row_locks
+@pytest.mark.parametrize("gentle_seconds", [0.0, 2.0])
+def test_locked_row_holds_up_its_video_and_not_its_shard(gentle_seconds: float, settings: Any) -> None:
+    settings.VIDEOS_SHARDS = 1
+    videos, users = make_likes(20, 2)
+    services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
+    with locked("videos_video", videos[7]):
+        for viewer in ("w", "x"):  # the second run claims what came after the first one
+            begin = time.monotonic()
+            report = run_flush(gentle_seconds=gentle_seconds)
+            assert time.monotonic() - begin < gentle_seconds + 2
+            assert (report.failures, report.postponed) == ({}, 1)
+            assert Video.objects.filter(like_count=2).count() == 19
+            services.record_views(events=[services.ViewEvent(video, viewer) for video in videos])
+            services.set_like(video_id=videos[7], user_id=users[0], liked=viewer == "x")
+        assert Video.objects.filter(view_count=2).count() == 19
+        assert services.read_counts(video_ids=videos, user_id=None).by_video[videos[7]].totals == (2, 3)
+    assert run_flush().postponed == 0
+    assert set(Video.objects.values_list("like_count", "view_count")) == {(2, 3)}
+    assert reconcile().differences == []
+    check_batches()
+
+
+@with_row_locks
+def test_locked_row_of_a_user_holds_up_the_videos_that_the_user_likes(settings: Any) -> None:
+    settings.VIDEOS_SHARDS = 1
+    videos, users = make_videos(6), make_users(2)
+    like_all(videos, users[:1])
+    services.set_like(video_id=videos[2], user_id=users[1], liked=True)
+    with locked("auth_user", users[1]):
+        report = run_flush()
+        assert (report.failures, report.postponed) == ({}, 1)
+        assert set(Video.objects.filter(like_count=1).values_list("id", flat=True)) == set(videos) - {videos[2]}
+    run_flush()
+    assert VideoLike.objects.count() == 7
+    check_batches()
+
+
+@with_row_locks
+def test_short_lock_costs_no_second_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "POSTPONED_SECONDS", 10.0)
+    (video,), _ = make_likes()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked("videos_video", video))
+        threading.Timer(0.3, stack.pop_all().close).start()
+        report = run_flush()
+    assert (report.failures, report.postponed, Video.objects.get().like_count) == ({}, 0, 1)
+
+
+@with_row_locks
+def test_flush_that_slept_does_not_apply_what_went_back_to_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    (video,) = make_videos(1)
+    services.record_view(event=services.ViewEvent(video, "v"))
+    slept: list[tuple[Batch, Any]] = []
+    move = culprits.Mover.move
+
+    def remember(mover: culprits.Mover, chunk: dict[int, Changes], **options: Any) -> bool:
+        slept.append((mover.batch, chunk))
+        return move(mover, chunk, **options)
+
+    monkeypatch.setattr(culprits.Mover, "move", remember)
+    with locked("videos_video", video):
+        run_flush()
+    batch, chunk = slept[0]
+    outcomes, _ = ledger.apply(batch, chunk)
+    assert outcomes[video].postponed
+    run_flush()
+    assert Video.objects.get().view_count == 1
+
+
+@with_row_locks
+def test_run_that_died_after_a_video_was_postponed_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    (video,), (user,) = make_likes()
+    services.record_view(event=services.ViewEvent(video, "v"))
+    with locked("videos_video", video), monkeypatch.context() as patch:
+        patch.setattr(Batch, "give_back", failing(ZeroDivisionError()))
+        with pytest.raises(ZeroDivisionError):
+            run_flush()
+    services.set_like(video_id=video, user_id=user, liked=False)
+    assert run_flush().failures == {}
+    assert Video.objects.get().totals == (0, 1) == counters.lookup([video], None)[video].totals
+    check_batches()
+
+
+def leave_notes(videos: int, users: int) -> list[int]:
+    """Notes of all these users on all these videos, as a deleted user or an outage leaves them."""
+    video_ids, user_ids = make_videos(videos), make_users(users)
+    StaleLive.objects.bulk_create(
+        (StaleLive(video_id=video, user=user, written_ms=1) for video in video_ids for user in user_ids),
+        batch_size=5000,
+    )
+    return video_ids
+
+
+def test_notes_are_settled_hundreds_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_notes(40, 30)
+    calls: list[int] = []
+    resync = counters.resync
+
+    def count(**arguments: Any) -> set[int]:
+        calls.append(sum(len(marks) for _, marks in arguments["stale"].values()))
+        return resync(**arguments)
+
+    monkeypatch.setattr(counters, "resync", count)
+    report = run_flush(shards=[0, 1])
+    assert (report.failures, StaleLive.objects.count()) == ({}, 1200 - report.notes)
+    assert (sum(calls), len(calls)) == (report.notes, 2)
+    assert run_flush().notes == 1200 - report.notes
+
+
+def test_one_video_with_more_notes_than_a_chunk_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "SETTLE_NOTES", 40)
+    (video,) = leave_notes(1, 100)
+    VideoLike.objects.create(video_id=video, user_id=make_users(1, "liker")[0])
+    Video.objects.update(like_count=1)
+    report = run_flush()
+    assert (report.settled, report.notes, StaleLive.objects.count()) == (3, 100, 0)
+    assert counters.lookup([video], None)[video].totals == (1, 0)
+
+
+@pytest.mark.parametrize("budget", [{"max_seconds": 0.000_001}, {"gentle_seconds": 0.000_001}, {}])
+def test_all_shards_are_flushed_before_notes_are_settled_in_what_is_left_of_the_time(
+    budget: dict[str, Any], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "SETTLE_NOTES", 10)
+    leave_notes(32, 10)
+    settings.VIDEOS_FLUSH_INTERVAL_SECONDS = 60 if budget else 0.000_001
+    settings.VIDEOS_FLUSH_THREADS = 1
+    if "max_seconds" not in budget:
+        for video in Video.objects.all():
+            services.record_view(event=services.ViewEvent(video.pk, "v"))
+    report = run_flush(**budget)
+    assert (report.failures, report.complete, report.notes) == ({}, False, 10)
+    assert report.sums["views"] == (0 if "max_seconds" in budget else 32)
+
+
+@with_row_locks
+def test_locked_row_holds_up_its_notes_only(settings: Any) -> None:
+    settings.VIDEOS_SHARDS = 1
+    videos = leave_notes(5, 2)
+    with locked("videos_video", videos[2]):
+        report = run_flush()
+        assert (report.failures, report.settled, StaleLive.objects.count()) == ({}, 4, 2)
+    assert run_flush().settled == 1
+
+
+def test_second_run_over_other_shards_that_died_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    videos, (user,) = make_videos(16), make_users(1)
+    now, late = counters.now_ms(), []
+    like_all(videos, [user])
+    run_flush()
+    for interval in range(5):
+        at_ms = now + interval * 60_000
+        monkeypatch.setattr(counters, "now_ms", lambda at_ms=at_ms: at_ms)
+        FlushBatch.objects.filter(shard__lt=8).delete()  # beats alone must tell
+        for video in videos:
+            services.record_view(event=services.ViewEvent(video, f"v{interval}"))
+        late.append([shard.shard for shard in read_status().shards if shard.late])
+        assert run_flush(shards=range(8)).failures == {}
+    assert late == [[], [], [], [], list(range(8, 16))]
+
+
+@with_row_locks
+def test_session_that_was_cut_off_in_a_transaction_frees_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "IDLE_SECONDS", 1)
+    (video,), _ = make_likes()
+    opened, over = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        """Like a process that was stopped: nothing comes any more, and nothing ends the connection."""
+        with contextlib.closing(connections["default"]):
+            with contextlib.suppress(Exception), ledger.flush_session(), transaction.atomic():
+                Video.objects.select_for_update().get(pk=video)
+                opened.set()
+                over.wait(30)
+                Video.objects.get(pk=video)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert opened.wait(10)
+    assert run_flush().postponed == 1
+    time.sleep(2)
+    report = run_flush()
+    over.set()
+    thread.join()
+    assert (report.postponed, Video.objects.get().like_count) == (0, 1)
