@@ -53,6 +53,7 @@ PAIRS: dict[str, tuple[type[MariaDBServer] | None, type[RedisServer]]] = {
     "mariadb": (MariaDBServer, RedisServer),
     "mysql": (MySQLServer, RedisServer),
 }
+TIMEOUT_SECONDS, PATIENT_TIMEOUT_SECONDS = 0.25, 5
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # How long an example takes says how busy the machine is. Fixtures may last for all examples: these tests know it.
 hypothesis_settings.register_profile(
@@ -125,6 +126,8 @@ def _provide_servers(config: pytest.Config) -> None:
         "STREAMING_EMBEDDED": "1",
         "STREAMING_ENV_FILE": os.devnull,  # not the file of a running script/server
         "SECRET_KEY": "only-for-tests-" + "x" * 50,
+        # On a busy machine an answer may take longer than requests wait by default; tests of outages set that again.
+        "REDIS_TIMEOUT_SECONDS": str(PATIENT_TIMEOUT_SECONDS),
     }
 
 
@@ -238,8 +241,8 @@ def video(owner: User) -> Video:
 
 @pytest.fixture
 def service_env(transactional_db: None) -> dict[str, str]:
-    """The environment with which another process works on the databases of this test."""
-    return os.environ | {"DATABASE_URL": _test_database_url()}
+    """The environment with which another process works on the databases of this test, with the default time-outs."""
+    return os.environ | {"DATABASE_URL": _test_database_url(), "REDIS_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS)}
 
 
 def _test_database_url() -> str:
@@ -287,8 +290,10 @@ def private_database(database_kind: str, run_server: Callable[[Server], None], t
 
 
 def with_counters(settings: Any, **values: Any) -> None:
-    """Change how the counters' Redis is reached."""
-    settings.CACHES = settings.CACHES | {"counters": settings.CACHES["counters"] | values}
+    """Change how the counters' Redis is reached, with the default time-outs."""
+    own = settings.CACHES["counters"]
+    timeouts = {"SOCKET_TIMEOUT": TIMEOUT_SECONDS, "SOCKET_CONNECT_TIMEOUT": TIMEOUT_SECONDS}
+    settings.CACHES = settings.CACHES | {"counters": own | {"OPTIONS": own["OPTIONS"] | timeouts} | values}
 
 
 @pytest.fixture
