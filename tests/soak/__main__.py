@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -90,6 +91,7 @@ class Clients:
 
 def main() -> int:
     """Soak, write the report, return the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the servers and removes their files
     parser = argparse.ArgumentParser("script/soak", description=__doc__.partition("\n")[2] if __doc__ else None)
     parser.add_argument("minutes", type=float)
     parser.add_argument("--on", choices=("sqlite", "mariadb", "mysql"), default="mariadb", help="default: mariadb")
@@ -161,10 +163,10 @@ def soak(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
         one["longest"] = max((second["longest"] or 0 for second in within), default=0)
         one["failed"] = sum(n for second in within for status, n in second["statuses"].items() if status[:3] != "200")
     return {
-        "minutes": options.minutes, "pair": options.on, "seed": options.seed, "share": options.share,
+        "minutes": options.minutes, "pair": options.on, "seed": options.seed,
         "capacity": capacity, "rate": rate, "requests": statuses.total(),
         "not_sent": sum(one["not_sent"] for one in clients.seconds), "statuses": statuses, "sums": sums,
-        "stale_reads": [due - begun for due in kept["stale_reads"]], "faults": done, "off": off + differences,
+        "stale": [due - begun for due in kept["stale"]], "faults": done, "off": off + differences,
         "latencies": report.latencies(stack.folder / "requests", begun, windows),
         "seconds": clients.seconds, "memory": looks,
     }  # fmt: skip

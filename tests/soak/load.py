@@ -113,7 +113,7 @@ class Load:
         self._viewers = 0
         self._records = requests.open("wb", buffering=1 << 20)
         self._odd: list[str] = []  # answers that are wrong whatever happened
-        self._stale_reads: list[float] = []  # when one was due that showed an older wish
+        self._stale: list[float] = []  # when an answer was due that showed what was true before a wish
         self._reset()
 
     def _reset(self) -> None:
@@ -178,7 +178,7 @@ class Load:
             del self._busy[asked.pair]
             if asked.kind == 3:
                 if status == 200 and told["liked"] not in self.book.possible(asked.pair):
-                    self._stale_reads.append(asked.due)
+                    self._stale.append(asked.due)
             else:
                 self._wish_answered(asked, status, told)
         self._note(asked, status, f"{status}{' stored' if stored else ''}")
@@ -191,7 +191,9 @@ class Load:
             self.book.leave_open(asked.pair, liked)
             return
         self.book.acknowledge_wish(asked.pair, liked)
-        if told["liked"] is not liked or told["like_count"] < liked:
+        if told["like_count"] < liked:  # Redis learns of a like that went to the rows from the next flush
+            self._stale.append(asked.due)
+        if told["liked"] is not liked or told["like_count"] < 0:
             self._odd.append(f"{KINDS[asked.kind]} of {asked.pair}: {told}")
 
     def _view_answered(self, asked: Asked, status: int, told: dict[str, Any]) -> None:
@@ -276,7 +278,7 @@ class Load:
         """Leave the records and the book."""
         self._records.close()
         with (folder / "book.pickle").open("wb") as file:
-            pickle.dump({"book": self.book, "odd": self._odd, "stale_reads": self._stale_reads}, file)
+            pickle.dump({"book": self.book, "odd": self._odd, "stale": self._stale}, file)
 
 
 def _raw(method: str, path: str, token: str = "", body: bytes = b"") -> bytes:

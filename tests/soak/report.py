@@ -71,17 +71,17 @@ def summary(result: dict[str, Any]) -> str:
     """The result in words."""
     off = result["off"]
     windows = [(one["begun"], one["ended"]) for one in result["faults"]]
-    outside = [at for at in result["stale_reads"] if not any(first <= at <= last for first, last in windows)]
+    outside = [at for at in result["stale"] if not any(first <= at <= last for first, last in windows)]
     lines = [
         f"# Soak of {result['minutes']:g} minutes on {result['pair']}, seed {result['seed']}",
         "",
         f"**{'Everything that was acknowledged is counted.' if not off else f'{len(off)} things are off:'}**",
         *(f"- {one}" for one in off[:50]),
         "",
-        f"- Capacity {result['capacity']:,.0f} requests/s, asked {result['rate']:,.0f} ({result['share']:.0%}).",
+        f"- Capacity {result['capacity']:,.0f} requests/s, asked {result['rate']:,.0f} ({result['rate'] / result['capacity']:.0%}).",
         f"- {len(result['faults'])} faults, {result['requests']:,} requests; {result['not_sent']:,} more not sent.",
         *(f"- {name.replace('_', ' ')}: {value:,}" for name, value in result["sums"].items()),
-        f"- reads that showed an older wish: {len(result['stale_reads']):,}; outside of windows: {len(outside):,}",
+        f"- answers that show the state before a wish: {len(result['stale']):,}, outside of windows {len(outside):,}",
         "",
         "| requests outside of and inside windows of faults | number | p50 ms | p99 ms | p99.9 ms | longest ms |",
         "|---|---|---|---|---|---|",
