@@ -69,7 +69,7 @@ def write(folder: Path, result: dict[str, Any]) -> None:
 
 def summary(result: dict[str, Any]) -> str:
     """The result in words."""
-    off = result["off"]
+    off, share = result["off"], result["rate"] / result["capacity"]
     windows = [(one["begun"], one["ended"]) for one in result["faults"]]
     outside = [at for at in result["stale"] if not any(first <= at <= last for first, last in windows)]
     lines = [
@@ -78,7 +78,7 @@ def summary(result: dict[str, Any]) -> str:
         f"**{'Everything that was acknowledged is counted.' if not off else f'{len(off)} things are off:'}**",
         *(f"- {one}" for one in off[:50]),
         "",
-        f"- Capacity {result['capacity']:,.0f} requests/s, asked {result['rate']:,.0f} ({result['rate'] / result['capacity']:.0%}).",
+        f"- Capacity {result['capacity']:,.0f} requests/s, asked {result['rate']:,.0f}, which is {share:.0%}.",
         f"- {len(result['faults'])} faults, {result['requests']:,} requests; {result['not_sent']:,} more not sent.",
         *(f"- {name.replace('_', ' ')}: {value:,}" for name, value in result["sums"].items()),
         f"- answers that show the state before a wish: {len(result['stale']):,}, outside of windows {len(outside):,}",
