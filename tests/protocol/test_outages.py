@@ -2,20 +2,31 @@
 
 import contextlib
 import logging
-import os
-import signal
+import resource
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import redis
+from django.contrib.auth.models import User
+from django.db import connection as database_connection
+from django.db import connections, transaction
 
 from servers import MariaDBServer, RedisServer, Server, wait_until
-from tests.support.outages import LONGEST_SECONDS, RECOVERY_SECONDS, Row, Service, table
+from tests.support.doors import ask, bearer
+from tests.support.factories import make_user, make_video, make_videos
+from tests.support.faults import redis_refusing
+from tests.support.outages import LONGEST_SECONDS, RECOVERY_SECONDS, Row, Service, proxied, stopped, table, word
 from tests.support.proxy import Proxy
+from videos import services
 from videos.counters import connection
 from videos.flush import run_flush
+from videos.ledger import flush_session, retry
+from videos.ledger.sql import lock_videos
 from videos.models import Video, VideoLike
 
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -24,27 +35,6 @@ LOGGER = logging.getLogger(__name__)  # shows the figures with --log-level=INFO
 LOCK_SECONDS = 0.1  # a search or a page of the admin waits a second for a lock, and then it is answered
 REDIS = table("When Redis is away")
 DATABASE = table("When the database is away")
-
-
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """Inside, the server's process does not run."""
-    assert server.process is not None
-    os.kill(server.process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.process.pid, signal.SIGCONT)
-
-
-@contextmanager
-def proxied(proxy: Proxy, **how: Any) -> Iterator[None]:
-    """Inside, the proxy does this to what passes; afterwards new connections pass."""
-    for name, value in how.items():
-        setattr(proxy, name, value)
-    yield
-    proxy.heal()
-    proxy.cut()
 
 
 @contextmanager
@@ -105,6 +95,22 @@ def is_loading(server: RedisServer) -> bool:
 
 
 @contextmanager
+def unwritable(server: RedisServer) -> Iterator[None]:
+    """Inside, the files of Redis may not grow, as on a full disk."""
+    assert server.process is not None
+    client, pid = server.client(), server.process.pid
+    client.config_set("appendfsync", "everysec")  # with `always` Redis ends itself
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[1]))
+    with contextlib.suppress(redis.ResponseError):
+        client.set("x", 1)
+    wait_until(lambda: client.info("persistence")["aof_last_write_status"] == "err", what="Redis cannot write its file")
+    yield
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    wait_until(lambda: client.info("persistence")["aof_last_write_status"] == "ok", what="Redis writes its file")
+
+
+@contextmanager
 def killed(server: Server) -> Iterator[None]:
     """Inside, the server is gone."""
     server.kill()
@@ -123,6 +129,7 @@ def redis_outage(name: str, server: RedisServer, proxy: Proxy) -> contextlib.Abs
         "is read-only": lambda: replica(server),
         "is loading": lambda: loading(server),
         "is killed": lambda: killed(server),
+        "cannot write its file": lambda: unwritable(server),
         "has no append-only file": lambda: configured(server, appendonly="no"),
     }[name]()
 
@@ -191,3 +198,134 @@ def test_the_database_is_away(own_database: MariaDBServer, database_proxy: Proxy
         assert seconds < RECOVERY_SECONDS, outage
         assert not run_flush().failed
     assert said == DATABASE
+
+
+def in_threads(count: int, act: Callable[[int], Any]) -> list[Any]:
+    """Call `act` with each number below `count`, at the same time; what each returned."""
+
+    def run(number: int) -> Any:
+        try:
+            return act(number)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_a_locked_row_holds_up_its_video_alone(database_kind: str) -> None:
+    """Redis is away, so likes go to the rows, and somebody holds the lock of one of them for long."""
+    if database_kind == "sqlite":
+        pytest.skip("SQLite locks the whole database")
+    videos, users = make_videos(8), [make_user(f"u{number}") for number in range(8)]
+
+    def like(number: int) -> list[tuple[int, float]]:
+        answers = []
+        for _ in range(5):
+            begin = time.monotonic()
+            got = ask("PUT", f"/api/videos/{videos[number]}/like/", **bearer(users[number]))
+            answers.append((got.status, time.monotonic() - begin))
+        return answers
+
+    other = database_connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT id FROM videos_video WHERE id = %s FOR UPDATE", [videos[0]])
+        locked, *free = in_threads(8, like)
+        cursor.execute("ROLLBACK")
+    other.close()
+
+    assert [status for status, _ in locked] == [503] * 5
+    assert [status for answers in free for status, _ in answers] == [200] * 35
+    assert max(seconds for _, seconds in locked) < LONGEST_SECONDS
+    assert max(seconds for answers in free for _, seconds in answers) < LONGEST_SECONDS / 2
+    assert like(0)[0][0] == 200
+
+
+@pytest.mark.only("mariadb", "mysql")
+@pytest.mark.usefixtures("redis_away")
+def test_a_like_whose_commit_is_cut_off_counts_once(database_proxy: Proxy) -> None:
+    user, video = make_user(), make_video()
+    path = f"/api/videos/{video.id}/like/"
+    with proxied(database_proxy, cut_after=b"COMMIT"):
+        cut = ask("PUT", path, **bearer(user))
+    assert (cut.status, cut.headers["Retry-After"]) == (503, "2")
+    wait_until(
+        lambda: ask("PUT", path, **bearer(user)).status == 200, what="the like is taken", seconds=RECOVERY_SECONDS
+    )
+    video.refresh_from_db()
+    assert (video.like_count, VideoLike.objects.count()) == (1, 1)
+
+
+@pytest.mark.only("mariadb", "mysql")
+def test_a_flush_whose_commits_are_cut_off_is_exact(database_proxy: Proxy) -> None:
+    service = Service()
+    with proxied(database_proxy, cut_after=b"COMMIT"):
+        assert run_flush().failed
+    assert not run_flush().failed
+    assert not run_flush().failed
+    for video in Video.objects.exclude(like_count=0):
+        assert video.like_count == VideoLike.objects.filter(video=video).count() == 1
+    assert Video.objects.get(pk=service.warm).view_count == 2
+
+
+@pytest.mark.only("mariadb", "mysql")
+def test_a_flush_that_is_cut_off_inside_its_transaction_loses_its_locks(
+    own_database: MariaDBServer, database_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "IDLE_SECONDS", 1)
+    video = make_video()
+    with flush_session(), transaction.atomic():
+        lock_videos([video.id])
+        with proxied(database_proxy, swallow=True):
+            with contextlib.closing(own_database.connect("streaming")) as other, other.cursor() as cursor:
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = 10")
+                begin = time.monotonic()
+                cursor.execute("SELECT id FROM videos_video WHERE id = %s FOR UPDATE", [video.id])
+                waited = time.monotonic() - begin
+        transaction.set_rollback(True)
+    assert 0.3 < waited < 4
+
+
+@pytest.mark.only("mariadb", "mysql")
+def test_requests_while_both_are_away_are_answered_in_time(
+    own_database: MariaDBServer, database_proxy: Proxy, redis_proxy: Proxy
+) -> None:
+    service = Service()
+    with stopped(own_database), proxied(redis_proxy, swallow=True):
+        said = {
+            name: {word(service.timed(name, call)) for call in calls}
+            for name, calls in service.columns().items()
+            if name not in {"live", "metrics"}
+        }
+    assert set(map(frozenset, said.values())) == {frozenset({"503"})}
+    assert service.longest[1] < LONGEST_SECONDS, service.longest
+    assert service.recover() < RECOVERY_SECONDS
+
+
+def test_a_process_that_does_not_reach_redis_is_exact_after_the_next_flush(video: Video, user: User) -> None:
+    """Until then the processes show their users different counts: one from Redis, the other from the rows."""
+
+    def like(*, liked: bool, away: bool) -> None:
+        with redis_refusing(refuses=away):
+            services.set_like(video_id=video.id, user_id=user.id, liked=liked)
+        time.sleep(0.01)
+
+    def shown(*, away: bool) -> tuple[bool | None, int]:
+        with redis_refusing(refuses=away):
+            like = services.get_like(video_id=video.id, user_id=user.id)
+        return like.liked, like.likes
+
+    like(liked=True, away=False)
+    assert (shown(away=False), shown(away=True)) == ((True, 1), (False, 0))
+    like(liked=False, away=True)
+    assert (shown(away=False), shown(away=True)) == ((True, 1), (False, 0))
+    run_flush()
+    assert (shown(away=False), shown(away=True)) == ((False, 0), (False, 0))
+    like(liked=True, away=True)
+    like(liked=False, away=False)
+    like(liked=True, away=False)
+    run_flush()
+    run_flush()
+    assert (shown(away=False), shown(away=True)) == ((True, 1), (True, 1))
