@@ -27,8 +27,7 @@ WEEK_SECONDS = 604_800
 LIKED_SECONDS = 900
 WINDOW_SECONDS = 1800
 MIN_WATCHED_SECONDS = 30
-RECENT_SECONDS = 120
-RECENT_VIDEOS = 200
+RECENT_SECONDS = 2_592_000
 LIVE = {"likes": 0, "views": 0, "owner": 1, "duration": 300}
 FAR_DEADLINE_MS = 10**13
 CHUNK = 1_000  # commands of one round trip
@@ -110,7 +109,7 @@ class Scripts:
         now = time.time_ns() // 1_000_000
         pipe = self.client.pipeline(transaction=False)
         pipe.evalsha(*like_arguments(self.like_sha, video, user, "1" if liked else "0", now))
-        pipe.evalsha(self.recent_sha, 1, f"{{user:{user}}}:recent", now, video, RECENT_SECONDS, RECENT_VIDEOS)
+        pipe.evalsha(self.recent_sha, 1, f"{{user:{user}}}:recent", now, video, RECENT_SECONDS)
         (code, likes, *_), _ = pipe.execute()  # the totals of the other counts follow
         if code < 0:
             raise RuntimeError(f"video {video} or what user {user} thinks of it is not known")

@@ -38,8 +38,8 @@ class State(NamedTuple):
     at_ms: int  # Unix milliseconds
 
 
-def mark_field(video_id: int, user_id: int) -> str:
-    """The name of a mark's field."""
+def mark_field(video_id: int, user_id: int | str) -> str:
+    """The name of a mark's field; with `*` as user, the pattern of the fields of a video."""
     return f"{MARK_LETTER}:{video_id}:{user_id}"
 
 

@@ -7,11 +7,12 @@ import redis
 from django.contrib.auth.models import User
 
 from servers import RedisServer
-from tests.support.factories import make_user, make_video
+from tests.support.factories import like_all, make_user, make_users, make_video, make_videos
 from tests.support.faults import failing
 from videos import counters, services
 from videos.changes import LIKE
 from videos.flush import reconcile, run_flush
+from videos.ledger.reads import Window
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 from videos.services import ViewEvent
 
@@ -73,6 +74,48 @@ def test_counts_of_live_keys_that_expired_before_the_flush_stay_as_they_were(
     run_flush()
     video.refresh_from_db()
     assert video.totals == (2, 2) == services.read_counts(video_ids=[video.id], user_id=None).by_video[video.id].totals
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_lists_of_likes_have_every_like_and_unlike_however_late_the_flush(
+    claimed: bool, user: User, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos, others = make_videos(300), make_users(230, "other")
+    window = Window("created_at", True, None, 1000)
+
+    def my_likes() -> list[int]:
+        found: list[int] = []
+        beyond = None
+        while part := services.liked_videos(user_id=user.id, window=Window("created_at", True, beyond, 7)).likes:
+            found += [like.id for like in part]
+            beyond = part[-1].at, part[-1].id
+        return found
+
+    def likers() -> set[int]:
+        return {like.id for like in services.likers(video_id=videos[0], user_id=None, window=window).likes}
+
+    like_all(videos, [user.id])
+    run_flush()
+    assert list(redis_client.scan_iter("*recent*")) == []
+    for video in videos[::3]:
+        services.set_like(video_id=video, user_id=user.id, liked=False)
+    for one in others:
+        services.set_like(video_id=videos[0], user_id=one, liked=True)
+    if claimed:
+        with monkeypatch.context() as patch:
+            patch.setattr(counters.Batch, "make_durable", failing(counters.CountersUnavailable()))
+            run_flush()
+    services.set_like(video_id=videos[0], user_id=others[0], liked=False)
+    services.set_like(video_id=videos[3], user_id=user.id, liked=True)
+    for key in [*redis_client.scan_iter("*:live:*"), *redis_client.scan_iter("*:liked:*")]:
+        redis_client.delete(key)  # weeks later
+    wanted = (set(videos) - set(videos[::3])) | {videos[3]}
+    for _ in range(2):
+        assert sorted(my_likes()) == sorted(wanted)
+        assert likers() == set(others[1:])
+        run_flush()
+    left = list(redis_client.scan_iter("*recent*"))
+    assert len(left) == (0 if claimed else 2)  # a wish that was taken back before a claim reaches no flush
 
 
 def test_view_counts_once_in_a_window(video: Video) -> None:

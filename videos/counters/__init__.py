@@ -23,6 +23,7 @@ from videos.counters.requests import (
     refresh,
     set_mark,
     view,
+    waiting_marks,
 )
 from videos.counters.status import (
     Depth,
@@ -40,5 +41,5 @@ __all__ = [
     "REASONS", "Batch", "Claim", "Confirmation", "CountersUnavailable", "Depth", "Live", "Marked", "Missing",
     "ViewEvent", "beats", "depths", "find_fault", "forget", "last_finished_run", "left_open", "lookup", "note_beats",
     "note_finished_run", "now_ms", "prime", "recent", "refresh", "resync", "server_facts", "set_mark", "shard_of",
-    "shard_total", "view", "watched_since",
+    "shard_total", "view", "waiting_marks", "watched_since",
 ]  # fmt: skip

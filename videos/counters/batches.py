@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import redis
@@ -12,8 +13,8 @@ from videos.changes import BatchFacts, FieldSums, MarkChange, Totals, VideoFacts
 from videos.conf import conf
 from videos.counters import keys, scripts
 from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailable, code_of, flush_call, flush_calls
-from videos.counters.keys import keys_of
-from videos.fields import mark_field
+from videos.counters.keys import keys_of, recent_key
+from videos.fields import mark_field, parse_state
 
 # Fields in one read of a claimed batch, and in one confirm. All other clients of Redis wait meanwhile: 15 µs a field.
 READ_FIELDS: Final = 1000
@@ -124,6 +125,27 @@ class Batch(BatchFacts):
                 args.append(len(outcome))
                 fields += outcome
         return flush_call(*scripts.CONFIRM.command(names, *args, *fields)) is not None
+
+    def forget_recent(self, marks: Iterable[tuple[int, int]]) -> None:
+        """Take marks, by video and user, that are in the rows now from the users' recent ones.
+
+        A mark that is pending again is put back. Call it before the confirm: a run that dies here does it again.
+        """
+        iterator = iter(marks)
+        while part := list(islice(iterator, READ_FIELDS)):
+            by_user: dict[int, list[int]] = {}
+            for video_id, user_id in part:
+                by_user.setdefault(user_id, []).append(video_id)
+            flush_calls([("ZREM", recent_key(user_id), *video_ids) for user_id, video_ids in by_user.items()])
+            pending = flush_call("HMGET", keys_of(self.shard).pending, *(mark_field(*mark) for mark in part))
+            back = [(mark, parse_state(value)) for mark, value in zip(part, pending, strict=True) if value is not None]
+            flush_calls(
+                [
+                    ("ZADD", recent_key(user_id), "NX", state.at_ms, video_id)
+                    for (video_id, user_id), state in back
+                    if state is not None
+                ]
+            )
 
     def give_back(self, video_id: int, names: Names) -> bool:
         """Move a video's fields back to pending; its row is held by others. False: another batch was claimed.

@@ -194,7 +194,7 @@ def flush_call(*command: Any, wait_seconds: float | None = None) -> Any:
 
 def flush_calls(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Send commands of a flush in one round trip and return their replies. Raises CountersUnavailable."""
-    return exchange(commands, for_flush=True)
+    return exchange(commands, for_flush=True) if commands else []
 
 
 def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_seconds: float | None = None) -> list[Any]:

@@ -11,7 +11,7 @@
 {videos:10}:claimed_sums   hash    sums, renamed, of the batch that was claimed last
 {videos:10}:batch          hash    number of the claimed batch, the highest number ever, whether it is open, its sums
 {videos:10}:rejected       hash    "<batch>:<field>" -> value: malformed fields, set aside
-{user:9}:recent            zset    videos that this user marked lately
+{user:9}:recent            zset    videos on which a mark of this user waits for the flush
 videos:shards              string  the largest number of shards that there has been
 videos:flushed             string  when a run of the flush last finished, in Unix milliseconds
 videos:probed              string  that health could write

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from videos.changes import COUNTS, HOUR_MS, Totals, VideoFacts
+from videos.changes import COUNTS, DAY_SECONDS, HOUR_MS, MARKS, Totals, VideoFacts
 from videos.conf import conf
 from videos.counters import scripts
 from videos.counters.clock import now_ms
@@ -13,7 +13,8 @@ from videos.counters.connection import send
 from videos.counters.keys import keys_of, recent_key, shard_of
 from videos.fields import State, mark_field, parse_state
 
-RECENT_VIDEOS: Final = 200  # kept for each user
+RECENT_SECONDS: Final = 30 * DAY_SECONDS  # for marks that no flush takes: repeated ones, and those taken back
+SCAN_FIELDS: Final = 1000  # of one call; all other clients of Redis wait meanwhile
 REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")  # by the codes of view.lua
 
 
@@ -78,9 +79,8 @@ def set_mark(
         *("" if state is None else state, scripts.DEADLINE),
     )
     if facts is None and state is None:
-        kept = 2 * conf.FLUSH_INTERVAL_SECONDS, RECENT_VIDEOS
         noted_ms = now_ms() if at_ms is None else at_ms
-        recent_command = scripts.RECENT.command((recent_key(user_id),), noted_ms, video_id, *kept)
+        recent_command = scripts.RECENT.command((recent_key(user_id),), noted_ms, video_id, RECENT_SECONDS)
         code, *numbers = send([script, recent_command])[0]
     else:  # the first call has already noted the video as recent
         code, *numbers = send([script] if facts is None else [_prime_command(video_id, facts), script])[-1]
@@ -175,12 +175,32 @@ def lookup(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
 
 
 def recent(user_id: int) -> dict[int, int]:
-    """Videos that this user marked lately, newest first, with Unix milliseconds.
+    """Videos on which a mark of this user waits for the flush, newest first, with Unix milliseconds.
 
     May list videos whose mark was taken back or never set; check each.
     """
     (reply,) = send([("ZREVRANGE", recent_key(user_id), 0, -1, "WITHSCORES")])
     return {int(video_id): int(float(at_ms)) for video_id, at_ms in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def waiting_marks(video_id: int) -> dict[int, State]:
+    """The marks on a video that wait for the flush, by user. Read the rows afterwards: those that left are there."""
+    keys = keys_of(shard_of(video_id))
+    sums = [f"{mark.name}:{video_id}" for mark in MARKS]
+    replies = send([("HMGET", key, *sums) for key in (keys.sums, keys.claimed_sums)])
+    if all(value is None for reply in replies for value in reply):
+        return {}
+    found: dict[int, State] = {}
+    for key in (keys.pending, keys.claimed):  # in this order: a claim moves fields from the first to the second
+        cursor: Any = 0
+        while cursor not in {b"0", None}:
+            command = ("HSCAN", key, cursor, "MATCH", mark_field(video_id, "*"), "COUNT", SCAN_FIELDS)
+            ((cursor, flat),) = send([command])
+            for name, value in zip(flat[::2], flat[1::2], strict=True):
+                state = parse_state(value)
+                if state is not None:
+                    found.setdefault(int(name.rpartition(b":")[2]), state)
+    return found
 
 
 def refresh(*, video_id: int, owner_id: int, duration: int) -> None:

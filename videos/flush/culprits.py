@@ -50,6 +50,7 @@ class Mover:
                 return False
         self.run.note_postponed(self.batch.shard, len(postponed))
         done = [video_id for video_id in chunk if not outcomes[video_id].postponed]
+        self.batch.forget_recent((video_id, mark.user_id) for video_id in done for mark in chunk[video_id].marks)
         return self.confirm([_confirmation_of(video_id, chunk[video_id], outcomes[video_id]) for video_id in done])
 
     def reject(self, malformed: Iterable[bytes], changes: Mapping[int, Changes]) -> bool:

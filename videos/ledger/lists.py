@@ -19,12 +19,10 @@ def search_videos(words: Iterable[str], window: Window) -> list[VideoRow]:
     return [VideoRow.of(video) for video in _within(found, window, tie="id")]
 
 
-def likes_of_video(video_id: int, window: Window, *, without: int | None) -> Sequence[tuple[datetime, int]]:
-    """When who liked a video; `without` one user. The ids are those of users."""
-    likes = VideoLike.objects.filter(video=video_id)
-    if without is not None:
-        likes = likes.exclude(user=without)
-    return _within(likes.values_list("created_at", "user_id"), window, tie="user_id")
+def likes_of_video(video_id: int, window: Window, *, without: Collection[int]) -> Sequence[tuple[datetime, int]]:
+    """When who liked a video; `without` these users. The ids are those of users."""
+    likes = VideoLike.objects.filter(video=video_id).exclude(user__in=without).values_list("created_at", "user_id")
+    return _within(likes, window, tie="user_id")
 
 
 def likes_of_user(user_id: int, window: Window, *, without: Collection[int]) -> Sequence[tuple[datetime, int]]:

@@ -140,6 +140,16 @@ def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:
     }
 
 
+def likers_among(video_id: int, user_ids: Collection[int]) -> set[int]:
+    """Those of the users who like the video in the rows."""
+    select = "SELECT user_id FROM videos_videolike WHERE video_id = %s"
+    return {
+        user_id
+        for part in parts(user_ids)
+        for (user_id,) in _ask(f"{select} AND user_id IN ({listed(part)})", [video_id])
+    }
+
+
 def _ask(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
     """The rows that a statement finds; the statement is run again if the connection was stale.
 

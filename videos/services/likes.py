@@ -3,7 +3,7 @@
 A wish is a state, so it is safe to repeat it, and to write it to Redis and to the rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from videos import counters
@@ -11,6 +11,7 @@ from videos.changes import LIKE, NOTHING, Changes, MarkChange, moment
 from videos.fields import State
 from videos.ledger import lists, reads
 from videos.ledger.reads import Window
+from videos.ledger.sql import parts
 from videos.services.database import SCRIPT_TRIES, database, write_direct
 from videos.services.outcomes import LikeResult, ListedLike, ListedLikes, Unavailable, VideoNotFound
 from videos.services.reading import read_counts
@@ -53,7 +54,7 @@ def get_like(*, video_id: int, user_id: int | None) -> LikeResult:
 
 
 def recent_marks(*, user_id: int) -> tuple[dict[int, State], bool]:
-    """The user's marks of the last two flush intervals, by video; True if they are unknown, because Redis is away."""
+    """The user's marks that wait for the flush, by video; True if they are unknown, because Redis is away."""
     try:
         noted = counters.recent(user_id)
         found = counters.lookup(noted, user_id)
@@ -65,37 +66,54 @@ def recent_marks(*, user_id: int) -> tuple[dict[int, State], bool]:
 
 def likers(*, video_id: int, user_id: int | None, window: Window) -> ListedLikes:
     """The likes of a video, ordered by time and user; the ids are those of users. Raises VideoNotFound, Unavailable."""
-    recent, away = ({}, False) if user_id is None else recent_marks(user_id=user_id)
-    own = recent.get(video_id)
-    added = {}
+    try:
+        marks, away = counters.waiting_marks(video_id), False
+        own = None if user_id is None else counters.lookup([video_id], user_id)[video_id].state
+        if own is not None and user_id is not None:
+            marks[user_id] = own
+    except counters.CountersUnavailable:
+        marks, away = {}, True
     with database():
         if not reads.read_facts([video_id]):
             raise VideoNotFound
-        if own is not None and user_id is not None and own.value == LIKE:
-            added = {} if reads.liked_among([video_id], user_id) else {user_id: moment(own.at_ms)}
-        without = user_id if own is not None and own.value != LIKE else None
-        rows = lists.likes_of_video(video_id, window, without=without)
+        added = _added(marks, window, lambda user_ids: reads.likers_among(video_id, user_ids))
+        rows = lists.likes_of_video(video_id, window, without=_taken_back(marks))
     return ListedLikes(_merged(rows, added, window), away)
 
 
 def liked_videos(*, user_id: int, window: Window) -> ListedLikes:
     """The user's likes, ordered by time and video; the ids are those of videos. Raises Unavailable."""
-    recent, away = recent_marks(user_id=user_id)
-    added = {video_id: moment(state.at_ms) for video_id, state in recent.items() if state.value == LIKE}
-    unliked = [video_id for video_id, state in recent.items() if state.value != LIKE]
+    marks, away = recent_marks(user_id=user_id)
     with database():
-        for known in reads.liked_among(added, user_id):
-            del added[known]
-        rows = lists.likes_of_user(user_id, window, without=unliked)
+        added = _added(marks, window, lambda video_ids: reads.liked_among(video_ids, user_id))
+        rows = lists.likes_of_user(user_id, window, without=_taken_back(marks))
     return ListedLikes(_merged(rows, added, window), away)
 
 
-def _merged(rows: Sequence[tuple[datetime, int]], added: Mapping[int, datetime], window: Window) -> list[ListedLike]:
-    """The rows, with the likes among them that are not rows yet."""
+def _taken_back(marks: Mapping[int, State]) -> list[int]:
+    return [one for one, state in marks.items() if state.value != LIKE]
+
+
+def _added(
+    marks: Mapping[int, State], window: Window, known_among: Callable[[list[int]], set[int]]
+) -> list[ListedLike]:
+    """The first likes of the window among these marks that are not rows yet."""
     _, falling, beyond, most = window
+    likes = [ListedLike(moment(state.at_ms), one) for one, state in marks.items() if state.value == LIKE]
+    if beyond is not None:
+        likes = [like for like in likes if (like < beyond if falling else like > beyond)]
+    likes.sort(reverse=falling)
+    added: list[ListedLike] = []
+    for part in parts(likes, most):
+        known = known_among([like.id for like in part])
+        added += [like for like in part if like.id not in known]
+        if len(added) >= most:
+            break
+    return added
+
+
+def _merged(rows: Sequence[tuple[datetime, int]], added: list[ListedLike], window: Window) -> list[ListedLike]:
+    """The rows, with the likes that were no rows when `added` was read."""
     likes = [ListedLike(*row) for row in rows]
-    for known_id, at in added.items():
-        like = ListedLike(at, known_id)
-        if beyond is None or (like < beyond if falling else like > beyond):
-            likes.append(like)
-    return sorted(likes, reverse=falling)[:most]
+    known = {like.id for like in likes}
+    return sorted([*likes, *(like for like in added if like.id not in known)], reverse=window.falling)[: window.most]

@@ -54,7 +54,7 @@ class LikersView(BaseView):
     @extend_schema(
         operation_id="likers_list",
         summary="Who likes it",
-        description="Newest first, as of the last flush, and the caller's own like as it is now.",
+        description="Newest first, the last likes and unlikes included.",
         responses=responses({200: LikerSerializer(many=True)}, 400, 401, 404),
     )
     def get(self, request: Request, video: int) -> HttpResponse:
