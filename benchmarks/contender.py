@@ -53,7 +53,7 @@ class Contender:
             "ALLOWED_HOSTS": "127.0.0.1,localhost",
             "SECURE_SSL_REDIRECT": "0",
             "TOKEN_MINUTES": "600",
-            "STREAMING_ENV_FILE": str(servers.folder / "none"),  # never the settings of a running script/server
+            "STREAMING_ENV_FILE": os.devnull,  # never the settings of a running script/server
             "PYTHONWARNINGS": "ignore",
             "LOG_LEVEL": "WARNING",
             **self.variables,

@@ -1,8 +1,11 @@
 """Django's settings. The environment is read here only; in production a missing value raises, it has no default."""
 
+import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 import environ
@@ -13,6 +16,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 # What `script/server` wrote: `manage.py` in a second terminal then sees the same databases as the running service. It
 # is not read where the environment has a SECRET_KEY of its own: production in this checkout must not start embedded.
 _named_file = os.environ.get("STREAMING_ENV_FILE")
+if _named_file and not Path(_named_file).exists():
+    raise ImproperlyConfigured(f"STREAMING_ENV_FILE names {_named_file}, which does not exist.")
 if _named_file or not os.environ.get("SECRET_KEY"):
     environ.Env.read_env(_named_file or BASE_DIR / "var" / "env")
 
@@ -32,12 +37,62 @@ def _required(name: str) -> str:
 
 
 def _number(name: str, default: float) -> float:
-    """A number. django-environ's own reads "10 minutes" as 10 and "1e3" as 13."""
+    """A finite number. django-environ's own reads "10 minutes" as 10 and "1e3" as 13."""
     text = env.str(name, default=str(default))
     try:
-        return float(text)
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} must be a number, not {text!r}.") from error
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ImproperlyConfigured(f"{name} must be a number, not {text!r}.")
+    return number
+
+
+def _whole(name: str, default: int) -> int:
+    number = _number(name, default)
+    if not number.is_integer():
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {env.str(name)!r}.")
+    return int(number)
+
+
+FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on", "y", "t", "ok"), True),
+    **dict.fromkeys(("0", "false", "no", "off", "n", "f"), False),
+}
+
+
+def _flag(name: str, *, default: bool) -> bool:
+    """True or false. django-environ's own reads every unknown word as false."""
+    word = env.str(name, default=str(default)).strip().lower()
+    if word not in FLAGS:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(FLAGS)}, not {word!r}.")
+    return FLAGS[word]
+
+
+def _level(name: str, default: str) -> str:
+    level = env.str(name, default=default).strip().upper()
+    if level not in logging.getLevelNamesMapping():
+        raise ImproperlyConfigured(f"{name} must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {level!r}.")
+    return level
+
+
+FILES = {"sqlite", "unix"}  # schemes of URLs that may hold any character
+
+
+def _urls(name: str, text: str, *, separator: str | None = ",") -> str:
+    """URLs, unless a character of a password would end their host. The message shows no part of them."""
+    for url in text.split(separator) if separator else [text]:
+        try:
+            parts = urlsplit(url.strip())
+            readable = parts.scheme in FILES or not (parts.fragment or "@" in parts.path + parts.query)
+        except ValueError:
+            readable = False
+        if not readable:
+            raise ImproperlyConfigured(
+                f"{name} cannot be read. Percent-encode a user's name and a password: / as %2F, # as %23, ? as %3F, "
+                "@ as %40, : as %3A, [ as %5B, % as %25, a comma as %2C."
+            )
+    return text
 
 
 def _words(name: str) -> list[str]:
@@ -46,8 +101,8 @@ def _words(name: str) -> list[str]:
 
 
 # The start for newcomers, by script/server: demo accounts, plain HTTP on 127.0.0.1.
-EMBEDDED = env.bool("STREAMING_EMBEDDED", default=False)
-DEBUG = env.bool("DEBUG", default=False)
+EMBEDDED = _flag("STREAMING_EMBEDDED", default=False)
+DEBUG = _flag("DEBUG", default=False)
 SECRET_KEY = _required("SECRET_KEY")
 SECRET_KEY_FALLBACKS = _words("SECRET_KEY_FALLBACKS")
 _local_hosts = ["localhost", "127.0.0.1", "[::1]"] if EMBEDDED or DEBUG else []
@@ -104,7 +159,12 @@ def _database(url: str) -> dict[str, Any]:
 
     By dj-database-url: django-environ's own parser loses `ssl-ca`, a "+" in a path, and a socket's path as the host.
     """
-    database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
+    try:
+        database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read. {error}") from None  # the cause shows the password
+    if not database.get("NAME"):
+        raise ImproperlyConfigured("DATABASE_URL names no database. Write it as mysql://user:password@host:3306/name.")
     options = database.setdefault("OPTIONS", {})
     if database["ENGINE"].endswith("mysql"):
         options.setdefault("charset", "utf8mb4")
@@ -120,7 +180,7 @@ def _database(url: str) -> dict[str, Any]:
     return database
 
 
-DATABASES = {"default": _database(_required("DATABASE_URL"))}
+DATABASES = {"default": _database(_urls("DATABASE_URL", _required("DATABASE_URL"), separator=None))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # One quarter of a second: a request that Redis does not answer goes on without it. No retries: a repeated increment
@@ -130,7 +190,7 @@ CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     "counters": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": _required("REDIS_URL"),
+        "LOCATION": _urls("REDIS_URL", _required("REDIS_URL")),
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
             "SOCKET_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
@@ -141,7 +201,7 @@ CACHES: dict[str, dict[str, Any]] = {
 if "CACHE_URL" in env:
     CACHES["default"] = {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": env.str("CACHE_URL"),
+        "LOCATION": _urls("CACHE_URL", env.str("CACHE_URL")),
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
             "SOCKET_TIMEOUT": COUNTERS_TIMEOUT_SECONDS,
@@ -164,7 +224,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = None if EMBEDDED else BASE_DIR / "staticfiles"  # embedded: served from where the packages have them
-WHITENOISE_USE_FINDERS = env.bool("WHITENOISE_USE_FINDERS", default=EMBEDDED)
+WHITENOISE_USE_FINDERS = _flag("WHITENOISE_USE_FINDERS", default=EMBEDDED)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a request's body; a batch of 1,000 events needs a fifth of it
 
 REST_FRAMEWORK = {
@@ -192,14 +252,16 @@ SPECTACULAR_SETTINGS = {
 
 VIDEOS_TOKEN_MINUTES = _number("TOKEN_MINUTES", 60)
 VIDEOS_REFRESH_TOKEN_DAYS = _number("REFRESH_TOKEN_DAYS", 14)
-VIDEOS_THROTTLE_STORAGE = env.str("THROTTLE_STORAGE_URL", default="process://")
-VIDEOS_TRUSTED_PROXY_HOPS = int(_number("TRUSTED_PROXY_HOPS", 0))
-VIDEOS_FLUSH_INTERVAL_SECONDS = int(_number("FLUSH_INTERVAL_SECONDS", 60))
+VIDEOS_THROTTLE_STORAGE = _urls(
+    "THROTTLE_STORAGE_URL", env.str("THROTTLE_STORAGE_URL", default="process://"), separator=None
+)
+VIDEOS_TRUSTED_PROXY_HOPS = _whole("TRUSTED_PROXY_HOPS", 0)
+VIDEOS_FLUSH_INTERVAL_SECONDS = _whole("FLUSH_INTERVAL_SECONDS", 60)
 
 if not EMBEDDED:
-    SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=True)
+    SECURE_SSL_REDIRECT = _flag("SECURE_SSL_REDIRECT", default=True)
     SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]  # probes come from inside, without TLS
-    SECURE_HSTS_SECONDS = int(_number("SECURE_HSTS_SECONDS", 31_536_000))
+    SECURE_HSTS_SECONDS = _whole("SECURE_HSTS_SECONDS", 31_536_000)
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = True
@@ -214,5 +276,5 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"videos": {"handlers": _handlers, "level": env.str("LOG_LEVEL", default="INFO")}},
+    "loggers": {"videos": {"handlers": _handlers, "level": _level("LOG_LEVEL", "INFO")}},
 }

@@ -77,6 +77,7 @@ def test_rates_that_can_be_read_are_fine(settings: Any, rates: Any) -> None:
 
 NO_REDIS_ADDRESS = (
     *("", "redis", "redis-host:6379", "foo://h/0", "redis://:secret@h:abc/0", "redis://h:70000/0", "redis://[h/0"),
+    *("redis://:12#secret@h/0", "redis://:12?secret@h/0", "redis://:12/secret@h"),
     *("redis://h/first", "redis://h/0?db=first", "redis://a/0,b/0", ["redis://a/0", "http://b/0"]),
 )
 

@@ -41,7 +41,7 @@ def test_readme_names_no_setting_that_is_not_there() -> None:
 
 def test_each_variable_of_the_environment_stands_in_the_readme() -> None:
     source = (ROOT / "streaming" / "settings.py").read_text()
-    read = set(re.findall(r'(?:environ\.get|env\.\w+|_required|_number)\("([A-Z_]+)"', source))
+    read = set(re.findall(r'(?:environ\.get|env\.\w+|_required|_number|_whole|_flag|_level)\("([A-Z_]+)"', source))
     table = README.split("### Settings", 1)[1].split("In Django's settings", 1)[0]
     assert read - set(re.findall(r"`([A-Z_]+)`", table)) == set()
 

@@ -71,6 +71,8 @@ def _database(url: str) -> tuple[str, int, str] | None:
         port = parts.port or 6379
     except ValueError:
         return None
+    if parts.scheme != "unix" and (parts.fragment or "@" in parts.query):
+        return None  # a password that is not percent-encoded has ended the host
     query = parse_qs(parts.query)
     number = query.get("db", [parts.path.strip("/") or "0"])[0]
     if parts.scheme == "unix":
