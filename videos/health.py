@@ -6,7 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.contrib.auth.decorators import login_not_required
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -42,7 +43,7 @@ class Part:
         except Exception as error:  # noqa: BLE001  any error means that this part does not work
             state = {"ok": False, "error": getattr(error, "code", "") or type(error).__name__}
         finally:
-            connection.close()  # this thread's
+            connections.close_all()  # this thread's
         return {**state, "milliseconds": round((time.perf_counter() - started) * 1000, 1)}
 
 
@@ -76,6 +77,7 @@ def check_parts() -> dict[str, Mapping[str, Any]]:
     return states
 
 
+@login_not_required
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:
@@ -83,6 +85,7 @@ def live(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "ok"})
 
 
+@login_not_required
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
@@ -103,6 +106,7 @@ def ready(request: HttpRequest) -> HttpResponse:
     return response
 
 
+@login_not_required
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:

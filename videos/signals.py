@@ -1,29 +1,51 @@
-"""Hands deletions and edits that are made through Django to `services`, which keeps the counts right."""
+"""Hands deletions and edits that are made through Django to `services`, which keeps the counts right.
+
+Django sends a signal for the class whose rows it writes: also for a proxy, or for a model that inherits the row of a
+user or a video. So each of these classes is connected. A receiver for all senders would be simpler, but with one Django
+deletes no rows by a statement: it would read each like of a deleted video first.
+"""
 
 from typing import Any
 
-from django.conf import settings
+from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.db.models.signals import post_save, pre_delete
-from django.dispatch import receiver
 
 from videos import services
-from videos.models import Video
+from videos.models import Video, VideoLike
 
 
-@receiver(pre_delete, sender=settings.AUTH_USER_MODEL)
-def forget_user(sender: type[Any], instance: Any, **kwargs: Any) -> None:
+def forget_user(sender: type[Any], instance: Any, using: str, **kwargs: Any) -> None:
     """Take a deleted user's likes out of the counts. Before the deletion, while the like rows still exist."""
-    services.forget_user(user_id=instance.pk)
+    services.forget_user(user_id=instance.pk, using=using)
 
 
-@receiver(pre_delete, sender=Video)
-def forget_video(sender: type[Video], instance: Video, **kwargs: Any) -> None:
+def forget_video(sender: type[Any], instance: Video, using: str, **kwargs: Any) -> None:
     """Drop a deleted video from Redis. Before the deletion, so that its row is locked before its like rows."""
-    services.forget_video(video_id=instance.pk)
+    services.forget_video(video_id=instance.pk, using=using)
 
 
-@receiver(post_save, sender=Video)
-def refresh_video(sender: type[Video], instance: Video, created: bool, **kwargs: Any) -> None:
-    """Give an edited owner and duration to the rules of views. A new video is read at its first use."""
-    if not created:
-        services.refresh_video(video_id=instance.pk)
+def refresh_video(sender: type[Any], instance: Video, created: bool, using: str, raw: bool, **kwargs: Any) -> None:
+    """Give an edited owner and duration to the rules of views. A new video is read at its first use.
+
+    A video of a fixture (`raw`) may have the id of one that was there before.
+    """
+    if raw or not created:
+        services.refresh_video(video_id=instance.pk, using=using, at_once=not raw)
+
+
+def note_like(sender: type[Any], instance: VideoLike, using: str, raw: bool, **kwargs: Any) -> None:
+    """Let the flush show a like that a fixture brought."""
+    if raw:
+        services.note_like(video_id=instance.video_id, user_id=instance.user_id, using=using)
+
+
+def connect() -> None:
+    """Connect the receivers to every class of users and of videos."""
+    for model in apps.get_models():
+        if issubclass(model, get_user_model()):
+            pre_delete.connect(forget_user, sender=model, dispatch_uid="videos.forget_user")
+        if issubclass(model, Video):
+            pre_delete.connect(forget_video, sender=model, dispatch_uid="videos.forget_video")
+            post_save.connect(refresh_video, sender=model, dispatch_uid="videos.refresh_video")
+    post_save.connect(note_like, sender=VideoLike, dispatch_uid="videos.note_like")

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,19 @@ def test_no_view_and_no_admin_page_reaches_a_manager() -> None:
         if isinstance(node, ast.Attribute) and node.attr in MANAGERS
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "videos" / "ledger").glob("*.py")), ids=lambda path: path.name)
+def test_the_ledger_reaches_rows_through_the_writer_only(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    managers = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in MANAGERS]
+    imported = {
+        name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "django.db"
+        for name in node.names
+    }
+    if path.name != "writer.py":
+        assert (managers, imported & {"connection", "transaction", "router"}) == ([], set())
+    else:
+        assert imported

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 # The first row that matches is used. Errors of Django REST framework have a status and a detail of their own.
 TABLE: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...]] = (
     (services.VideoNotFound, 404, "No such video."),
+    (services.ValueRefused, 400, "The database cannot hold a character or a number of this request."),
     (services.UserNotFound, 401, "The user of this token is gone."),
     (
         (services.Unavailable, OperationalError, InterfaceError),

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
-from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse
 from rest_framework import serializers
@@ -163,7 +162,7 @@ class ViewEventSerializer(ViewSerializer):
     def validate_at(self, at: datetime | None) -> datetime | None:
         """Refuses views of the future, and views older than VIDEOS_VIEW_MAX_AGE_SECONDS."""
         if at is not None:
-            age = timezone.now() - at
+            age = datetime.now(UTC) - at
             if age < -timedelta(seconds=CLOCK_SKEW_SECONDS):
                 raise ValidationError("Must not be in the future.")
             if age > timedelta(seconds=conf.VIEW_MAX_AGE_SECONDS):

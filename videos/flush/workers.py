@@ -165,7 +165,7 @@ class Workers:
             except (counters.CountersUnavailable, django.db.Error) as error:
                 run.report.failures[shard] = f"{type(error).__name__}: {error}"
                 logger.exception("Shard %s failed; what it had claimed stays for the next run", shard)
-                django.db.connection.close()
+                ledger.disconnect()
             self._show_progress(done=1)
 
     def _show_progress(self, *, done: int = 0) -> None:

@@ -12,19 +12,22 @@ from videos.ledger.notes import (
     Settled,
     forget_user,
     forget_video,
+    note_like,
     note_stale,
     note_total,
     settle,
     stale_videos,
     write_direct,
 )
-from videos.ledger.recount import Difference, recount, video_ids, video_total
+from videos.ledger.recount import Difference, import_counts, recount, video_ids, video_total
 from videos.ledger.retry import TRIES, flush_session, is_data_fault, is_lock_timeout
 from videos.ledger.upkeep import FlushFacts, has_one_writer, last_hour_sums, ping, prune, read_flush_facts
+from videos.ledger.writer import alias, atomic, disconnect, drop_stale_connection, rows
 
 __all__ = [
-    "TRIES", "Difference", "FlushFacts", "Outcome", "Settled", "apply", "finish_batch", "flush_session", "forget_user",
-    "forget_video", "has_doubts", "has_one_writer", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited",
-    "newest_batch", "note_doubts", "note_stale", "note_total", "open_batch", "ping", "prune", "read_flush_facts",
-    "recount", "settle", "stale_videos", "video_ids", "video_total", "write_direct",
+    "TRIES", "Difference", "FlushFacts", "Outcome", "Settled", "alias", "apply", "atomic", "disconnect",
+    "drop_stale_connection", "finish_batch", "flush_session", "forget_user", "forget_video", "has_doubts",
+    "has_one_writer", "import_counts", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited",
+    "newest_batch", "note_doubts", "note_like", "note_stale", "note_total", "open_batch", "ping", "prune",
+    "read_flush_facts", "recount", "rows", "settle", "stale_videos", "video_ids", "video_total", "write_direct",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeAlias
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError
 from django.db.models import F, Max
 
 from videos.changes import (
@@ -32,6 +32,8 @@ from videos.changes import (
 from videos.ledger import sql
 from videos.ledger.retry import LOCK_TIMEOUT, again
 from videos.ledger.sql import parts
+from videos.ledger.times import to_stored
+from videos.ledger.writer import atomic, roll_back, rows
 from videos.models import FlushBatch, StaleLive
 
 Sums: TypeAlias = dict[str, int]  # by SUM_COLUMNS
@@ -65,22 +67,22 @@ def newest_batch(shard: int) -> tuple[int, int]:
 def newest_batches() -> dict[int, int]:
     """The highest batch number of each shard."""
     # In this form the index on (shard, number) takes one step for each shard, however many batches are kept.
-    return dict(FlushBatch.objects.order_by().values_list("shard").annotate(Max("number")))
+    return dict(rows(FlushBatch).order_by().values_list("shard").annotate(Max("number")))
 
 
 def open_batch(batch: BatchFacts) -> None:
     """Record a claimed batch, unless an interrupted run has recorded it."""
-    FlushBatch.objects.get_or_create(
+    rows(FlushBatch).get_or_create(
         shard=batch.shard,
         number=batch.number,
-        defaults={"claimed_at": moment(batch.claimed_ms), "fields": batch.fields, "rewound": batch.rewound},
+        defaults={"claimed_at": to_stored(moment(batch.claimed_ms)), "fields": batch.fields, "rewound": batch.rewound},
     )
 
 
 def finish_batch(batch: BatchFacts, sums: FieldSums) -> None:
     """Record the sums of a batch's fields. Repeating it changes nothing."""
-    unfinished = FlushBatch.objects.filter(shard=batch.shard, number=batch.number, finished_at=None)
-    unfinished.update(finished_at=datetime.now(UTC), **sums._asdict())
+    unfinished = rows(FlushBatch).filter(shard=batch.shard, number=batch.number, finished_at=None)
+    unfinished.update(finished_at=to_stored(datetime.now(UTC)), **sums._asdict())
 
 
 def apply(
@@ -99,7 +101,7 @@ def apply(
     def transact() -> tuple[dict[int, Outcome], Sums]:
         nonlocal look
         looks, look = look, True
-        with transaction.atomic(durable=True):
+        with atomic(durable=True):
             before = _lock_batch(batch)
             chosen = {video_id: change for video_id, change in changes.items() if video_id not in before}
             if postpone:
@@ -113,7 +115,7 @@ def apply(
             if any(sums.values()):
                 sql.add_sums(batch.shard, batch.number, sums)
             if not commit:
-                transaction.set_rollback(True)
+                roll_back()
         return outcomes, sums
 
     return again(transact, after_timeouts=False)
@@ -121,15 +123,15 @@ def apply(
 
 def _lock_batch(batch: BatchFacts) -> set[int]:
     """Lock the row of a batch: of several flushes of one batch, one applies at a time. Returns what it postponed."""
-    rows = FlushBatch.objects.filter(shard=batch.shard, number=batch.number)
-    return set(rows.select_for_update().values_list("postponed", flat=True).first() or ())
+    found = rows(FlushBatch).filter(shard=batch.shard, number=batch.number)
+    return set(found.select_for_update().values_list("postponed", flat=True).first() or ())
 
 
 def _record_postponed(batch: BatchFacts, video_ids: Collection[int], *, fields: int) -> None:
     if len(video_ids) > MAX_POSTPONED:
         raise OperationalError(LOCK_TIMEOUT, f"Rows of more than {MAX_POSTPONED} videos are locked")
-    rows = FlushBatch.objects.filter(shard=batch.shard, number=batch.number)
-    rows.update(postponed=sorted(video_ids), fields=F("fields") - fields)
+    found = rows(FlushBatch).filter(shard=batch.shard, number=batch.number)
+    found.update(postponed=sorted(video_ids), fields=F("fields") - fields)
 
 
 def _outcomes_of_held(watermarks: Mapping[int, int], number: int) -> dict[int, Outcome]:
@@ -140,21 +142,22 @@ def _outcomes_of_held(watermarks: Mapping[int, int], number: int) -> dict[int, O
 
 
 def take_in(
-    changes: Mapping[int, Changes], number: int | None, *, look_for_users: bool
+    changes: Mapping[int, Changes], number: int | None, *, look_for_users: bool, old_snapshot: bool = False
 ) -> tuple[dict[int, Outcome], Sums]:
     """Write changes to the rows; those of batch `number` only to rows whose watermark is below it.
 
     Call it in a transaction. Without `look_for_users` a new like of a user who is gone raises IntegrityError; SQLite
-    raises it at the commit.
+    raises it at the commit. `old_snapshot`: the transaction may have begun to read before this call, so compare with
+    locking reads.
     """
     if number is None:
-        rows, outcomes = sql.lock_videos(changes), {}
+        locked, outcomes = sql.lock_videos(changes), {}
     else:
-        rows, held = sql.lock_free_videos(changes)
+        locked, held = sql.lock_free_videos(changes)
         outcomes = _outcomes_of_held(held, number)
     fresh: dict[int, Changes] = {}
     for video_id, change in changes.items():
-        row = rows.get(video_id)
+        row = locked.get(video_id)
         if video_id in outcomes:
             continue
         if row is None:
@@ -167,9 +170,9 @@ def take_in(
         return outcomes, NO_SUMS
 
     superseded = newer_notes(fresh) if number is not None else {}
-    moved = _compare_marks(fresh, superseded, look_for_users=look_for_users)
+    moved = _compare_marks(fresh, superseded, look_for_users=look_for_users, old_snapshot=old_snapshot)
     gains, hours = _gains_of(fresh, moved)
-    outcomes |= {video_id: Outcome(_totals_after(rows[video_id], gain)) for video_id, gain in gains.items()}
+    outcomes |= {video_id: Outcome(_totals_after(locked[video_id], gain)) for video_id, gain in gains.items()}
     for video_id, users in moved.dropped.items():
         outcomes[video_id].dropped = frozenset(users)
     sql.insert_likes((video_id, mark.user_id, mark.at_ms) for video_id, mark in moved.added)
@@ -212,17 +215,21 @@ class _Moved(NamedTuple):
 
 
 def _compare_marks(
-    fresh: Mapping[int, Changes], superseded: Mapping[tuple[int, int], int], *, look_for_users: bool
+    fresh: Mapping[int, Changes],
+    superseded: Mapping[tuple[int, int], int],
+    *,
+    look_for_users: bool,
+    old_snapshot: bool,
 ) -> _Moved:
     wished = {(video_id, mark.user_id): mark for video_id, change in fresh.items() for mark in change.marks}
-    existing = sql.existing_likes(wished)
+    existing = sql.lock_likes(wished) if old_snapshot else sql.existing_likes(wished)
     # An unlike without a like row inserts nothing, so no foreign key checks its user.
     asked = {
         user_id
         for (video_id, user_id), mark in wished.items()
         if (video_id, user_id) not in existing and (look_for_users or mark.value == NOTHING)
     }
-    gone = asked - sql.existing_users(asked)
+    gone = asked - (sql.lock_users(asked) if old_snapshot else sql.existing_users(asked))
     moved = _Moved([], [], [], defaultdict(set))
     for (video_id, user_id), mark in wished.items():
         row = existing.get((video_id, user_id))
@@ -262,7 +269,7 @@ def newer_notes(fresh: Mapping[int, Changes]) -> dict[tuple[int, int], int]:
     if not sql.has_like_notes():
         return notes
     for part in parts(fresh):
-        found = StaleLive.objects.filter(video_id__in=part, user__isnull=False)
+        found = rows(StaleLive).filter(video_id__in=part, user__isnull=False)
         for video_id, user_id, written_ms in found.values_list("video_id", "user", "written_ms"):
             if user_id is not None:
                 notes[video_id, user_id] = max(written_ms, notes.get((video_id, user_id), 0))

@@ -26,9 +26,9 @@ from typing import Any, Final, cast
 
 from django.db import InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import DEFAULT_DB_ALIAS
 
 from videos.conf import conf
+from videos.ledger.writer import alias
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def limited(*, patient: bool = False) -> Iterator[None]:
 
     A patient block may take longer as long as the database answers others: for searches, the admin, deletions.
     """
-    wrapper, outer = connections[DEFAULT_DB_ALIAS], _thread.block
+    wrapper, outer = connections[alias()], _thread.block
     if outer is not None and not outer.patient:
         yield
         return
@@ -265,7 +265,7 @@ def _probe(working: threading.Event, asked: threading.Event) -> None:
 
 def _try() -> Exception | None:
     """Connect once. Returns the error if the database does not answer; an error of its own is an answer."""
-    wrapper = connections[DEFAULT_DB_ALIAS]
+    wrapper = connections[alias()]
     names = ("connect_timeout", "read_timeout", "write_timeout")
     try:
         parameters = wrapper.get_connection_params() | dict.fromkeys(names, PROBE_TIMEOUT_SECONDS)

@@ -12,13 +12,15 @@ from datetime import UTC, datetime, timedelta
 
 from videos.conf import conf
 from videos.ledger.sql import STATEMENT_ROWS, parts
+from videos.ledger.times import to_stored
+from videos.ledger.writer import rows
 from videos.models import DoubtfulView
 
 
 def note_doubts(views: Iterable[tuple[int, str]]) -> None:
     """Record that these views, each a video and a viewer, may have been counted."""
-    now = datetime.now(UTC)
-    DoubtfulView.objects.bulk_create(
+    now = to_stored(datetime.now(UTC))
+    rows(DoubtfulView).bulk_create(
         (DoubtfulView(video=video_id, viewer=_short(viewer), at=now) for video_id, viewer in views),
         batch_size=STATEMENT_ROWS,
         ignore_conflicts=True,
@@ -28,7 +30,7 @@ def note_doubts(views: Iterable[tuple[int, str]]) -> None:
 def has_doubts(views: Iterable[tuple[int, str]]) -> bool:
     """Whether one of these views may have been counted in its window."""
     wanted = {(video_id, _short(viewer)) for video_id, viewer in views}
-    known = DoubtfulView.objects.filter(at__gt=_window_begin(datetime.now(UTC)))
+    known = rows(DoubtfulView).filter(at__gt=_window_begin(datetime.now(UTC)))
     return any(
         view in wanted
         for part in parts(sorted({viewer for _, viewer in wanted}), 1000)
@@ -38,11 +40,11 @@ def has_doubts(views: Iterable[tuple[int, str]]) -> bool:
 
 def forget_doubts(now: datetime) -> None:
     """Delete the doubts whose window has passed."""
-    DoubtfulView.objects.filter(at__lte=_window_begin(now)).delete()
+    rows(DoubtfulView).filter(at__lte=_window_begin(now)).delete()
 
 
 def _window_begin(now: datetime) -> datetime:
-    return now - timedelta(seconds=conf.VIEW_WINDOW_SECONDS)
+    return to_stored(now - timedelta(seconds=conf.VIEW_WINDOW_SECONDS))
 
 
 def _short(viewer: str) -> str:

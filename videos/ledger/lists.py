@@ -8,12 +8,14 @@ from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 
 from videos.ledger.reads import VideoRow, Window
+from videos.ledger.times import from_stored, to_stored
+from videos.ledger.writer import rows
 from videos.models import Video, VideoLike
 
 
 def search_videos(words: Iterable[str], window: Window) -> list[VideoRow]:
     """Videos whose title or description contains every word."""
-    found = Video.objects.all()
+    found = rows(Video)
     for word in words:
         found = found.filter(Q(title__icontains=word) | Q(description__icontains=word))
     return [VideoRow.of(video) for video in _within(found, window, tie="id")]
@@ -21,35 +23,37 @@ def search_videos(words: Iterable[str], window: Window) -> list[VideoRow]:
 
 def likes_of_video(video_id: int, window: Window, *, without: Collection[int]) -> Sequence[tuple[datetime, int]]:
     """When who liked a video; `without` these users. The ids are those of users."""
-    likes = VideoLike.objects.filter(video=video_id).exclude(user__in=without).values_list("created_at", "user_id")
-    return _within(likes, window, tie="user_id")
+    likes = rows(VideoLike).filter(video=video_id).exclude(user__in=without).values_list("created_at", "user_id")
+    return [(from_stored(at), user_id) for at, user_id in _within(likes, window, tie="user_id")]
 
 
 def likes_of_user(user_id: int, window: Window, *, without: Collection[int]) -> Sequence[tuple[datetime, int]]:
     """When the user liked what; `without` these videos. The ids are those of videos."""
-    likes = VideoLike.objects.filter(user=user_id).exclude(video__in=without).values_list("created_at", "video_id")
-    return _within(likes, window, tie="video_id")
+    likes = rows(VideoLike).filter(user=user_id).exclude(video__in=without).values_list("created_at", "video_id")
+    return [(from_stored(at), video_id) for at, video_id in _within(likes, window, tie="video_id")]
 
 
 def usernames(user_ids: Iterable[int]) -> dict[int, str]:
     """Names by user; absent users are left out."""
-    return {user_id: user.get_username() for user_id, user in get_user_model().objects.in_bulk(list(user_ids)).items()}
+    return {user_id: user.get_username() for user_id, user in rows(get_user_model()).in_bulk(list(user_ids)).items()}
 
 
 def ids_by_name(name: str, *, most: int) -> tuple[list[int], list[int]]:
     """The users of this name, several if the user model allows it, and the videos whose title begins with it."""
-    users = get_user_model().objects.filter(**{get_user_model().USERNAME_FIELD: name})
-    videos = Video.objects.filter(title__istartswith=name)
+    users = rows(get_user_model()).filter(**{get_user_model().USERNAME_FIELD: name})
+    videos = rows(Video).filter(title__istartswith=name)
     return list(users.values_list("pk", flat=True)[:most]), list(videos.values_list("pk", flat=True)[:most])
 
 
-def _within(rows: QuerySet[Any, Any], window: Window, *, tie: str) -> Sequence[Any]:
+def _within(found: QuerySet[Any, Any], window: Window, *, tie: str) -> Sequence[Any]:
     by, falling, beyond, most = window
     if beyond is not None:
         compare = "lt" if falling else "gt"
         value, last_id = beyond
+        if isinstance(value, datetime):
+            value = to_stored(value)
         after = Q((f"{by}__{compare}", value)) | Q((by, value), (f"{tie}__{compare}", last_id))
         # The first condition lets SQLite walk the index from there on; the second is two ranges of it to MySQL.
-        rows = rows.filter(Q((f"{by}__{compare}e", value)) & after)
+        found = found.filter(Q((f"{by}__{compare}e", value)) & after)
     sign = "-" if falling else ""
-    return list(rows.order_by(f"{sign}{by}", f"{sign}{tie}")[:most])
+    return list(found.order_by(f"{sign}{by}", f"{sign}{tie}")[:most])

@@ -7,7 +7,7 @@ the note, and between batches it sets the video's live totals from the rows.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError
 from django.db.models import Count, F
 
 from videos.changes import HOUR_MS, LIKE, MARK_PLACES, NOTHING, Changes, MarkChange, VideoFacts, zeros
@@ -16,26 +16,29 @@ from videos.ledger.batches import Outcome, take_in
 from videos.ledger.reads import read_facts
 from videos.ledger.retry import again, is_lock_timeout
 from videos.ledger.sql import STATEMENT_ROWS, parts
+from videos.ledger.writer import atomic, in_transaction, rows
 from videos.models import StaleLive, VideoLike
 
 SETTLE_NOTES: Final = 500  # of one transaction and one call to Redis
 
 
 def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
-    """Write changes to the rows while Redis is away. Leaves a note for each mark, and one for a video's tallies."""
+    """Write changes to the rows while Redis is away. Leaves a note for each mark, and one for a video's tallies.
+
+    Within a transaction of the caller, the changes and their notes are committed or rolled back with it.
+    """
+    nested = in_transaction()
 
     def write() -> dict[int, Outcome]:
-        with transaction.atomic(durable=True):
-            outcomes, _ = take_in(changes, None, look_for_users=True)
+        with atomic():
+            outcomes, _ = take_in(changes, None, look_for_users=True, old_snapshot=nested)
             there = {video_id: change for video_id, change in changes.items() if outcomes[video_id].totals is not None}
             # One note is enough for all tallies of a video: the row is locked here, so it is not settled meanwhile.
             tallied = [video_id for video_id, change in there.items() if change.tallies]
             noted = {
                 video_id
                 for part in parts(tallied)
-                for video_id in StaleLive.objects.filter(video_id__in=part)
-                .values_list("video_id", flat=True)
-                .distinct()
+                for video_id in rows(StaleLive).filter(video_id__in=part).values_list("video_id", flat=True).distinct()
             }
             leave_notes(StaleLive(video_id=video_id) for video_id in tallied if video_id not in noted)
             leave_notes(
@@ -51,18 +54,19 @@ def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
 
 def forget_user(user_id: int, *, at_ms: int) -> None:
     """Remove a user's likes from rows and totals, in the transaction that deletes the user."""
-    with transaction.atomic():
-        liked = VideoLike.objects.filter(user_id=user_id).order_by("video_id").values_list("video_id", flat=True)
-        rows = sql.lock_videos(list(liked))
+    with atomic():
+        liked = rows(VideoLike).filter(user_id=user_id).order_by("video_id").values_list("video_id", flat=True)
+        locked = sql.lock_videos(list(liked))
         sql.lock_users([user_id])  # a flush that inserts such a like waits for this lock; then its foreign key fails
-        video_ids = list(liked.all())
-        VideoLike.objects.filter(user_id=user_id).delete()
+        # A locking read: the transaction of the caller may read from an older snapshot.
+        video_ids = list(liked.select_for_update())
+        rows(VideoLike).filter(user_id=user_id).delete()
         loss = zeros()
         loss[MARK_PLACES[LIKE]] = -1
         for part in parts(video_ids):
             gains = dict.fromkeys(part, loss)
             for video_id in part:
-                stored = rows[video_id].totals[MARK_PLACES[LIKE]] if video_id in rows else 1
+                stored = locked[video_id].totals[MARK_PLACES[LIKE]] if video_id in locked else 1
                 if stored < 1:  # the like was made outside the service: the row does not count it
                     gains[video_id] = zeros()
                     gains[video_id][MARK_PLACES[LIKE]] = sql.count_likes(video_id) - stored
@@ -73,7 +77,7 @@ def forget_user(user_id: int, *, at_ms: int) -> None:
 
 def forget_video(video_id: int) -> None:
     """Lock a video and leave a note, in the transaction that deletes it."""
-    with transaction.atomic():
+    with atomic():
         sql.lock_videos([video_id])  # before its like rows, in the order of the flush
         note_stale([video_id])
 
@@ -81,6 +85,11 @@ def forget_video(video_id: int) -> None:
 def note_stale(video_ids: Iterable[int]) -> None:
     """Leave notes: the rows of these videos changed, so their live keys must be set again."""
     leave_notes(StaleLive(video_id=video_id) for video_id in video_ids)
+
+
+def note_like(video_id: int, user_id: int, *, at_ms: int) -> None:
+    """Leave a note: this like was written to the rows, or removed, so what Redis knows of it must be set again."""
+    leave_notes([StaleLive(video_id=video_id, user=user_id, written_ms=at_ms)])
 
 
 class Settled(NamedTuple):
@@ -94,12 +103,12 @@ class Settled(NamedTuple):
 
 def note_total() -> int:
     """How many notes there are."""
-    return StaleLive.objects.count()
+    return rows(StaleLive).count()
 
 
 def stale_videos(shard: int, shards: int) -> Iterator[list[int]]:
     """Yield lists of videos of a shard that together have about SETTLE_NOTES notes; a video with more stands alone."""
-    notes = StaleLive.objects.annotate(shard=F("video_id") % shards).filter(shard=shard)
+    notes = rows(StaleLive).annotate(shard=F("video_id") % shards).filter(shard=shard)
     chunk: list[int] = []
     size = 0
     for video_id, count in notes.values_list("video_id").annotate(Count("id")).order_by("video_id"):
@@ -124,11 +133,11 @@ def settle(
     """
 
     def settle_once() -> Settled:
-        with transaction.atomic(durable=True):
+        with atomic(durable=True):
             _, held = sql.lock_free_videos(video_ids)
             chosen = [video_id for video_id in video_ids if video_id not in held]
             facts = read_facts(chosen)
-            found = StaleLive.objects.filter(video_id__in=chosen).order_by("-id")
+            found = rows(StaleLive).filter(video_id__in=chosen).order_by("-id")
             notes = list(found.values_list("id", "video_id", "user", "written_ms")[:SETTLE_NOTES])
             newest: dict[int, dict[int, int]] = {video_id: {} for _, video_id, _, _ in notes}
             for _, video_id, user_id, written_ms in notes:
@@ -161,4 +170,4 @@ def settle(
 
 def leave_notes(notes: Iterable[StaleLive]) -> None:
     """Write notes. Call it in the transaction that changes the rows."""
-    StaleLive.objects.bulk_create(notes, batch_size=STATEMENT_ROWS)
+    rows(StaleLive).bulk_create(notes, batch_size=STATEMENT_ROWS)

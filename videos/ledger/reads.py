@@ -9,10 +9,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError
 
 from videos.changes import COLUMNS, LIKE, NOTHING, Totals, VideoFacts
 from videos.ledger.sql import listed, parts
+from videos.ledger.times import from_stored, parse_stored, stored_zone, to_stored
+from videos.ledger.writer import connection
 from videos.models import Video
 
 
@@ -35,7 +37,8 @@ class VideoRow(NamedTuple):
     @classmethod
     def of(cls, video: Video) -> Self:
         """The row of a model instance."""
-        return cls(*[getattr(video, name) for name in cls._fields])
+        row = cls(*[getattr(video, name) for name in cls._fields])
+        return row._replace(created_at=from_stored(row.created_at))
 
 
 class Window(NamedTuple):
@@ -67,7 +70,7 @@ def nearest_videos(window: Window) -> list[VideoRow]:
         return _videos(_nearest(by, falling, begins=False), [most])
     value, tie = beyond
     if isinstance(value, datetime):
-        value = connection.ops.adapt_datetimefield_value(value)
+        value = connection.ops.adapt_datetimefield_value(to_stored(value))
     return _videos(_nearest(by, falling, begins=True), [value, value, value, tie, most])
 
 
@@ -93,9 +96,10 @@ def read_videos(video_ids: Iterable[int]) -> dict[int, VideoRow]:
 
 def _videos(source: str, parameters: Sequence[Any]) -> list[VideoRow]:
     found = _ask(f"SELECT {_SELECTED_BY[connection.vendor]} {source}", parameters)
+    zone = stored_zone()
     return [
-        VideoRow(pk, title, description, url, duration, owner, datetime.fromisoformat(f"{at}+00:00"), Totals(*totals))
-        for pk, title, description, url, duration, owner, at, *totals in found  # what is stored is UTC
+        VideoRow(pk, title, description, url, duration, owner, parse_stored(str(at), zone), Totals(*totals))
+        for pk, title, description, url, duration, owner, at, *totals in found
     ]
 
 
@@ -157,7 +161,7 @@ def _ask(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]
     needs no such check, because it can be repeated on a new connection.
     """
     began = time.monotonic()
-    connection.health_check_done = True  # type: ignore[attr-defined]
+    connection.health_check_done = True
     try:
         return _fetch(statement, parameters)
     except (InterfaceError, OperationalError):

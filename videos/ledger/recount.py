@@ -1,15 +1,15 @@
 """The recount of like rows against `like_count`, for use after SQL by hand or a restored backup."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from django.db import transaction
 from django.db.models import Count
 
 from videos.changes import LIKE, MARK_PLACES, zeros
 from videos.ledger import sql
 from videos.ledger.notes import note_stale
 from videos.ledger.retry import again
+from videos.ledger.writer import atomic, rows
 from videos.models import Video, VideoLike
 
 
@@ -26,14 +26,14 @@ def recount(video_ids: Sequence[int], *, repair: bool) -> list[Difference]:
     place = MARK_PLACES[LIKE]
 
     def recount_once() -> list[Difference]:
-        with transaction.atomic(durable=True):
+        with atomic(durable=True):
             stored = {row.id: row.totals[place] for row in sql.lock_videos(video_ids).values()}
-            rows = VideoLike.objects.filter(video_id__in=list(stored)).order_by()
-            counted = dict(rows.values_list("video_id").annotate(likes=Count("id")))
+            likes = rows(VideoLike).filter(video_id__in=list(stored)).order_by()
+            counted = dict(likes.values_list("video_id").annotate(likes=Count("id")))
             found = [
-                Difference(video_id, likes, counted.get(video_id, 0))
-                for video_id, likes in stored.items()
-                if likes != counted.get(video_id, 0)
+                Difference(video_id, count, counted.get(video_id, 0))
+                for video_id, count in stored.items()
+                if count != counted.get(video_id, 0)
             ]
             if repair:
                 gains = {difference.video_id: zeros() for difference in found}
@@ -46,11 +46,33 @@ def recount(video_ids: Sequence[int], *, repair: bool) -> list[Difference]:
     return again(recount_once)
 
 
+def import_counts(place: int, values: Mapping[int, int], *, add: bool) -> list[int]:
+    """Set the count at this place of Totals to these values, by video, or `add` them; leave notes.
+
+    Returns the videos that do not exist.
+    """
+
+    def write() -> list[int]:
+        with atomic():
+            locked = sql.lock_videos(values)
+            gains = {}
+            for video_id, row in locked.items():
+                gain = zeros()
+                gain[place] = values[video_id] - (0 if add else row.totals[place])
+                if any(gain):
+                    gains[video_id] = gain
+            sql.add_counts(gains, None)
+            note_stale(gains)
+        return sorted(set(values) - set(locked))
+
+    return again(write)
+
+
 def video_ids(after: int, limit: int) -> list[int]:
     """The next `limit` video ids after the id `after`."""
-    return list(Video.objects.filter(id__gt=after).order_by("id").values_list("id", flat=True)[:limit])
+    return list(rows(Video).filter(id__gt=after).order_by("id").values_list("id", flat=True)[:limit])
 
 
 def video_total() -> int:
     """How many videos there are."""
-    return Video.objects.count()
+    return rows(Video).count()

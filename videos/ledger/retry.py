@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
-from django.db import DataError, IntegrityError, OperationalError, connection
+from django.db import DataError, IntegrityError, OperationalError
 
 from videos.conf import conf
 from videos.ledger.breaker import time_is_over
+from videos.ledger.writer import connection, in_transaction
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +19,10 @@ TRIES: Final = 8
 # The server closes a session that is idle for so long, in or out of a transaction: a flush that was cut off keeps its
 # locks no longer than this. By default that is 8 hours.
 IDLE_SECONDS: Final = 60
-DEADLOCK, LOCK_TIMEOUT, OUT_OF_RANGE = 1213, 1205, 1690  # error numbers of MySQL and MariaDB
+DEADLOCK, LOCK_TIMEOUT = 1213, 1205  # error numbers of MySQL and MariaDB
+# Their errors about a value: out of range, cut off, too long, or with characters that a column, a comparison or the
+# connection cannot hold. mysqlclient raises most of them as OperationalError, as it does when the server is away.
+REFUSED_VALUES: Final = frozenset({1264, 1265, 1267, 1270, 1271, 1292, 1300, 1366, 1367, 1406, 1690, 3854, 3988})
 
 SESSION_VARIABLES: Final = ("innodb_lock_wait_timeout", "wait_timeout")
 SET_VARIABLES: Final = f"SET SESSION {', '.join(f'{name} = %s' for name in SESSION_VARIABLES)}"
@@ -29,7 +33,7 @@ T = TypeVar("T")
 def is_data_fault(error: Exception) -> bool:
     """Whether the value of a field caused the error, so that a retry would fail too."""
     if isinstance(error, OperationalError):
-        return error.args[:1] == (OUT_OF_RANGE,)
+        return bool(error.args) and error.args[0] in REFUSED_VALUES
     return isinstance(error, DataError | IntegrityError | OverflowError)
 
 
@@ -48,7 +52,7 @@ def again(transact: Callable[[], T], *, after_timeouts: bool = True) -> T:
             return transact()
         except (OperationalError, IntegrityError) as error:
             last = attempt == TRIES - 1 or time_is_over() or (is_lock_timeout(error) and not after_timeouts)
-            if last or not _is_transient(error) or connection.in_atomic_block:
+            if last or not _is_transient(error) or in_transaction():
                 raise
             logger.debug("Again after %s", error)
             time.sleep(random.uniform(0, 0.01 * 2**attempt))  # so that writers do not retry at the same moment
@@ -68,10 +72,12 @@ def flush_session(after_each: Callable[[], None] | None = None) -> Iterator[None
     `after_each()` is called after each statement, also within transactions. SQLite is the exception: a transaction
     there keeps all other writers out.
     """
+    connection.ensure_connection()
+    if in_transaction() and not connection.in_atomic_block:
+        raise RuntimeError("The flush needs autocommit: without it Redis would drop what the database may roll back.")
     if connection.vendor != "mysql":
         yield
         return
-    connection.ensure_connection()
     # Django replaces a failed connection, and its session settings are lost with it: so set them for each run.
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(f'@@{name}' for name in SESSION_VARIABLES)}")

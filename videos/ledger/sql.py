@@ -6,15 +6,14 @@ MySQL 8 and MariaDB 10.6 both accept `JSON_TABLE` joined in UPDATE and in INSERT
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from django.contrib.auth import get_user_model
-from django.db import connection
 
 from videos.changes import COLUMNS, COUNTS, HOUR_SECONDS, SUM_COLUMNS, Totals
+from videos.ledger.times import moment_text, second_text, stored_zone
+from videos.ledger.writer import connection
 
 STATEMENT_ROWS: Final = 5000  # of one statement, so that its packet stays far below max_allowed_packet
 
@@ -158,6 +157,20 @@ def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], in
     }
 
 
+def lock_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """`existing_likes` as they are now, also in a transaction that reads from an older snapshot."""
+    statement = "SELECT id, video_id, user_id FROM videos_videolike WHERE video_id = {} AND user_id IN ({})"
+    by_video: dict[int, list[int]] = {}
+    for video_id, user_id in sorted(pairs):
+        by_video.setdefault(video_id, []).append(user_id)
+    return {
+        (found_id, user_id): pk
+        for video_id, user_ids in by_video.items()
+        for part in parts(user_ids)
+        for pk, found_id, user_id in _rows(f"{statement.format(int(video_id), listed(part))} {_lock()}")
+    }
+
+
 def count_likes(video_id: int) -> int:
     """The number of like rows of a video, which is what `like_count` should be."""
     return int(_rows("SELECT COUNT(*) FROM videos_videolike WHERE video_id = %s", [video_id])[0][0])
@@ -177,8 +190,9 @@ def existing_users(user_ids: Collection[int]) -> set[int]:
 
 def insert_likes(rows: Iterable[tuple[int, int, int]]) -> None:
     """Add like rows of (video, user, Unix milliseconds)."""
+    zone = stored_zone()
     for part in parts(rows):
-        _write("insert_likes", [(video_id, user_id, _moment_text(at_ms)) for video_id, user_id, at_ms in part])
+        _write("insert_likes", [(video_id, user_id, moment_text(at_ms, zone)) for video_id, user_id, at_ms in part])
 
 
 def delete_likes(ids: Iterable[int]) -> None:
@@ -211,8 +225,11 @@ def add_counts(gains: Mapping[int, Sequence[int]], number: int | None) -> None:
 def add_hours(gains: Mapping[tuple[int, int], Sequence[int]]) -> None:
     """Add gains, in the order of COUNTS, to the hours, by video and hour since 1970."""
     rows = sorted((video_id, hour, *gain) for (video_id, hour), gain in gains.items() if any(gain))
+    zone = stored_zone()
     for part in parts(rows):
-        _write("add_hours", [(video_id, _second_text(hour * HOUR_SECONDS), *gain) for video_id, hour, *gain in part])
+        _write(
+            "add_hours", [(video_id, second_text(hour * HOUR_SECONDS, zone), *gain) for video_id, hour, *gain in part]
+        )
 
 
 def add_sums(shard: int, number: int, sums: Mapping[str, int]) -> None:
@@ -254,14 +271,3 @@ def _delete(table: str, ids: Iterable[int]) -> None:
     for part in parts(ids):
         with connection.cursor() as cursor:
             cursor.execute(f"DELETE FROM {table} WHERE id IN ({listed(part)})")
-
-
-@lru_cache(maxsize=4096)
-def _second_text(unix_seconds: int) -> str:
-    """A second as Django stores it, on all databases in the form 2026-01-31 12:00:00."""
-    return str(connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(unix_seconds, UTC)))
-
-
-def _moment_text(unix_ms: int) -> str:
-    seconds, ms = divmod(unix_ms, 1000)
-    return f"{_second_text(seconds)}.{ms:03}000" if ms else _second_text(seconds)

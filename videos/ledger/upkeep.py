@@ -2,9 +2,8 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from django.db import connection, transaction
 from django.db.models import Count, Max, Sum
 
 from videos.changes import COUNTS, HOUR_SECONDS, SUM_COLUMNS, FieldSums, zeros
@@ -14,7 +13,11 @@ from videos.ledger.batches import HourGains, newest_batches
 from videos.ledger.breaker import DatabaseReadOnly
 from videos.ledger.doubts import forget_doubts
 from videos.ledger.sql import STATEMENT_ROWS
+from videos.ledger.times import from_stored, to_stored
+from videos.ledger.writer import atomic, connection, rows
 from videos.models import FlushBatch, StaleLive, VideoHour
+
+LOOSE_HOURS: Final = 100  # of which one run merges rows
 
 
 class FlushFacts(NamedTuple):
@@ -29,14 +32,16 @@ class FlushFacts(NamedTuple):
 
 def read_flush_facts(since: datetime) -> FlushFacts:
     """When batches were last finished, how many were rewound, how many notes wait, and which shards are stuck."""
-    unfinished = FlushBatch.objects.filter(finished_at=None, claimed_at__lt=since).values_list("shard", "number")
+    since = to_stored(since)
+    unfinished = rows(FlushBatch).filter(finished_at=None, claimed_at__lt=since).values_list("shard", "number")
     newest = newest_batches() if unfinished else {}
-    finished = FlushBatch.objects.filter(finished_at__gte=since).order_by().values_list("shard")
+    last = rows(FlushBatch).aggregate(last=Max("finished_at"))["last"]
+    finished = rows(FlushBatch).filter(finished_at__gte=since).order_by().values_list("shard")
     return FlushFacts(
-        FlushBatch.objects.aggregate(last=Max("finished_at"))["last"],
-        {shard: int(at.timestamp() * 1000) for shard, at in finished.annotate(Max("finished_at"))},
-        FlushBatch.objects.filter(rewound=True).count(),
-        StaleLive.objects.count(),
+        None if last is None else from_stored(last),
+        {shard: int(from_stored(at).timestamp() * 1000) for shard, at in finished.annotate(Max("finished_at"))},
+        rows(FlushBatch).filter(rewound=True).count(),
+        rows(StaleLive).count(),
         frozenset(shard for shard, number in unfinished if number == newest[shard]),
     )
 
@@ -44,7 +49,7 @@ def read_flush_facts(since: datetime) -> FlushFacts:
 def last_hour_sums() -> dict[str, int]:
     """The number of batches that were finished in the last hour, and the sums of their columns."""
     names = ("fields", *FieldSums._fields, *SUM_COLUMNS)
-    finished = FlushBatch.objects.filter(finished_at__gt=datetime.now(UTC) - timedelta(hours=1))
+    finished = rows(FlushBatch).filter(finished_at__gt=to_stored(datetime.now(UTC) - timedelta(hours=1)))
     return finished.aggregate(batches=Count("pk"), **{name: Sum(name, default=0) for name in names})
 
 
@@ -58,35 +63,39 @@ def ping() -> None:
 
 def has_one_writer() -> bool:
     """Whether the database lets only one transaction write at a time, as SQLite does."""
-    return connection.vendor == "sqlite"
+    return bool(connection.vendor == "sqlite")
 
 
 def prune(*, now: datetime) -> None:
     """Delete old finished batches, except each shard's newest, and old doubts; merge old hours into days."""
     forget_doubts(now)
     floor = newest_batches()
-    old = FlushBatch.objects.filter(finished_at__lt=now - timedelta(days=conf.BATCHES_DAYS))
+    old = rows(FlushBatch).filter(finished_at__lt=to_stored(now - timedelta(days=conf.BATCHES_DAYS)))
     gone = [
         pk for pk, shard, number in old.values_list("id", "shard", "number")[:STATEMENT_ROWS] if number < floor[shard]
     ]
-    FlushBatch.objects.filter(id__in=gone).delete()
+    rows(FlushBatch).filter(id__in=gone).delete()
     _roll_up_hours(now)
 
 
 def _roll_up_hours(now: datetime) -> None:
-    """Merge some of the old hours, in one transaction; the next run continues."""
+    """Merge some of the old hours into the first hour of their day (UTC), in one transaction; the next run goes on."""
     horizon = (now - timedelta(days=conf.HOURS_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
-    loose = VideoHour.objects.filter(hour__lt=horizon).exclude(hour__hour=0).order_by("hour")
-    chosen = dict(loose.values_list("id", "video_id")[:STATEMENT_ROWS])
+    # Which hour begins a day is decided here: the database would go by TIME_ZONE, and MariaDB and MySQL answer NULL
+    # unless their tables of time zones are filled.
+    hours = rows(VideoHour).filter(hour__lt=to_stored(horizon)).order_by("hour").values_list("hour", flat=True)
+    loose = [hour for hour in hours.distinct() if from_stored(hour).hour or from_stored(hour).minute][:LOOSE_HOURS]
+    found = rows(VideoHour).filter(hour__in=loose).order_by("hour")
+    chosen = dict(found.values_list("id", "video_id")[:STATEMENT_ROWS])
     if not chosen:
         return
-    with transaction.atomic(durable=True):
+    with atomic(durable=True):
         sql.lock_videos(set(chosen.values()))
         days: HourGains = defaultdict(zeros)
-        rows = VideoHour.objects.filter(id__in=chosen)
-        for video_id, hour, *gains in rows.values_list("video_id", "hour", *(count.name for count in COUNTS)):
-            day = days[video_id, int(hour.timestamp()) // (24 * HOUR_SECONDS) * 24]
+        merged = rows(VideoHour).filter(id__in=chosen)
+        for video_id, hour, *gains in merged.values_list("video_id", "hour", *(count.name for count in COUNTS)):
+            day = days[video_id, int(from_stored(hour).timestamp()) // (24 * HOUR_SECONDS) * 24]
             for place, gain in enumerate(gains):
                 day[place] += gain
-        rows.delete()
+        merged.delete()
         sql.add_hours(days)

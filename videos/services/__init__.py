@@ -5,13 +5,14 @@ docs/glossary.md explains the terms.
 
 from videos.counters import ViewEvent
 from videos.ledger.reads import VideoRow, Window
-from videos.services.database import whole_request
+from videos.services.database import own_transactions, whole_request
 from videos.services.likes import get_like, liked_videos, likers, recent_marks, set_like
 from videos.services.outcomes import (
     Counts,
     LikeResult,
     Unavailable,
     UserNotFound,
+    ValueRefused,
     VideoCounts,
     VideoNotFound,
     View,
@@ -27,20 +28,25 @@ from videos.services.reading import (
     usernames,
 )
 from videos.services.videos import (
+    IMPORTABLE,
     active_user,
     add_video,
     delete_video,
     edit_video,
     forget_user,
     forget_video,
+    import_counts,
+    note_like,
     refresh_video,
+    sign_in,
 )
 from videos.services.views import record_view, record_views
 
 __all__ = [
-    "Counts", "LikeResult", "Unavailable", "UserNotFound", "VideoCounts", "VideoNotFound", "VideoRow", "View",
-    "ViewEvent", "ViewSums", "Window", "active_user", "add_video", "delete_video", "edit_video", "forget_user",
-    "forget_video", "get_like", "ids_by_name", "liked_videos", "likers", "list_videos", "overlay_rows", "read_counts",
+    "IMPORTABLE", "Counts", "LikeResult", "Unavailable", "UserNotFound", "ValueRefused", "VideoCounts",
+    "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "Window", "active_user", "add_video",
+    "delete_video", "edit_video", "forget_user", "forget_video", "get_like", "ids_by_name", "import_counts",
+    "liked_videos", "likers", "list_videos", "note_like", "overlay_rows", "own_transactions", "read_counts",
     "read_video", "read_videos", "recent_marks", "record_view", "record_views", "refresh_video", "set_like",
-    "usernames", "whole_request",
+    "sign_in", "usernames", "whole_request",
 ]  # fmt: skip

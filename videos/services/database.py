@@ -1,32 +1,45 @@
 """The database as the services use it: an outage is raised as Unavailable."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import DataError, InterfaceError, OperationalError, connections
+from django.db import transaction as transactions
 
 from videos import ledger
 from videos.changes import Changes, Totals
-from videos.services.outcomes import Unavailable, UserNotFound, VideoNotFound
+from videos.services.outcomes import Unavailable, UserNotFound, ValueRefused, VideoNotFound
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 SCRIPT_TRIES: Final = 5  # of a script that lacks facts; they are read from the database in between
 
 
 @contextlib.contextmanager
 def database(*, patient: bool = False) -> Iterator[None]:
-    """Work with a connection that is neither broken nor too old. Raises Unavailable when the database is away.
+    """Work with a connection that is neither broken nor too old.
 
     It takes VIDEOS_DATABASE_WAIT_SECONDS at most; if it is `patient`, longer as long as the database answers others.
-    Django closes old connections when its handler begins and ends a request. The express lane does not call that
-    handler, so it is done here.
+    Raises Unavailable when the database is away, ValueRefused when it cannot hold or compare a value.
     """
     try:
         with ledger.limited(patient=patient):
-            close_old_connections()
+            ledger.drop_stale_connection()
             yield
-    except (InterfaceError, OperationalError) as error:
-        raise Unavailable from error
+    except (DataError, InterfaceError, OperationalError) as error:
+        raise (ValueRefused if ledger.is_data_fault(error) else Unavailable) from error
+
+
+def own_transactions(view: View) -> View:
+    """Exempt a view from ATOMIC_REQUESTS.
+
+    Its services commit what they write. A transaction around the view would hold their locks until the answer is made,
+    and rolling it back would not roll back Redis.
+    """
+    for alias in connections:
+        transactions.non_atomic_requests(alias)(view)
+    return view
 
 
 def whole_request() -> contextlib.AbstractContextManager[None]:

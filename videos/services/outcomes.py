@@ -19,6 +19,10 @@ class Unavailable(VideosError):
     """Counts cannot be taken or read just now; try again in a moment."""
 
 
+class ValueRefused(VideosError):
+    """The database cannot hold a character or a number of this request."""
+
+
 class LikeResult(NamedTuple):
     """Whether a user likes a video, and the video's likes. `stored`: read from the rows, because Redis is away."""
 

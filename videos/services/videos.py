@@ -2,26 +2,42 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth import authenticate, get_user_model
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, transaction
+from django.http import HttpRequest
 
 from videos import counters, ledger
+from videos.changes import PLACES, TALLIES
 from videos.ledger import reads
 from videos.ledger.reads import VideoRow
 from videos.models import Video
 from videos.services.database import database
-from videos.services.outcomes import UserNotFound, VideoNotFound
+from videos.services.outcomes import UserNotFound, ValueRefused, VideoNotFound
 
 logger = logging.getLogger(__name__)
+
+IMPORTABLE: Final = {count.column: PLACES[count.name] for count in TALLIES}  # a column -> its place in Totals
 
 
 def active_user(*, user_id: int) -> Any:
     """The user of this id. Raises UserNotFound, also for an inactive one; Unavailable."""
     with database():
-        user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
-    if user is None:
+        user: Any = ledger.rows(get_user_model()).filter(pk=user_id).first()
+    if user is None or not user.is_active:  # a user model need not have a column of this name
+        raise UserNotFound
+    return user
+
+
+def sign_in(*, request: HttpRequest, name: str, password: str) -> Any:
+    """The active user of this name and password. Raises UserNotFound, Unavailable."""
+    try:
+        with database(patient=True):  # hashing the password takes most of the time
+            user = authenticate(request, username=name, password=password)
+    except ValueRefused as error:  # the database cannot hold the name, so no user has it
+        raise UserNotFound from error
+    if user is None or not user.is_active:
         raise UserNotFound
     return user
 
@@ -31,7 +47,8 @@ def add_video(*, owner_id: int, values: Mapping[str, Any]) -> VideoRow:
     video = Video(owner=active_user(user_id=owner_id), **values)
     with database():
         try:
-            video.save()
+            with ledger.atomic():
+                video.save(using=ledger.alias())
         except IntegrityError as error:  # the owner was deleted just now
             raise UserNotFound from error
     return VideoRow.of(video)
@@ -47,7 +64,8 @@ def edit_video(*, video_id: int, values: Mapping[str, Any]) -> VideoRow:
         for name, value in values.items():
             setattr(video, name, value)
         try:
-            video.save(update_fields=list(values))
+            with ledger.atomic():
+                video.save(using=ledger.alias(), update_fields=list(values))
         except DatabaseError as error:
             if error.__cause__ is not None:  # from the database; Django's error for a missing row has no cause
                 raise
@@ -58,29 +76,37 @@ def edit_video(*, video_id: int, values: Mapping[str, Any]) -> VideoRow:
 def delete_video(*, video_id: int) -> None:
     """Delete a video, with its likes and its history. Raises VideoNotFound, Unavailable."""
     with database(patient=True):
-        _get(video_id).delete()
+        _get(video_id).delete(using=ledger.alias())
 
 
 def _get(video_id: int) -> Video:
-    video = Video.objects.filter(pk=video_id).first()
+    video = ledger.rows(Video).filter(pk=video_id).first()
     if video is None:
         raise VideoNotFound
     return video
 
 
-def forget_user(*, user_id: int) -> None:
-    """Remove the likes of a user who is being deleted from all counts. Call it in the deleting transaction."""
-    ledger.forget_user(user_id, at_ms=counters.now_ms())
+# The functions below are called in the transaction of a deletion or an edit. `using` is the alias of its database: the
+# rows of another database than the service's own are left alone.
 
 
-def forget_video(*, video_id: int) -> None:
-    """Remove the live key of a video that is being deleted. Call it in the deleting transaction."""
-    ledger.forget_video(video_id)
-    transaction.on_commit(lambda: _try_at_once(lambda: counters.forget(video_id)))
+def forget_user(*, user_id: int, using: str) -> None:
+    """Remove the likes of a user who is being deleted from all counts."""
+    if using == ledger.alias():
+        ledger.forget_user(user_id, at_ms=counters.now_ms())
 
 
-def refresh_video(*, video_id: int) -> None:
-    """Pass an edited owner or duration to the rules of views. Call it in the editing transaction."""
+def forget_video(*, video_id: int, using: str) -> None:
+    """Remove the live key of a video that is being deleted."""
+    if using == ledger.alias():
+        ledger.forget_video(video_id)
+        transaction.on_commit(lambda: _try_at_once(lambda: counters.forget(video_id)), using=using)
+
+
+def refresh_video(*, video_id: int, using: str, at_once: bool) -> None:
+    """Pass an edited owner or duration to the rules of views, `at_once` or with the next flush."""
+    if using != ledger.alias():
+        return
     ledger.note_stale([video_id])
 
     def refresh() -> None:
@@ -88,7 +114,26 @@ def refresh_video(*, video_id: int) -> None:
         if facts is not None:
             counters.refresh(video_id=video_id, owner_id=facts.owner_id, duration=facts.duration)
 
-    transaction.on_commit(lambda: _try_at_once(refresh))
+    if at_once:
+        transaction.on_commit(lambda: _try_at_once(refresh), using=using)
+
+
+def note_like(*, video_id: int, user_id: int, using: str) -> None:
+    """Let the flush set what Redis knows of a like that was written to the rows, and of its video."""
+    if using == ledger.alias():
+        ledger.note_like(video_id, user_id, at_ms=counters.now_ms())
+
+
+def import_counts(*, column: str, values: Mapping[int, int], add: bool) -> list[int]:
+    """Set a count of videos to these values, by video, or `add` them. The next flush shows them to readers.
+
+    Returns the videos that do not exist; the others are written in one transaction. Raises ValueError for a count that
+    is no tally, Unavailable, ValueRefused.
+    """
+    if column not in IMPORTABLE:
+        raise ValueError(f"{column} cannot be imported, only {', '.join(IMPORTABLE)}.")
+    with database():
+        return ledger.import_counts(IMPORTABLE[column], values, add=add)
 
 
 def _try_at_once(act: Callable[[], None]) -> None:
