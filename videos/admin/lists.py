@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.contrib.admin.utils import NestedObjects
 from django.core.paginator import Paginator
+from django.db import router
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
+from videos import services
 from videos.changes import MAX_ID
 from videos.models import VideoHour, VideoLike
 
@@ -37,7 +39,7 @@ class CountedDeletions:
         rows = list(objs)
         if not rows:
             return [], {}, set(), []
-        collector = _CountingCollector(using="default", origin=objs)
+        collector = _CountingCollector(using=router.db_for_write(type(rows[0])), origin=objs)
         collector.collect(rows)
 
         def name(row: Model) -> str:
@@ -83,8 +85,18 @@ class QuickAdmin(CountedDeletions, admin.ModelAdmin):  # type: ignore[type-arg]
     related: ClassVar[Sequence[str]] = ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """The rows, and those that they point to."""
-        return super().get_queryset(request).prefetch_related(*self.related)
+        """The rows, and those that they point to. A replica may not have yet what was saved on the page before."""
+        return super().get_queryset(request).using(router.db_for_write(self.model)).prefetch_related(*self.related)
+
+    @services.own_transactions
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Django's list. Its actions take likes back and recount, which commit what they write."""
+        return super().changelist_view(request, extra_context)
+
+    @services.own_transactions
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        """Django's page, which makes a transaction of its own."""
+        return super().delete_view(request, object_id, extra_context)
 
 
 def forbid(self: Any, request: HttpRequest, obj: Any = None) -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import transaction
+from django.contrib.auth import get_user_model
+from django.db import router, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -23,7 +24,7 @@ class VideoLikeAdmin(QuickAdmin):
 
     list_display = ("video", "user", "created_at")
     related = ("video", "user")
-    search_fields = ("video__title", "user__username")
+    search_fields = ("video__title", f"user__{get_user_model().USERNAME_FIELD}")
     search_help_text = "A video's or a user's id, a user's name, or the beginning of a video's title."
     ordering = ("-pk",)
 
@@ -41,6 +42,7 @@ class VideoLikeAdmin(QuickAdmin):
             wanted |= Q(video=number) | Q(user=number)
         return queryset.filter(wanted), False
 
+    @services.own_transactions
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
         """Django's page, or the list with the reason why the like was not taken back."""
         view = super().delete_view
@@ -60,7 +62,7 @@ class VideoLikeAdmin(QuickAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Take the like back after Django's transaction: without Redis the ledger needs one of its own."""
-        transaction.on_commit(lambda: self._take_back(request, [obj]))
+        transaction.on_commit(lambda: self._take_back(request, [obj]), using=router.db_for_write(self.model))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         self._take_back(request, list(queryset))
@@ -107,7 +109,8 @@ class FlushBatchAdmin(ReadOnlyAdmin):
         """From the claim to the end; None while the batch is not finished."""
         return round((batch.finished_at - batch.claimed_at).total_seconds(), 2) if batch.finished_at else None
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    @services.own_transactions
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The list, below the state of the flush."""
         try:
             status: flush.FlushStatus | None = flush.read_status()

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth import get_user_model
 from django.db import DatabaseError
 from django.db.models import Q, QuerySet, URLField
 from django.http import Http404, HttpRequest
@@ -63,10 +64,16 @@ class VideoAdmin(QuickAdmin):
     search_fields = ("title",)
     search_help_text = "Words of the title, or a video's id."
     ordering = ("-pk",)  # comes after a count that the user sorts by, as in that count's index
-    autocomplete_fields = ("owner",)
+    raw_id_fields = ("owner",)
     formfield_overrides: ClassVar = {URLField: {"assume_scheme": "https"}}  # the default of Django 6.0
     readonly_fields = (*COUNT_COLUMNS, "flushed_batch", "created_at")
     actions = ("reconcile",)
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        """The owner, if the user model has a page with a search; else the owner's id is typed in."""
+        user = get_user_model()
+        page = self.admin_site.get_model_admin(user) if self.admin_site.is_registered(user) else None
+        return ("owner",) if page is not None and page.get_search_fields(request) else ()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return VideoChangeList

@@ -1,29 +1,52 @@
 """The base of the API's views, and their permissions."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import NotFound
 from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from videos import services
 from videos.api import operations
-from videos.api.errors import render
-from videos.api.frames import PROBE
+from videos.api.authentication import SessionAuthentication, TokenAuthentication
+from videos.api.bodies import StrictJSONParser
+from videos.api.errors import exception_handler, render
+from videos.api.frames import PROBE, ProbeResponse
+from videos.api.negotiation import PreparedNegotiation
+from videos.api.tokens import is_staff, may_send_views
 from videos.changes import MAX_ID
 
 
 class BaseView(APIView):
-    """A view of the API. Its usual calls are operations; other calls are its own methods."""
+    """A view of the API. Its usual calls are operations; other calls are its own methods.
 
+    The express lane answers the same calls without Django REST framework, so nothing here depends on REST_FRAMEWORK.
+    """
+
+    authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
+    content_negotiation_class = PreparedNegotiation
+    parser_classes: Any = (StrictJSONParser,)
+    renderer_classes = (JSONRenderer,)
+    throttle_classes: Any = ()
+    versioning_class = None
     address: ClassVar[str]  # of the operations that answer its usual calls
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        return services.own_transactions(super().as_view(**initkwargs))
+
+    def get_exception_handler(self) -> Callable[..., Any]:
+        return exception_handler
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer a request. A probe of `frames` gets the headers only."""
         if request.META.get(PROBE) == PROBE:
-            return HttpResponse(content_type="application/json", headers=self.default_response_headers)
+            return ProbeResponse(content_type="application/json", headers=self.default_response_headers)
         return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -48,15 +71,15 @@ class BaseView(APIView):
 
 def user_id_of(request: Request) -> int | None:
     """The caller's id, None for an anonymous one."""
-    user = request.user
-    return user.pk if user.is_authenticated else None
+    user: Any = request.user  # None if UNAUTHENTICATED_USER says so
+    return user.pk if user and user.is_authenticated else None
 
 
 class IsOwnerOrStaff(BasePermission):
     """Owners and staff may edit and delete a video."""
 
     def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
-        return bool(obj.owner_id == request.user.pk or request.user.is_staff)
+        return bool(obj.owner_id == request.user.pk or is_staff(request.user))
 
 
 class MaySendViews(IsAuthenticated):
@@ -64,4 +87,4 @@ class MaySendViews(IsAuthenticated):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         user = request.user
-        return super().has_permission(request, view) and (user.is_staff or user.has_perm("videos.send_views"))
+        return super().has_permission(request, view) and (is_staff(user) or may_send_views(user))

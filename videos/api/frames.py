@@ -16,7 +16,8 @@ from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import setting_changed
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 
 from videos.api.bodies import USUAL_BYTES
 
@@ -46,6 +47,10 @@ PATHS: Final[Mapping[str, str]] = {
 }
 
 
+class ProbeResponse(HttpResponse):
+    """The answer of this API's views to a probe. Any other response means that an address belongs to another view."""
+
+
 class Frame(NamedTuple):
     """The headers of a usual answer without its Content-Length; scheme and host of its links."""
 
@@ -66,11 +71,21 @@ def obstacles() -> Iterator[str]:
         yield "CORS_URLS_REGEX may tell one video's address from another's"
     if settings.SECURE_SSL_REDIRECT and any("video" in pattern for pattern in settings.SECURE_REDIRECT_EXEMPT):
         yield "SECURE_REDIRECT_EXEMPT may tell one video's address from another's"
+    if api_root() != "/api/":
+        yield "ROOT_URLCONF serves the API under another path than /api/"
     if settings.FORCE_SCRIPT_NAME:
         yield "FORCE_SCRIPT_NAME changes the links of an answer"
     most: int | None = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if most is not None and most < USUAL_BYTES:
         yield f"DATA_UPLOAD_MAX_MEMORY_SIZE is below {USUAL_BYTES}, the size of a usual body"
+
+
+def api_root() -> str:
+    """The path of the API in ROOT_URLCONF, without SCRIPT_NAME; "" if the URLs of the app are not included."""
+    try:
+        return f"{reverse('page').removeprefix(get_script_prefix()[:-1])}api/"
+    except NoReverseMatch:
+        return ""
 
 
 class Frames:
@@ -130,7 +145,7 @@ class Frames:
             return None  # a forbidden host; caching it would only push out allowed hosts
         response = self._get_response(request)
         headers = [header for header in response.items() if header[0] != "Content-Length"]
-        good = response.status_code == 200 and not response.cookies
+        good = isinstance(response, ProbeResponse) and response.status_code == 200 and not response.cookies
         if len(self._frames) >= FRAMES_REMEMBERED:
             self._frames.clear()  # a client sends many Host or Origin headers
         self._frames[key] = frame = Frame(headers, site) if good else None

@@ -141,9 +141,9 @@ class ScopeThrottle(BaseThrottle):
         """Count this request; whether it is within the rate. Reads are not counted."""
         if request.method in SAFE_METHODS:
             return True
-        user = request.user
+        user: Any = request.user  # None if UNAUTHENTICATED_USER says so
         scope: str = view.throttle_scope  # type: ignore[attr-defined]
-        self._seconds = wait_seconds(scope, user.pk if user.is_authenticated else None, request.META)
+        self._seconds = wait_seconds(scope, user.pk if user and user.is_authenticated else None, request.META)
         return self._seconds is None
 
     def wait(self) -> float | None:

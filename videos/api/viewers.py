@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from django.conf import settings
+from django.utils.encoding import force_bytes
 
 from videos.changes import DAY_SECONDS
 from videos.conf import conf
@@ -81,14 +82,14 @@ def daily_hash(text: str) -> str:
 
 
 @lru_cache(maxsize=16_384)
-def _keyed_hash(text: str, day: int, secret: str) -> str:
+def _keyed_hash(text: str, day: int, secret: str | bytes) -> str:
     digest = hmac.digest(_day_key(day, secret), text.encode(errors="replace"), "sha256")
     return urlsafe_b64encode(digest[:15]).decode()
 
 
 @lru_cache(maxsize=2)
-def _day_key(day: int, secret: str) -> bytes:
-    return hmac.digest(secret.encode(), b"videos.viewers:%d" % day, "sha256")
+def _day_key(day: int, secret: str | bytes) -> bytes:
+    return hmac.digest(force_bytes(secret), b"videos.viewers:%d" % day, "sha256")
 
 
 def _canonical(text: str) -> str:

@@ -3,22 +3,46 @@
 import sys
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
 from django.urls import Resolver404, is_valid_path
+from django.utils.decorators import method_decorator
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import TemplateView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from videos.api.answers import json_answer
 from videos.api.bodies import LengthRequired
 from videos.api.errors import FAULT, answer_of, render
+from videos.api.frames import api_root
 
 
+@method_decorator(login_not_required, name="dispatch")
 class PageView(TemplateView):
     """The page: a small web player that uses the API as any client does."""
 
     template_name = "videos/page.html"
+
+
+_READ_ONLY: list[str] = ["get", "head"]  # the page has no template for OPTIONS
+
+
+class SchemaView(SpectacularAPIView):
+    """The OpenAPI schema, for everyone."""
+
+    http_method_names = _READ_ONLY
+    authentication_classes = permission_classes = throttle_classes = ()
+    versioning_class = None
+
+
+class DocsView(SpectacularSwaggerView):
+    """The schema's page, for everyone."""
+
+    http_method_names = _READ_ONLY
+    authentication_classes = permission_classes = throttle_classes = ()
+    versioning_class = None
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -44,6 +68,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
 
 
 @csrf_exempt
+@login_not_required
 def without_slash(request: HttpRequest, **_: Any) -> HttpResponseBase:
     """Redirect reads to the path with a slash. Writes get a 404: a redirect would lose method and body."""
     if not is_valid_path(f"{request.path_info}/"):
@@ -54,7 +79,7 @@ def without_slash(request: HttpRequest, **_: Any) -> HttpResponseBase:
 
 
 def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith("/api/")
+    return request.path_info.startswith(api_root() or "/api/")
 
 
 def _not_found(detail: str) -> HttpResponseBase:

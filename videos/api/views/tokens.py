@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.contrib.auth import authenticate
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
@@ -10,7 +9,9 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from videos import services
 from videos.api.authentication import CHALLENGE
+from videos.api.base import BaseView
 from videos.api.shapes import BODY_ERRORS, responses
 from videos.api.throttling import ScopeThrottle
 from videos.api.tokens import RefreshToken, renew
@@ -24,10 +25,12 @@ class TokenSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Make both tokens. Raises AuthenticationFailed."""
-        user = authenticate(self.context["request"], username=attrs["username"], password=attrs["password"])
-        if user is None or not user.is_active:
+        request, name = self.context["request"], attrs["username"]
+        try:
+            user = services.sign_in(request=request, name=name, password=attrs["password"])
+        except services.UserNotFound as error:
             detail = "No active account found with the given credentials"
-            raise AuthenticationFailed(detail, "no_active_account")
+            raise AuthenticationFailed(detail, "no_active_account") from error
         refresh = RefreshToken.of(user)
         return {"access": str(refresh.access_token), "refresh": str(refresh)}
 
@@ -50,7 +53,7 @@ class RefreshSerializer(serializers.Serializer[Any]):
         return {"access": str(renew(attrs["refresh"]))}
 
 
-class _TokensView(GenericAPIView[Any]):
+class _TokensView(BaseView, GenericAPIView[Any]):
     """The base of both views. Everyone may call them; an Authorization header is ignored."""
 
     authentication_classes = ()

@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make them. Only the embedded start may have accounts whose passwords are in the README."""
-        if not settings.EMBEDDED:
+        if not getattr(settings, "EMBEDDED", False):
             raise CommandError("Demo accounts have known passwords: they exist in script/server's embedded start only.")
         if options["migrate"]:
             call_command("migrate", verbosity=0)

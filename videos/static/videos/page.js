@@ -12,6 +12,7 @@ const REASONS = {
 
 const find = (selector, within = document) => within.querySelector(selector);
 const page = document.body.dataset;
+const api = page.api.replace(/videos\/$/, ""); // the service may be served under a path of its own
 const cards = new Map(); // video id -> its card
 let next = null;
 
@@ -54,7 +55,7 @@ async function call(address, { method = "GET", body, retry = true } = {}) {
 
 async function renew() {
   const refresh = sessionStorage.getItem("refresh");
-  const response = await fetch("/api/token/refresh/", {
+  const response = await fetch(`${api}token/refresh/`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ refresh }),
@@ -112,7 +113,7 @@ function loadFirst() {
   cards.clear();
   find("#videos").replaceChildren();
   const asked = new FormData(find("#find"));
-  return load(`/api/videos/?${new URLSearchParams({ ...Object.fromEntries(asked), page_size: "24" })}`);
+  return load(`${api}videos/?${new URLSearchParams({ ...Object.fromEntries(asked), page_size: "24" })}`);
 }
 
 async function like(id, card) {
@@ -122,7 +123,7 @@ async function like(id, card) {
     return;
   }
   const liked = find(".like", card).getAttribute("aria-pressed") === "true";
-  showCounts(await call(`/api/videos/${id}/like/`, { method: liked ? "DELETE" : "PUT" }));
+  showCounts(await call(`${api}videos/${id}/like/`, { method: liked ? "DELETE" : "PUT" }));
 }
 
 async function play(video, card) {
@@ -133,7 +134,7 @@ async function play(video, card) {
   find(".screen", card).replaceChildren(player);
   player.focus();
   player.play().catch(() => {}); // told by its error event
-  const view = await call(`/api/videos/${video.id}/view/`, { method: "POST", body: { viewer: viewer() } });
+  const view = await call(`${api}videos/${video.id}/view/`, { method: "POST", body: { viewer: viewer() } });
   showCounts({ id: view.id, view_count: view.view_count });
   say(view.counted ? "Your view was counted." : `Your view was not counted: ${REASONS[view.reason]}.`);
 }
@@ -142,7 +143,7 @@ async function readCounts() {
   if (document.hidden) return;
   const ids = [...cards.keys()];
   for (let i = 0; i < ids.length; i += MOST_IDS) {
-    (await call(`/api/videos/counts/?ids=${ids.slice(i, i + MOST_IDS)}`)).forEach(showCounts);
+    (await call(`${api}videos/counts/?ids=${ids.slice(i, i + MOST_IDS)}`)).forEach(showCounts);
   }
 }
 
@@ -160,7 +161,7 @@ answer("#find select", "change", loadFirst);
 answer("#more", "click", () => load(next));
 answer("#sign-in", "submit", async (form) => {
   const given = Object.fromEntries(new FormData(form));
-  const tokens = await call("/api/token/", { method: "POST", body: given, retry: false });
+  const tokens = await call(`${api}token/`, { method: "POST", body: given, retry: false });
   account.keep({ ...tokens, name: given.username });
   form.reset();
   showAccount();
