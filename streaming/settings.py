@@ -70,7 +70,7 @@ def _flag(name: str, *, default: bool) -> bool:
 
 
 def _level(name: str, default: str) -> str:
-    level = env.str(name, default=default).strip().upper()
+    level = str(env.str(name, default=default)).strip().upper()
     if level not in logging.getLevelNamesMapping():
         raise ImproperlyConfigured(f"{name} must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {level!r}.")
     return level
@@ -171,7 +171,10 @@ def _database(url: str) -> dict[str, Any]:
         options.setdefault("connect_timeout", 3)
         options.setdefault("read_timeout", 30)
         options.setdefault("write_timeout", 30)
-        options.setdefault("init_command", "SET SESSION sql_mode='STRICT_TRANS_TABLES', innodb_lock_wait_timeout=10")
+        options.setdefault(
+            "init_command",
+            "SET SESSION sql_mode='STRICT_TRANS_TABLES', innodb_lock_wait_timeout=10, default_storage_engine=InnoDB",
+        )
     elif database["ENGINE"].endswith("sqlite3"):
         # IMMEDIATE: a transaction that reads first and writes later would else fail at once under a second writer.
         options.setdefault("transaction_mode", "IMMEDIATE")

@@ -147,7 +147,9 @@ def test_a_password_of_any_characters_is_taken_percent_encoded() -> None:
     assert [database[name] for name in ("USER", "PASSWORD", "HOST", "PORT", "NAME")] == [
         *(EVERY_SIGN, EVERY_SIGN, "h", 3307, "d")
     ]
-    redis = parse_url(settings["CACHES"]["counters"]["LOCATION"])
+    redis = parse_url(  # type: ignore[no-untyped-call]
+        settings["CACHES"]["counters"]["LOCATION"]
+    )
     assert [redis[name] for name in ("username", "password", "host", "port", "db")] == [
         *(EVERY_SIGN, EVERY_SIGN, "h", 6380, 1)
     ]

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.core.checks import CheckMessage, Tags, register
-from django.db import DEFAULT_DB_ALIAS
+from django.db import router
 
 from videos.checks import database, redis, settings
+from videos.models import Video
 
 __all__ = ["database", "redis", "settings"]
 
@@ -26,4 +27,4 @@ def check_servers(databases: Sequence[str] | None = None, **_: Any) -> Iterator[
 @register("videos", deploy=True)
 def check_servers_for_deployment(databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
     """Ask the servers before a deployment, unless `check_servers` does."""
-    return check_servers(None if databases else [DEFAULT_DB_ALIAS])
+    return check_servers(None if databases else [router.db_for_write(Video)])

@@ -6,10 +6,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's names
+from django.utils.module_loading import import_string
 
 from videos import counters
 from videos.conf import conf
 
+BACKEND: Final = "django_redis.cache.RedisCache"
 LONGEST_TIMEOUT_SECONDS: Final = 5
 
 
@@ -20,9 +22,16 @@ def check_alias(**_: Any) -> Iterator[CheckMessage]:
     if alias not in settings.CACHES:
         hint = f"Add it, or name one of {', '.join(settings.CACHES)} in VIDEOS_COUNTERS_ALIAS."
         yield Error(f"There is no {alias!r} in CACHES.", hint=hint, id="videos.E005")
-    elif (backend := settings.CACHES[alias].get("BACKEND")) != "django_redis.cache.RedisCache":
-        hint = 'Set its "BACKEND" to "django_redis.cache.RedisCache": scripts go through its connections.'
+    elif not _is_django_redis(backend := str(settings.CACHES[alias].get("BACKEND"))):
+        hint = f'Set its "BACKEND" to "{BACKEND}": scripts go through its connections.'
         yield Error(f"CACHES[{alias!r}] is {backend!r}.", hint=hint, id="videos.E006")
+
+
+def _is_django_redis(backend: str) -> bool:
+    try:
+        return issubclass(import_string(backend), import_string(BACKEND))
+    except ImportError:
+        return False
 
 
 @register("videos", Tags.caches)
@@ -37,6 +46,23 @@ def check_location(**_: Any) -> Iterator[CheckMessage]:
         message = f"LOCATION is no Redis address in CACHES[{alias!r}]: number {', '.join(faulty)} of its addresses."
         hint = "Write it as redis://:password@host:6379/0, rediss://… or unix:///path?db=0; REDIS_URL sets it."
         yield Error(message, hint=hint, id="videos.E010")
+
+
+@register("videos", Tags.caches)
+def check_options(**_: Any) -> Iterator[CheckMessage]:
+    """E015: the client refuses its OPTIONS; W004: options that the counters do not use."""
+    alias = conf.COUNTERS_ALIAS
+    if any(check_alias()) or any(check_location()):
+        return
+    fault = counters.option_fault()
+    if fault is not None:
+        hint = "Remove this option, or mend it: the client passes it to the connection."
+        yield Error(f"The client of CACHES[{alias!r}] cannot be made: {fault}", hint=hint, id="videos.E015")
+    unused = [name for name in ("KEY_PREFIX", "VERSION", "KEY_FUNCTION") if settings.CACHES[alias].get(name)]
+    if unused:
+        hint = "Remove it. To keep two services apart, give each a Redis database of its own."
+        message = f"The counters do not use {', '.join(unused)} of CACHES[{alias!r}]."
+        yield Warning(message, hint=hint, id="videos.W004")
 
 
 @register("videos", Tags.caches)
@@ -116,7 +142,7 @@ def check_timeouts(**_: Any) -> Iterator[CheckMessage]:
 
 def ask_server() -> Iterator[CheckMessage]:
     """Read the configuration of the counters' Redis, if its address is valid; report unsafe values."""
-    if any(check_alias()) or any(check_location()):
+    if any(check_alias()) or any(check_location()) or counters.option_fault():
         return
     try:
         yield from judge_server(counters.server_facts())

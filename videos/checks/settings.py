@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's names
+from drf_spectacular.openapi import AutoSchema
 from limits import parse
 from limits.errors import ConfigurationError
+from rest_framework.settings import api_settings
 
 from videos.api import frames, throttling
 from videos.conf import AppSettings, Number, conf
@@ -67,6 +70,21 @@ def check_throttles(**_: Any) -> Iterator[CheckMessage]:
     except (ConfigurationError, ValueError, TypeError, AttributeError) as error:
         hint = 'Make it "process://", or the URL of a storage of the package limits, like "redis://host:6379/1".'
         yield Error(f"VIDEOS_THROTTLE_STORAGE cannot be used: {error}", hint=hint, id="videos.E004")
+
+
+@register("videos")
+def check_schema(**_: Any) -> Iterator[CheckMessage]:
+    """W005: the pages that describe the API cannot be made."""
+    hint = "Add it, or do not link to these pages. The API itself works without."
+    for name in ("drf_spectacular", "drf_spectacular_sidecar"):
+        if not apps.is_installed(name):
+            message = f"/api/docs/ answers 500: {name} is not in INSTALLED_APPS."
+            yield Warning(message, hint=hint, id="videos.W005")
+    schema_class: Any = api_settings.DEFAULT_SCHEMA_CLASS
+    if not issubclass(schema_class, AutoSchema):
+        name = "drf_spectacular.openapi.AutoSchema"
+        message = f"/api/schema/ answers 500: DEFAULT_SCHEMA_CLASS of REST_FRAMEWORK is not {name}."
+        yield Warning(message, hint=hint, id="videos.W005")
 
 
 @register("videos")

@@ -33,6 +33,7 @@ from videos.counters.status import (
     last_finished_run,
     note_beats,
     note_finished_run,
+    option_fault,
     server_facts,
     watched_since,
 )
@@ -40,6 +41,6 @@ from videos.counters.status import (
 __all__ = [
     "REASONS", "Batch", "Claim", "Confirmation", "CountersUnavailable", "Depth", "Live", "Marked", "Missing",
     "ViewEvent", "beats", "depths", "find_fault", "forget", "last_finished_run", "left_open", "lookup", "note_beats",
-    "note_finished_run", "now_ms", "prime", "recent", "refresh", "resync", "server_facts", "set_mark", "shard_of",
-    "shard_total", "view", "waiting_marks", "watched_since",
+    "note_finished_run", "now_ms", "option_fault", "prime", "recent", "refresh", "resync", "server_facts", "set_mark",
+    "shard_of", "shard_total", "view", "waiting_marks", "watched_since",
 ]  # fmt: skip

@@ -52,20 +52,27 @@ def _pool(alias: str, generation: int) -> Any:
     return get_redis_connection(alias).connection_pool
 
 
+def make_connection(*, for_flush: bool) -> Any:
+    """A connection that is not connected yet. Raises TypeError or ValueError if it does not know an option."""
+    with _connecting:  # without the lock, threads that start together would each make a pool
+        pool = _pool(conf.COUNTERS_ALIAS, _generation)
+    # Callers rely on these two, so they override CACHES.
+    options = pool.connection_kwargs | {"protocol": PROTOCOL, "decode_responses": False}
+    if not options.get("ssl", True):
+        del options["ssl"]  # only connections with TLS know this option; the scheme rediss:// asks for it
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        options[name] = FLUSH_TIMEOUT_SECONDS if for_flush else options.get(name) or REQUEST_TIMEOUT_SECONDS
+    return pool.connection_class(**options)
+
+
 class Lease:
     """A connection to the counters' Redis that belongs to one thread."""
 
     def __init__(self, owner: tuple[int, int], *, for_flush: bool) -> None:
         self.owner = owner  # the process and the generation of settings that it was made for
-        with _connecting:  # without the lock, threads that start together would each make a pool
-            pool = self._pool = _pool(conf.COUNTERS_ALIAS, _generation)
-        # Callers rely on these two, so they override CACHES.
-        options = pool.connection_kwargs | {"protocol": PROTOCOL, "decode_responses": False}
-        for name in ("socket_timeout", "socket_connect_timeout"):
-            options[name] = FLUSH_TIMEOUT_SECONDS if for_flush else options.get(name) or REQUEST_TIMEOUT_SECONDS
+        self.connection: Any = make_connection(for_flush=for_flush)
         self._clock = None if for_flush else clock.Clock()  # a flush's scripts have no deadlines
-        self.wait_seconds: float = options["socket_timeout"]
-        self.connection: Any = pool.connection_class(**options)
+        self.wait_seconds: float = self.connection.socket_timeout
         self.connection.connect()
         self._answered_at: float | None = time.monotonic()  # None while replies are outstanding
         self._read_clock()

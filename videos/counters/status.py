@@ -4,9 +4,12 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+import redis
+from django.core.exceptions import ImproperlyConfigured
+
 from videos.conf import conf
 from videos.counters import keys
-from videos.counters.connection import CountersUnavailable, flush_call, send
+from videos.counters.connection import CountersUnavailable, flush_call, make_connection, send
 from videos.counters.keys import keys_of
 
 PROBED_SECONDS: Final = 60
@@ -75,6 +78,15 @@ def find_fault() -> str | None:
     if facts.get("aof_enabled") != "1":
         return AOF_OFF
     return None if facts.get("aof_last_write_status") == "ok" else AOF_FAILS
+
+
+def option_fault() -> str | None:
+    """Why no connection can be made of the OPTIONS in CACHES; None if one can. No server is asked."""
+    try:
+        make_connection(for_flush=False)
+    except (TypeError, ValueError, redis.RedisError, ImproperlyConfigured) as error:
+        return str(error)
+    return None
 
 
 def server_facts() -> dict[str, Any]:
