@@ -1,5 +1,6 @@
 """Rows and constraints. Knows no Redis. Only `ledger` writes count columns and like rows."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -51,6 +52,17 @@ class Video(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
+        """Save the row, but never its counts. Raises ValueError if `update_fields` names one."""
+        counted = {"flushed_batch", *COLUMNS} & set(update_fields or ())
+        if counted:
+            raise ValueError(
+                f"save() does not write {', '.join(sorted(counted))}: the flush adds to it, and an older object would "
+                "undo that. manage.py import_counts imports views of another system; like_count is the number of like "
+                "rows, and manage.py reconcile_counters --repair sets it."
+            )
+        super().save(*args, update_fields=update_fields, **options)
 
     @property
     def totals(self) -> Totals:

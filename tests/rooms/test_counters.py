@@ -92,7 +92,7 @@ def test_only_keys_of_a_shard_as_a_whole_stay_for_ever(redis_client: redis.Redis
     claim()
     counters.view([seen(1, "w", address="a")])
     staying = {key for key in redis_client.scan_iter() if redis_client.ttl(key) == -1}
-    names = ("pending", "sums", "claimed", "claimed_sums", "batch")
+    names = ("pending", "sums", "claimed", "claimed_sums", "batch", "lives")
     assert staying == {f"{{videos:1}}:{name}" for name in names}
 
 

@@ -230,9 +230,15 @@ def test_saving_an_old_object_leaves_the_counts(video: Video, user: User) -> Non
     old.title = "new title"
     old.save()
     Video(pk=video.pk, title="by id", url="https://example.com/3", owner=video.owner).save()
-    old.save(update_fields=["title", "like_count"])
+    old.save(update_fields=["title"])
     video.refresh_from_db()
     assert (video.like_count, video.title) == (1, "new title")
+
+
+@pytest.mark.parametrize("column", ["view_count", "like_count", "flushed_batch"])
+def test_saving_a_count_is_refused_with_the_reason(video: Video, column: str) -> None:
+    with pytest.raises(ValueError, match=rf"save\(\) does not write {column}: .* import_counts .* reconcile_counters"):
+        video.save(update_fields=["title", column])
 
 
 def test_recent_likes_know_the_last_wish(video: Video, user: User) -> None:

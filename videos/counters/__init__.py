@@ -9,6 +9,7 @@ overlap. docs/glossary.md explains the terms.
 from videos.counters.batches import Batch, Claim, Confirmation, left_open, resync, shard_total
 from videos.counters.clock import now_ms
 from videos.counters.connection import CountersUnavailable
+from videos.counters.facts import live_videos, set_facts
 from videos.counters.keys import shard_of
 from videos.counters.requests import (
     REASONS,
@@ -40,7 +41,7 @@ from videos.counters.status import (
 
 __all__ = [
     "REASONS", "Batch", "Claim", "Confirmation", "CountersUnavailable", "Depth", "Live", "Marked", "Missing",
-    "ViewEvent", "beats", "depths", "find_fault", "forget", "last_finished_run", "left_open", "lookup", "note_beats",
-    "note_finished_run", "now_ms", "option_fault", "prime", "recent", "refresh", "resync", "server_facts", "set_mark",
-    "shard_of", "shard_total", "view", "waiting_marks", "watched_since",
+    "ViewEvent", "beats", "depths", "find_fault", "forget", "last_finished_run", "left_open", "live_videos", "lookup",
+    "note_beats", "note_finished_run", "now_ms", "option_fault", "prime", "recent", "refresh", "resync",
+    "server_facts", "set_facts", "set_mark", "shard_of", "shard_total", "view", "waiting_marks", "watched_since",
 ]  # fmt: skip

@@ -10,6 +10,7 @@
 {videos:10}:sums           hash    "likes:42" -> how much of a live total is pending
 {videos:10}:claimed_sums   hash    sums, renamed, of the batch that was claimed last
 {videos:10}:batch          hash    number of the claimed batch, the highest number ever, whether it is open, its sums
+{videos:10}:lives          set     videos of the shard that have, or had lately, a live key
 {videos:10}:rejected       hash    "<batch>:<field>" -> value: malformed fields, set aside
 {user:9}:recent            zset    videos on which a mark of this user waits for the flush
 videos:shards              string  the largest number of shards that there has been
@@ -34,7 +35,7 @@ WATCHED: Final = "videos:watched"
 class ShardKeys:
     """The keys of one shard."""
 
-    __slots__ = ("batch", "claimed", "claimed_sums", "pending", "prefix", "rejected", "sums")
+    __slots__ = ("batch", "claimed", "claimed_sums", "lives", "pending", "prefix", "rejected", "sums")
 
     def __init__(self, shard: int) -> None:
         self.prefix = f"{{videos:{shard}}}:"
@@ -43,6 +44,7 @@ class ShardKeys:
         self.sums = f"{self.prefix}sums"
         self.claimed_sums = f"{self.prefix}claimed_sums"
         self.batch = f"{self.prefix}batch"
+        self.lives = f"{self.prefix}lives"
         self.rejected = f"{self.prefix}rejected"
 
     def live(self, video_id: int) -> str:

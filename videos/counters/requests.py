@@ -140,7 +140,7 @@ def prime(facts: Mapping[int, VideoFacts]) -> None:
 def _prime_command(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
     keys = keys_of(shard_of(video_id))
     return scripts.PRIME.command(
-        (keys.live(video_id), keys.batch, keys.sums, keys.claimed_sums),
+        (keys.live(video_id), keys.batch, keys.sums, keys.claimed_sums, keys.lives),
         *(conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, facts.owner_id, facts.duration),
         *(video_id, facts.watermark, facts.last, *facts.totals),
         scripts.DEADLINE,

@@ -50,5 +50,5 @@ class Script:
 LIKE, VIEW, PRIME, READ, RECENT = (Script(name) for name in ("like", "view", "prime", "read", "recent"))
 CLAIM, CLAIMED, CONFIRM, CLOSE = (Script(name) for name in ("claim", "claimed", "confirm", "close"))
 GIVE_BACK = Script("give_back")
-RESYNC, REFRESH = Script("resync"), Script("refresh")
+RESYNC, REFRESH, FACTS = Script("resync"), Script("refresh"), Script("facts")
 TEXT_OF: Final = {script.sha: script.text for script in list(globals().values()) if isinstance(script, Script)}

@@ -10,6 +10,7 @@ from videos.conf import conf
 from videos.counters import Batch
 from videos.fields import sort_in
 from videos.flush.culprits import Mover
+from videos.flush.facts import refresh_facts
 from videos.flush.run import ClosedBatch, Run
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,9 @@ class ShardFlush:
         return False
 
     def settle(self) -> None:
-        """Set the live totals of videos whose rows changed outside a batch."""
+        """Set the live totals, owners and durations of videos whose rows changed outside a batch."""
         last = self.run.flushed[self.shard]
+        refresh_facts(self.run, self.shard, self.pause_point)
 
         def set_live(stale: Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]) -> set[int]:
             return counters.resync(shard=self.shard, last=last, stale=stale)

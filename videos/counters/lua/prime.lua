@@ -1,6 +1,6 @@
 -- Makes a video's live key from what the caller has read from the database.
 --
--- KEYS     live, batch, sums, claimed sums; all of the video's shard
+-- KEYS     live, batch, sums, claimed sums, lives; all of the video's shard
 -- ARGV     seconds that live stays while nothing is pending, seconds that liked stays, owner, duration,
 --          video, its watermark, last before the row was read, the total of each of COUNTS, deadline (Unix ms)
 -- RETURNS  nothing; error LATE: the deadline has passed, nothing done
@@ -44,6 +44,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
       'unmarked_last', batch[2] or '0')
   end
   redis.call('EXPIRE', KEYS[1], ARGV[1])
+  redis.call('SADD', KEYS[5], ARGV[5])
 else
   for i = 1, WIDTH do
     redis.call('HSETNX', KEYS[1], LIVE[i], ARGV[7 + i])

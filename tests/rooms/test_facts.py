@@ -1,0 +1,174 @@
+"""What is written past the service: owners and durations, counts of another system, fixtures, rows that are gone."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from tests.support.factories import make_user, make_video, make_videos
+from videos import counters, services
+from videos.changes import HOUR_MS, Totals
+from videos.conf import conf
+from videos.flush import reconcile, run_flush
+from videos.models import StaleLive, Video, VideoLike
+from videos.services import ViewEvent
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+
+
+def reason(video: Video, viewer: str, watched: float | None = None, user: User | None = None) -> str:
+    event = ViewEvent(video.pk, viewer, None if user is None else user.pk, watched)
+    return services.record_view(event=event).reason
+
+
+def shown(video_id: int) -> Totals:
+    return services.read_counts(video_ids=[video_id], user_id=None).by_video[video_id].totals
+
+
+def by_sql(video: Video, duration: int, owner: User) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE videos_video SET duration = %s, owner_id = %s WHERE id = %s", [duration, owner.pk, video.pk]
+        )
+
+
+def by_update(video: Video, duration: int, owner: User) -> None:
+    Video.objects.filter(pk=video.pk).update(duration=duration, owner=owner)
+
+
+@pytest.mark.parametrize("write", [by_sql, by_update])
+@pytest.mark.parametrize("idle", [False, True])
+def test_owner_and_duration_reach_the_rules_with_the_next_flush(
+    video: Video, user: User, write: Any, idle: bool
+) -> None:
+    assert reason(video, "first", 99) == "new"
+    if idle:
+        run_flush()  # nothing of the video is pending any more
+    write(video, 12, user)
+    run_flush()
+    assert reason(video, "second", 8) == "new"
+    assert (reason(video, "@", 99, user), reason(video, "@@", 99, video.owner)) == ("owner", "new")
+
+
+def test_a_video_that_redis_forgot_leaves_the_index(video: Video, redis_client: redis.Redis) -> None:
+    shard = counters.shard_of(video.pk)
+    reason(video, "v")
+    run_flush()
+    assert redis_client.smembers(f"{{videos:{shard}}}:lives") == {str(video.pk)}
+    redis_client.delete(f"{{videos:{shard}}}:live:{video.pk}")
+    run_flush()
+    assert not redis_client.exists(f"{{videos:{shard}}}:lives")
+
+
+def test_many_live_videos_are_compared(owner: User) -> None:
+    video_ids = make_videos(2500, owner)
+    conf_shards = {video_id for video_id in video_ids if video_id % conf.SHARDS == 0}
+    services.record_views(events=[ViewEvent(video_id, "v") for video_id in conf_shards])
+    Video.objects.filter(pk__in=conf_shards).update(duration=10)
+    run_flush()
+    sums = services.record_views(events=[ViewEvent(video_id, "w", None, 6) for video_id in conf_shards])
+    assert sums.counted == len(conf_shards)
+
+
+def test_a_video_that_was_deleted_by_sql_is_forgotten(video: Video, redis_client: redis.Redis) -> None:
+    reason(video, "v")
+    run_flush()
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM videos_videohour WHERE video_id = %s", [video.pk])
+        cursor.execute("DELETE FROM videos_video WHERE id = %s", [video.pk])
+    run_flush()
+    assert not redis_client.exists(f"{{videos:{counters.shard_of(video.pk)}}}:live:{video.pk}")
+    with pytest.raises(services.VideoNotFound):
+        reason(video, "w")
+    assert not StaleLive.objects.exists()
+
+
+# Imports
+
+
+def run_import(tmp_path: Path, text: str, *arguments: str) -> str:
+    (tmp_path / "counts.csv").write_text(text)
+    out = io.StringIO()
+    call_command("import_counts", str(tmp_path / "counts.csv"), *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_imported_views_are_shown_after_the_next_flush(video: Video, tmp_path: Path) -> None:
+    for viewer in ("a", "b"):
+        reason(video, viewer)
+    run_flush()
+    reason(video, "c")  # is pending while the import runs
+    for _ in range(2):  # repeating it changes nothing
+        said = run_import(tmp_path, f"video,view_count\n{video.pk},1000\n987654321,5\n")
+        assert said == "video 987654321: there is none\n1 videos imported, 1 absent; the next flush shows them.\n"
+    run_flush()
+    video.refresh_from_db()
+    assert (video.view_count, shown(video.pk).views) == (1001, 1001)
+    assert reconcile().differences == []
+
+
+def test_imported_views_are_added_if_asked_for(video: Video, tmp_path: Path) -> None:
+    reason(video, "a")
+    run_flush()
+    run_import(tmp_path, f"video,view_count\r\n{video.pk},5\r\n\r\n{video.pk},6\r\n", "--add")
+    run_flush()
+    assert shown(video.pk).views == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "The first line must be video,view_count"),
+        ("video,like_count\n1,2\n", "like_count is the number of like rows"),
+        ("video,view_count\n1\n", "Line 2 is not a video's id and a number: '1'"),
+        ("video,view_count\n1,2\n1,-2\n", "Line 3 is not"),
+        ("video,view_count\n1,9999999999999999999\n", "Line 2 is not"),
+    ],
+)
+def test_a_file_that_is_no_import_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        run_import(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(CommandError, match="nowhere"):
+        call_command("import_counts", "nowhere.csv")
+
+
+# Fixtures
+
+
+def test_rows_of_a_fixture_are_shown_after_the_next_flush(video: Video, user: User, tmp_path: Path) -> None:
+    services.set_like(video_id=video.pk, user_id=user.pk, liked=True)
+    run_flush()
+    out = tmp_path / "rows.json"
+    call_command("dumpdata", "videos.Video", "videos.VideoLike", output=str(out))
+    services.set_like(video_id=video.pk, user_id=user.pk, liked=False)
+    run_flush()
+    assert not services.get_like(video_id=video.pk, user_id=user.pk).liked
+
+    call_command("loaddata", str(out), verbosity=0)
+    run_flush()
+
+    assert services.get_like(video_id=video.pk, user_id=user.pk)[1:3] == (True, 1)
+    assert services.set_like(video_id=video.pk, user_id=user.pk, liked=False).likes == 0
+    run_flush()
+    assert not VideoLike.objects.exists()
+    assert reconcile().differences == []
+
+
+def test_a_video_of_a_fixture_is_not_taken_for_the_one_before(video: Video, tmp_path: Path) -> None:
+    reason(video, "v")
+    row = {"title": "t", "url": "https://example.com", "owner": make_user("other").pk, "duration": 10}
+    out = tmp_path / "rows.json"
+    out.write_text(json.dumps([{"model": "videos.video", "pk": video.pk, "fields": row}]))
+    call_command("loaddata", str(out), verbosity=0)
+    run_flush()
+    assert reason(video, "w", 6) == "new"
+    assert shown(video.pk).views == 2  # the view of the fixture's row and the one that was pending
