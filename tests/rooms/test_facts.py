@@ -172,3 +172,37 @@ def test_a_video_of_a_fixture_is_not_taken_for_the_one_before(video: Video, tmp_
     run_flush()
     assert reason(video, "w", 6) == "new"
     assert shown(video.pk).views == 2  # the view of the fixture's row and the one that was pending
+
+
+# Views with a time of their own
+
+
+def dated(video: Video, viewer: str, hours: float) -> ViewEvent:
+    return ViewEvent(video.pk, viewer, None, None, counters.now_ms() - int(hours * HOUR_MS))
+
+
+def test_views_of_a_viewer_at_other_times_count_each(video: Video, redis_client: redis.Redis) -> None:
+    events = [dated(video, "tv", hours) for hours in (30, 6, 24, 12, 18)]
+    assert services.record_views(events=events).counted == 5
+    for key in redis_client.scan_iter("*:seen:*"):
+        redis_client.delete(key)  # half an hour later
+    assert services.record_views(events=events) == (0, {"seen": 5}, False)
+    near = [dated(video, "tv", hours) for hours in (11.6, 12.4)]
+    assert services.record_views(events=near) == (0, {"seen": 2}, False)
+    assert services.record_views(events=[dated(video, "tv", 12.6)]).counted == 1
+
+
+def test_a_view_of_a_few_minutes_ago_opens_the_window_of_now(video: Video) -> None:
+    assert services.record_views(events=[dated(video, "tv", 0.1)]).counted == 1
+    assert reason(video, "tv") == "seen"
+    assert reason(video, "phone") == "new"
+    assert services.record_views(events=[dated(video, "phone", 0.1)]) == (0, {"seen": 1}, False)
+
+
+def test_videos_are_apart_and_the_memory_of_times_ends(redis_client: redis.Redis) -> None:
+    videos = [make_video(title="a"), make_video(title="b")]
+    assert services.record_views(events=[dated(video, "tv", 5) for video in videos]).counted == 2
+    keys = list(redis_client.scan_iter("*:dated:*"))
+    assert len(keys) == 2
+    most = conf.VIEW_MAX_AGE_SECONDS + conf.VIEW_WINDOW_SECONDS
+    assert all(most - 60 < redis_client.ttl(key) <= most for key in keys)

@@ -4,6 +4,7 @@
                                    if the video had no marks when it became live
 {videos:10}:liked:42:9     string  "1:<ms>" or "0:<ms>": the last mark of user 9 on video 42, as far as known
 {videos:10}:seen:42:<v>    string  a view of this viewer was counted in this window
+{videos:10}:dated:42:<v>   zset    times of this viewer's counted views, of those that came with a time of their own
 {videos:10}:address:42:<a> string  how many views of this address were counted in this window
 {videos:10}:pending        hash    changes that no batch has claimed; videos/fields.py has its grammar
 {videos:10}:claimed        hash    pending, renamed: the batch that is being flushed
@@ -55,6 +56,9 @@ class ShardKeys:
 
     def seen(self, video_id: int, viewer: str) -> str:
         return f"{self.prefix}seen:{video_id}:{viewer}"
+
+    def dated(self, video_id: int, viewer: str) -> str:
+        return f"{self.prefix}dated:{video_id}:{viewer}"
 
     def address(self, video_id: int, address: str) -> str:
         return f"{self.prefix}address:{video_id}:{address}"

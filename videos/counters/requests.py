@@ -112,14 +112,16 @@ def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     names = keys_of(shard)
     keys = [names.pending, names.sums, names.batch]
     args: list[Any] = [
-        *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS, conf.VIEW_ADDRESS_LIMIT, conf.VIEW_MIN_WATCHED_SECONDS)
+        *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS, conf.VIEW_ADDRESS_LIMIT, conf.VIEW_MIN_WATCHED_SECONDS),
+        conf.VIEW_MAX_AGE_SECONDS + conf.VIEW_WINDOW_SECONDS,
     ]
     for event in events:
-        video_id, viewer, user_id, watched, _, address, bot = event
+        video_id, viewer, user_id, watched, at_ms, address, bot = event
         keys += (
             names.live(video_id),
             names.seen(video_id, viewer),
             names.pending if address is None else names.address(video_id, address),
+            names.pending if at_ms is None else names.dated(video_id, viewer),
         )
         args += (
             video_id,
@@ -128,6 +130,7 @@ def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
             "" if watched is None else watched,
             "1" if bot else "0",
             "0" if address is None else "1",
+            "" if at_ms is None else at_ms // 1000,
         )
     return scripts.VIEW.command(keys, *args, scripts.DEADLINE)
 

@@ -1,23 +1,24 @@
 -- Judges views of videos of one shard, and counts the new ones.
 --
--- KEYS     pending, sums, batch; then for each event: live, seen, address
+-- KEYS     pending, sums, batch; then for each event: live, seen, address, dated
 -- ARGV     seconds that live stays, seconds of the window, views that count for an address in a window (0: no limit),
---          seconds that must be watched; then for each event: video, hour (since 1970), user ("" if signed out),
---          seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address applies; at the end
---          the deadline (Unix ms)
+--          seconds that must be watched, seconds that dated stays; then for each event: video, hour (since 1970),
+--          user ("" if signed out), seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address
+--          applies, Unix seconds ("" if the view is now); at the end the deadline (Unix ms)
 -- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
 --          -1 nothing done, the video's totals are needed: prime.lua takes them, and last, which stands instead of views.
 --          Error LATE: the deadline has passed, nothing done
 --
--- Guarantees: only a new view counts; then seen, pending, its sum and the live total change
--- together. A view above the limit of
--- its address leaves no seen key.
+-- Guarantees: only a new view counts; then seen, pending, its sum and the live total change together. A view above the
+-- limit of its address leaves no seen key. Events with a time of their own may come in any order, and again: of one
+-- viewer, those that count are a window apart.
 
 local late = too_late(time_ms(), ARGV[#ARGV])
 if late then
   return late
 end
-local live_ttl, window, limit, min_watched = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local live_ttl, window, limit, min_watched = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local dated_ttl = ARGV[5]
 local results = {}
 
 local function judge(live, event)
@@ -36,7 +37,16 @@ local function judge(live, event)
       return 3
     end
   end
-  if not redis.call('SET', event.seen, '1', 'NX', 'EX', window) then
+  local at, left = tonumber(event.at), window  -- of the window that is open now
+  if at then
+    -- The window of an event is around its own time, so its memory lasts as long as events may be sent.
+    local near = redis.call('ZRANGEBYSCORE', event.dated, '(' .. at - window, '(' .. at + window, 'LIMIT', 0, 1)
+    if near[1] then
+      return 1
+    end
+    left = math.min(window, at + window - redis.call('TIME')[1])
+  end
+  if left > 0 and not redis.call('SET', event.seen, '1', 'NX', 'EX', left) then
     return 1
   end
   if event.capped == '1' and limit > 0 then
@@ -47,6 +57,10 @@ local function judge(live, event)
       redis.call('DEL', event.seen)
       return 5
     end
+  end
+  if at then
+    redis.call('ZADD', event.dated, at, at)
+    redis.call('EXPIRE', event.dated, dated_ttl)
   end
   return 0
 end
@@ -66,14 +80,15 @@ local function count(live, event)
   return views
 end
 
-local key, arg = 4, 5
+local key, arg = 4, 6
 while KEYS[key] do
   local event = {
-    live = KEYS[key], seen = KEYS[key + 1], address = KEYS[key + 2],
+    live = KEYS[key], seen = KEYS[key + 1], address = KEYS[key + 2], dated = KEYS[key + 3],
     video = ARGV[arg], hour = ARGV[arg + 1], user = ARGV[arg + 2],
     watched = ARGV[arg + 3], bot = ARGV[arg + 4], capped = ARGV[arg + 5],
+    at = ARGV[arg + 6],
   }
-  key, arg = key + 3, arg + 6
+  key, arg = key + 4, arg + 7
   local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration')
   local code, views = -1, 0
   if live[1] then
