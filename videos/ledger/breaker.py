@@ -169,9 +169,11 @@ def _prepare(vendor: str, raw: Any) -> Any:
         raw.execute(f"PRAGMA busy_timeout = {int(conf.DATABASE_WAIT_SECONDS * 1000)}")
     elif vendor == "mysql":
         # A descriptor of our own: shutting down the driver's could hit another socket if its thread closes it just now.
-        raw.line = socket.socket(fileno=os.dup(raw.fileno()))
-        weakref.finalize(raw, raw.line.close)
-        raw.query(SESSION)
+        if hasattr(raw, "fileno"):  # mysqlclient's; a connection of another driver is not cut
+            raw.line = socket.socket(fileno=os.dup(raw.fileno()))
+            weakref.finalize(raw, raw.line.close)
+        with contextlib.closing(raw.cursor()) as cursor:
+            cursor.execute(SESSION)
     return raw
 
 
