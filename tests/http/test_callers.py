@@ -8,8 +8,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.utils import OperationalError
+from django.test import Client
 
-from tests.support.factories import make_user, make_video
+from tests.support.factories import make_admin, make_user, make_video
 from tests.support.faults import failing, redis_refusing
 from videos import checks, ledger, services
 from videos.flush import reconcile, run_flush
@@ -129,6 +130,11 @@ def test_characters_that_a_column_cannot_hold_are_refused(call: Callable[..., An
     assert (made.status_code, made.get("Retry-After")) == (400, None)
     assert call("GET", "/api/videos/?search=%F0%9F%98%80").status_code in {200, 400}
     assert call("POST", "/api/token/", body={"username": "an😀n", "password": "x"}).status_code == 401
+    client = Client(raise_request_exception=False)
+    client.force_login(make_admin())
+    video = {"title": "😀", "description": "", "url": "https://v.example/2", "duration": "5", "owner": str(user.pk)}
+    assert client.post("/admin/videos/video/add/", video).status_code == 400
+    assert client.get("/admin/videos/video/?q=😀").status_code in {200, 400}
     found = {str(message.id): str(message) for message in checks.database.ask_server("default")}
     assert {"videos.E026", "videos.E027"} <= set(found)
     assert "videos_stalelive (MyISAM)" in found["videos.E026"]

@@ -41,6 +41,8 @@ def answer_of(error: Exception) -> Answer | None:
     if isinstance(error, APIException):
         data = error.detail if isinstance(error.detail, list | dict) else {"detail": error.detail}
         return _error_answer(error.status_code, data, getattr(error, "wait", None))
+    if services.refuses_value(error):  # raised outside of services, by the admin or a session
+        error = services.ValueRefused()
     for kinds, status, detail in TABLE:
         if isinstance(error, kinds):
             if status == 503:

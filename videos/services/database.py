@@ -28,7 +28,12 @@ def database(*, patient: bool = False) -> Iterator[None]:
             ledger.drop_stale_connection()
             yield
     except (DataError, InterfaceError, OperationalError) as error:
-        raise (ValueRefused if ledger.is_data_fault(error) else Unavailable) from error
+        raise (ValueRefused if refuses_value(error) else Unavailable) from error
+
+
+def refuses_value(error: Exception) -> bool:
+    """Whether the database says that it cannot hold or compare a value; a retry would fail too."""
+    return isinstance(error, DataError | OperationalError) and ledger.is_data_fault(error)
 
 
 def own_transactions(view: View) -> View:

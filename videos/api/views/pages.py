@@ -59,10 +59,10 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """500, for a bug of the service; 503, if the database is away."""
+    """500, for a bug of the service; 503, if the database is away; 400, if it cannot hold a value."""
     error = sys.exc_info()[1]
     answer = answer_of(error) if isinstance(error, Exception) else None
-    if answer is not None and answer.status == 503:
+    if answer is not None and answer.status in {400, 503}:
         return render(answer)
     return render(FAULT) if _is_api(request) else defaults.server_error(request)
 
