@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.own_settings import Seen, exercise
 
+# How long a server takes says how busy the machine is.
+PATIENT = 'VIDEOS_DATABASE_WAIT_SECONDS = 5\nCACHES["counters"]["OPTIONS"]["SOCKET_TIMEOUT"] = 5\n'
 Try = Callable[..., Seen]
 
 UNSYNCED = {"videos.W013", "videos.W023", "videos.W024"}  # the servers of the tests do not sync each write
@@ -32,7 +34,7 @@ def under(transactional_db: None, tmp_path: Path, database_kind: str) -> Iterato
             cursor.execute(f"CREATE DATABASE {name}")
 
     def use(lines: str, *arguments: str, **environment: str) -> Seen:
-        seen = exercise(tmp_path, lines, os.environ | {"DATABASE_URL": url} | environment, *arguments)
+        seen = exercise(tmp_path, f"{PATIENT}{lines}", os.environ | {"DATABASE_URL": url} | environment, *arguments)
         return Seen(sorted(set(seen.checks) - UNSYNCED), seen.faults)
 
     yield use
