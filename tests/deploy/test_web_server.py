@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from servers import ROOT, MariaDBServer, Server, WebServer, wait_until
+from tests.support.breakdowns import proxied, stopped
 from tests.support.doors import bearer, like_path
 from tests.support.factories import make_user, make_videos
-from tests.support.outages import LONGEST_SECONDS, RECOVERY_SECONDS, proxied, stopped
+from tests.support.outages import LONGEST_SECONDS, RECOVERY_SECONDS
 from tests.support.proxy import Proxy
 
 LOGGER = logging.getLogger(__name__)

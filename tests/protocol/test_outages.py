@@ -1,26 +1,24 @@
 """Outages of Redis and of the database, on real servers: docs/outages.md says what is answered, cell by cell."""
 
 import contextlib
+import json
 import logging
-import resource
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import redis
 from django.contrib.auth.models import User
 from django.db import connection as database_connection
 from django.db import connections, transaction
 
-from servers import MariaDBServer, RedisServer, Server, wait_until
-from tests.support.doors import ask, bearer
+from servers import MariaDBServer, RedisServer, wait_until
+from tests.support.breakdowns import database_outage, proxied, redis_outage, stopped
+from tests.support.doors import Got, ask, bearer
 from tests.support.factories import make_user, make_video, make_videos
 from tests.support.faults import redis_refusing
-from tests.support.outages import LONGEST_SECONDS, RECOVERY_SECONDS, Row, Service, proxied, stopped, table, word
+from tests.support.outages import LONGEST_SECONDS, RECOVERY_SECONDS, Row, Service, table, word
 from tests.support.proxy import Proxy
 from videos import services
 from videos.counters import connection
@@ -35,103 +33,6 @@ LOGGER = logging.getLogger(__name__)  # shows the figures with --log-level=INFO
 LOCK_SECONDS = 0.1  # a search or a page of the admin waits a second for a lock, and then it is answered
 REDIS = table("When Redis is away")
 DATABASE = table("When the database is away")
-
-
-@contextmanager
-def refused(proxy: Proxy) -> Iterator[None]:
-    """Inside, the proxy refuses connections."""
-    proxy.refuse()
-    yield
-    proxy.heal()
-
-
-@contextmanager
-def configured(server: RedisServer, **options: str) -> Iterator[None]:
-    """Inside, Redis has other options."""
-    client = server.client()
-    before = {name: str(client.config_get(name)[name]) for name in options}
-    for name, value in options.items():
-        client.config_set(name, value)
-    yield
-    for name, value in before.items():
-        client.config_set(name, value)
-
-
-@contextmanager
-def replica(server: RedisServer) -> Iterator[None]:
-    """Inside, Redis is a replica of a server that is not there."""
-    server.client().replicaof("127.0.0.1", "1")
-    yield
-    server.client().replicaof("NO", "ONE")
-
-
-@contextmanager
-def loading(server: RedisServer) -> Iterator[None]:
-    """Inside, Redis reads its files; it is done when this ends."""
-    client = server.client()
-    client.mset({str(number): "x" * 100 for number in range(5000)})
-    client.save()
-    server.kill()
-    options = server.options
-    slow = ("--appendonly", "no", "--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
-    server.options = (*options, *slow)
-    server.launch()
-    wait_until(lambda: is_loading(server), what="Redis loads")
-    yield
-    assert is_loading(server)
-    server.kill()
-    server.options = options
-    server.start()
-
-
-def is_loading(server: RedisServer) -> bool:
-    """Whether it answers that it is loading. A client of redis-py would wait for its end."""
-    try:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as peer:
-            peer.sendall(b"GET x\r\n")
-            return peer.recv(100).startswith(b"-LOADING")
-    except OSError:
-        return False
-
-
-@contextmanager
-def unwritable(server: RedisServer) -> Iterator[None]:
-    """Inside, the files of Redis may not grow, as on a full disk."""
-    assert server.process is not None
-    client, pid = server.client(), server.process.pid
-    client.config_set("appendfsync", "everysec")  # with `always` Redis ends itself
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[1]))
-    with contextlib.suppress(redis.ResponseError):
-        client.set("x", 1)
-    wait_until(lambda: client.info("persistence")["aof_last_write_status"] == "err", what="Redis cannot write its file")
-    yield
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-    wait_until(lambda: client.info("persistence")["aof_last_write_status"] == "ok", what="Redis writes its file")
-
-
-@contextmanager
-def killed(server: Server) -> Iterator[None]:
-    """Inside, the server is gone."""
-    server.kill()
-    yield
-    server.start()
-
-
-def redis_outage(name: str, server: RedisServer, proxy: Proxy) -> contextlib.AbstractContextManager[None]:
-    return {
-        "refuses connections": lambda: refused(proxy),
-        "is stopped": lambda: stopped(server),
-        "swallows everything": lambda: proxied(proxy, swallow=True),
-        "answers after 2 s": lambda: proxied(proxy, delay_seconds=2.0),
-        "loses replies": lambda: proxied(proxy, cut_replies=True),
-        "is full": lambda: configured(server, maxmemory="1"),
-        "is read-only": lambda: replica(server),
-        "is loading": lambda: loading(server),
-        "is killed": lambda: killed(server),
-        "cannot write its file": lambda: unwritable(server),
-        "has no append-only file": lambda: configured(server, appendonly="no"),
-    }[name]()
 
 
 @pytest.mark.parametrize("outage", REDIS)
@@ -153,36 +54,6 @@ def test_redis_is_away(
     assert not run_flush().failed
     for video in Video.objects.all():
         assert video.like_count == VideoLike.objects.filter(video=video).count()
-
-
-@contextmanager
-def read_only(server: MariaDBServer) -> Iterator[None]:
-    """Inside, the database takes no writes of users without privileges."""
-    server.query("SET GLOBAL read_only = 1")
-    yield
-    server.query("SET GLOBAL read_only = 0")
-
-
-@contextmanager
-def locked(server: MariaDBServer, statement: str) -> Iterator[None]:
-    """Inside, somebody else holds the locks of a statement."""
-    with contextlib.closing(server.connect("streaming")) as outsider, outsider.cursor() as cursor:
-        outsider.autocommit(False)
-        cursor.execute(statement)
-        yield
-
-
-def database_outage(name: str, server: MariaDBServer, proxy: Proxy) -> contextlib.AbstractContextManager[None]:
-    return {
-        "refuses connections": lambda: refused(proxy),
-        "is stopped": lambda: stopped(server),
-        "swallows everything": lambda: proxied(proxy, swallow=True),
-        "drops connections": lambda: proxied(proxy, cut_replies=True),
-        "is killed": lambda: killed(server),
-        "is read-only": lambda: read_only(server),
-        "has locked tables": lambda: locked(server, "LOCK TABLES videos_video WRITE, auth_user WRITE"),
-        "has locked rows": lambda: locked(server, "SELECT id FROM videos_video FOR UPDATE"),
-    }[name]()
 
 
 @pytest.mark.only("mariadb", "mysql")
@@ -331,3 +202,32 @@ def test_a_process_that_does_not_reach_redis_is_exact_after_the_next_flush(video
     run_flush()
     run_flush()
     assert (shown(away=False), shown(away=True)) == ((True, 1), (True, 1))
+
+
+@pytest.mark.only("mariadb", "mysql")
+@pytest.mark.parametrize("outage", ["is stopped", "drops connections", "is read-only"])
+def test_the_other_addresses_are_answered_in_time_too(
+    own_database: MariaDBServer, database_proxy: Proxy, outage: str
+) -> None:
+    service = Service()
+    token, cookie = service.owner, {"HTTP_COOKIE": service.cookie}
+    form = {"CONTENT_TYPE": "application/x-www-form-urlencoded"}
+    video = {"title": "a", "url": "https://example.com/v", "description": "", "duration": 1}
+    csrf = {"HTTP_COOKIE": f"{service.cookie}; csrftoken={'a' * 32}", "HTTP_X_CSRFTOKEN": "a" * 32}
+    requests: list[Callable[[], Got]] = [
+        lambda: ask("POST", "/api/token/", b'{"username":"admin","password":"x"}'),
+        lambda: ask("POST", "/api/videos/", json.dumps(video).encode(), **token),
+        lambda: ask("DELETE", f"/api/videos/{service.cold.pop()}/", **token),
+        lambda: ask("GET", "/api/me/likes/", **cookie),
+        lambda: ask("GET", "/admin/", **cookie),
+        lambda: ask("GET", f"/admin/videos/video/{service.warm}/change/", **cookie),
+        lambda: ask("POST", "/admin/login/", b"username=admin&password=x&next=/admin/", **csrf | form),
+        lambda: ask("POST", f"/admin/videos/video/{service.warm}/delete/", b"post=yes", **csrf | form),
+        lambda: ask("GET", "/"),
+    ]
+    with database_outage(outage, own_database, database_proxy):
+        statuses = [service.timed("other", request).status for request in requests]
+    assert set(statuses) <= {200, 302, 401, 503}
+    assert statuses.count(503) >= (3 if outage == "is read-only" else 7)
+    assert service.longest[1] < LONGEST_SECONDS, service.longest
+    assert service.recover() < RECOVERY_SECONDS

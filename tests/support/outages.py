@@ -1,22 +1,17 @@
 """What a service answers, and how fast: the columns of the tables in docs/outages.md."""
 
 import itertools
-import os
 import re
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from django.contrib.auth.models import User
 from django.test import Client
 
-from servers import Server
 from tests.support.doors import Got, ask, bearer
 from tests.support.factories import make_admin, make_user, make_videos
-from tests.support.proxy import Proxy
 from videos import counters
 from videos.counters import connection
 from videos.flush import run_flush
@@ -27,27 +22,6 @@ LONGEST_SECONDS: Final = 1.0
 RECOVERY_SECONDS: Final = 2.0
 
 Row = Mapping[str, str]  # what is answered, by column
-
-
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """Inside, the server's process does not run."""
-    pid = int((server.folder / "mysqld.pid").read_text()) if server.process is None else server.process.pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
-def proxied(proxy: Proxy, **how: Any) -> Iterator[None]:
-    """Inside, the proxy does this to what passes; afterwards new connections pass."""
-    for name, value in how.items():
-        setattr(proxy, name, value)
-    yield
-    proxy.heal()
-    proxy.cut()
 
 
 def table(heading: str) -> dict[str, Row]:

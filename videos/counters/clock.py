@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from hiredis import pack_command
+
 from videos.counters import scripts
 
 CLOCK_SECONDS: Final = 10.0  # how long the server's time is computed from one reading
@@ -55,14 +57,19 @@ class Clock:
         """Let the server's time be read again."""
         self._read_at = None
 
-    def learn(self, server: float, *, wall: float, sent: float, received: float) -> None:
-        """Note a reading: the server's time, and this machine's when it was asked for and when it came."""
+    def read(self, connection: Any) -> float:
+        """Ask the server for its time, on a connection of redis-py; returns when the answer came."""
         global _skew
+        sent, wall = time.monotonic(), time.time()
+        connection.send_packed_command([pack_command(("TIME",))], check_health=False)
+        seconds, microseconds = map(int, connection.read_response())
+        server, received = seconds + microseconds / 1e6, time.monotonic()
         self._ahead, self._read_at = server - received, received
         error = (received - sent) / 2
         skew = Skew(server - wall - error, error, received)
         if _skew is None or skew.is_better_than(_skew):
             _skew = skew
+        return received
 
     def with_deadlines(self, commands: Sequence[tuple[Any, ...]], seconds: float) -> list[tuple[Any, ...]]:
         """The commands with their deadlines: the server's time when a client that waits from now on stops waiting."""

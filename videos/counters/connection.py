@@ -34,8 +34,9 @@ REFUSALS: Final = frozenset({
     *("MISCONF", "NOREPLICAS", "BUSY", "OOM", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS"),
     *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING", scripts.LATE),
 })  # fmt: skip
-# Error codes of a server that takes no writes, or no longer: the next call must look up the address again.
-WRONG_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK"})
+# Error codes of a server that takes no writes, or no longer: the next call must look up the address again. LATE: its
+# clock may have been set, so the next call must read it again.
+WRONG_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", scripts.LATE})
 
 
 class CountersUnavailable(VideosError):
@@ -100,22 +101,13 @@ class Lease:
     def disconnect(self) -> None:
         """Close the socket: the next call connects again, perhaps to another server."""
         self.connection.disconnect()
-        self.distrust_clock()
-
-    def distrust_clock(self) -> None:
-        """Read the server's time again before the next call."""
         if self._clock is not None:
             self._clock.distrust()
 
     def _read_clock(self) -> None:
-        if self._clock is None or self._clock.is_fresh():
-            return
-        self._answered_at = None
-        sent, wall = time.monotonic(), time.time()
-        self.connection.send_packed_command([pack_command(("TIME",))], check_health=False)
-        seconds, microseconds = map(int, self.connection.read_response())
-        self._answered_at = time.monotonic()
-        self._clock.learn(seconds + microseconds / 1e6, wall=wall, sent=sent, received=self._answered_at)
+        if self._clock is not None and not self._clock.is_fresh():
+            self._answered_at = None
+            self._answered_at = self._clock.read(self.connection)
 
     def ask(self, commands: Sequence[tuple[Any, ...]], wait_seconds: float | None) -> list[Any]:
         """Send commands together and return their replies; an error of the server counts as a reply.
@@ -232,8 +224,6 @@ def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_secon
         if isinstance(reply, Exception):
             if code_of(reply) in WRONG_SERVER:
                 lease.disconnect()
-            if code_of(reply) == scripts.LATE:  # or the server's clock was set
-                lease.distrust_clock()
             # One shard may have counted while another refused: retrying the whole call elsewhere would count twice.
             uncertain = not all(map(_moved_nothing, replies))
             code = code_of(reply)

@@ -2,7 +2,8 @@
 
 The time-outs of the driver are for the flush and for commands, which may wait for half a minute. A request that waited
 as long would keep a thread of the web server, and a few such requests would stop all others, also those that need no
-database. So each block of work of a request has a deadline:
+database. So each block of work of a request has a deadline. Two threads see to it; they share their state with the
+requests, so this is one file:
 
 - The thread `watch` cuts the connection of a block that is late.
 - The thread `probe` opens a connection of its own to see whether the database answers: before a late block is cut, and
