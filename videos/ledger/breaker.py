@@ -49,6 +49,7 @@ class DatabaseAway(OperationalError):
 
     def __init__(self) -> None:
         super().__init__("The database does not answer.")
+        self.__cause__ = TimeoutError()  # an error of Django's own has no cause, and callers tell them apart by that
 
 
 class DatabaseReadOnly(OperationalError):
@@ -193,10 +194,10 @@ def _connect(vendor: str, connect: Callable[[Any], Any], parameters: Any) -> Any
     wait_seconds = conf.DATABASE_WAIT_SECONDS if block.patient else block.deadline - time.monotonic()
     try:
         _thread.prepared = raw = future.result(max(0.0, wait_seconds))
-    except FutureTimeout:
+    except FutureTimeout as error:
         future.add_done_callback(_close)
         _asked.set()
-        raise DatabaseAway from None
+        raise DatabaseAway from error
     return raw
 
 
