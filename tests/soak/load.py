@@ -5,8 +5,7 @@
 It writes a JSON object a line: one for each second, and one with `done` for each of the first two. At the end it
 leaves FOLDER/requests (one record a request: RECORD) and FOLDER/book.pickle.
 
-k6 keeps a rate too, but it cannot hold a user's wish back while that user's earlier one is in flight, and it takes
-more CPU time than this for each request.
+k6 keeps a rate too, but it cannot hold a user's wish back while that user's earlier one is in flight.
 """
 
 import asyncio
@@ -14,83 +13,23 @@ import gc
 import json
 import os
 import pickle
-import random
 import sys
 import time
 from collections import Counter, deque
-from itertools import accumulate
 from pathlib import Path
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from servers.process import HOST
-from tests.soak.book import SETTLE_SECONDS, Book, Pair
+from tests.soak.book import SETTLE_SECONDS, Book
+from tests.soak.connection import Asked, Connection
+from tests.soak.crowd import KINDS, Crowd
 
-KINDS: Final = ("like", "unlike", "view", "read")
 # When it was due (time.monotonic), seconds until it was answered, its place in KINDS, and its status; 0: no answer.
 RECORD: Final = Struct("ddBxH4x")
 CLOSED_LOOP: Final = 32  # requests in flight while the capacity is measured
 IN_FLIGHT: Final = 256  # then what arrives is not sent: clients go away
 ANSWER_SECONDS: Final = 30.0
-REQUESTS: Final = 50  # of one connection; new ones spread over the workers, also after one was killed
-AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"  # not taken for a bot
-
-
-class Asked(NamedTuple):
-    """A request that waits for its answer."""
-
-    due: float
-    kind: int
-    raw: bytes
-    pair: Pair  # the user is 0 for a view
-
-
-class Connection(asyncio.Protocol):
-    """A keep-alive connection with one request in flight."""
-
-    def __init__(self, load: "Load", asked: Asked) -> None:
-        self.load = load
-        self.asked: Asked | None = asked
-        self.transport: Any = None
-        self._received = b""
-        self._left = REQUESTS
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self.load.connections.add(self)
-        if self.asked is not None:
-            self.transport.write(self.asked.raw)
-
-    def ask(self, asked: Asked) -> None:
-        """Send the next request."""
-        self.asked = asked
-        self.transport.write(asked.raw)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found:
-            return
-        _, _, rest = head.lower().partition(b"\r\ncontent-length: ")
-        if len(body) < int(rest.partition(b"\r\n")[0]):
-            return
-        self._received = b""
-        asked, self.asked = self.asked, None
-        if asked is not None:
-            self._left -= 1
-            if self._left:
-                self.load.idle.append(self)
-            else:
-                self.transport.close()
-            self.load.answered(asked, int(head[9:12]), body, stored=b"\r\nx-counts: stored" in head.lower())
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.load.connections.discard(self)
-        if self in self.load.idle:
-            self.load.idle.remove(self)
-        asked, self.asked = self.asked, None
-        if asked is not None:
-            self.load.unanswered(asked)
 
 
 class Load:
@@ -98,19 +37,12 @@ class Load:
 
     def __init__(self, settings: dict[str, Any], requests: Path) -> None:
         self.port: int = settings["port"]
-        self.videos: list[int] = settings["videos"]
-        self.tokens: dict[int, str] = {int(user): token for user, token in settings["tokens"].items()}
-        self.users = list(self.tokens)
-        self.choose = random.Random(settings["seed"])
+        self.crowd = Crowd(settings)
         self.book = Book()
         self.connections: set[Connection] = set()
         self.idle: deque[Connection] = deque()
         self.in_flight = 0
         self.closed_until = 0.0
-        self._popular = list(accumulate(1 / rank for rank in range(1, len(self.videos) + 1)))  # Zipf's law
-        self._recent: deque[Pair] = deque(maxlen=200)
-        self._busy: dict[Pair, float] = {}  # until when (time.monotonic) the pair's last wish may still be executed
-        self._viewers = 0
         self._records = requests.open("wb", buffering=1 << 20)
         self._odd: list[str] = []  # answers that are wrong whatever happened
         self._stale: list[float] = []  # when an answer was due that showed what was true before a wish
@@ -121,38 +53,14 @@ class Load:
         self._statuses: Counter[str] = Counter()
         self._not_sent = 0
 
-    # What is asked
-
-    def _next(self, due: float) -> Asked:
-        drawn = self.choose.random()
-        if drawn < 0.45:
-            self._viewers += 1
-            video = self.choose.choices(self.videos, cum_weights=self._popular)[0]
-            body = b'{"viewer":"soak-%d"}' % self._viewers
-            return Asked(due, 2, _raw("POST", f"/api/videos/{video}/view/", body=body), (video, 0))
-        pair = self._free_pair(due)
-        kind = 3 if drawn > 0.9 else 0 if self.choose.random() < 0.6 else 1
-        self._busy[pair] = float("inf")
-        path = f"/api/videos/{pair[0]}/like/"
-        return Asked(due, kind, _raw(("PUT", "DELETE", "", "GET")[kind], path, self.tokens[pair[1]]), pair)
-
-    def _free_pair(self, now: float) -> Pair:
-        """Half of the time one of the last pairs: wishes that change their mind within a batch."""
-        while True:
-            if self._recent and self.choose.random() < 0.5:
-                pair = self.choose.choice(self._recent)
-            else:
-                pair = self.choose.choices(self.videos, cum_weights=self._popular)[0], self.choose.choice(self.users)
-                self._recent.append(pair)
-            if self._busy.get(pair, 0.0) < now:
-                return pair
+    # What is sent
 
     def send(self, due: float) -> None:
         """Send one more request, unless too many wait."""
         if self.in_flight >= IN_FLIGHT:
             self._not_sent += 1
             return
-        asked = self._next(due)
+        asked = self.crowd.next(due)
         self.in_flight += 1
         if self.idle:
             self.idle.pop().ask(asked)
@@ -164,7 +72,7 @@ class Load:
         try:
             await asyncio.get_running_loop().create_connection(lambda: Connection(self, asked), HOST, self.port)
         except OSError:
-            self._busy.pop(asked.pair, None)
+            self.crowd.busy.pop(asked.pair, None)
             self._note(asked, 0, "not connected")
 
     # What came of it
@@ -175,7 +83,7 @@ class Load:
         if asked.kind == 2:
             self._view_answered(asked, status, told)
         else:
-            del self._busy[asked.pair]
+            del self.crowd.busy[asked.pair]
             if asked.kind == 3:
                 if status == 200 and told["liked"] not in self.book.possible(asked.pair):
                     self._stale.append(asked.due)
@@ -210,7 +118,7 @@ class Load:
             self.book.open_views[asked.pair[0]] += 1
         else:
             # The server may execute it yet: this user waits, as the order of the two wishes would be unknown.
-            self._busy[asked.pair] = time.monotonic() + SETTLE_SECONDS
+            self.crowd.busy[asked.pair] = time.monotonic() + SETTLE_SECONDS
             if asked.kind != 3:
                 self.book.leave_open(asked.pair, asked.kind == 0)
         self._note(asked, 0, "no answer")
@@ -234,7 +142,7 @@ class Load:
             now = time.monotonic()
             while due <= min(now, end):
                 self.send(due)
-                due += self.choose.expovariate(rate)
+                due += self.crowd.choose.expovariate(rate)
             await asyncio.sleep(0.002)
         await self._wait_for_answers()
 
@@ -279,12 +187,6 @@ class Load:
         self._records.close()
         with (folder / "book.pickle").open("wb") as file:
             pickle.dump({"book": self.book, "odd": self._odd, "stale": self._stale}, file)
-
-
-def _raw(method: str, path: str, token: str = "", body: bytes = b"") -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}", f"User-Agent: {AGENT}", f"Content-Length: {len(body)}"]
-    lines += [f"Authorization: Bearer {token}"] if token else ["Content-Type: application/json"]
-    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def say(line: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import matplotlib as mpl
 
-from tests.soak.load import KINDS, RECORD
+from tests.soak.crowd import KINDS
+from tests.soak.load import RECORD
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
