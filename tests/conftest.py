@@ -205,6 +205,7 @@ def _forget_other_tests(redis_client: redis.Redis) -> None:
 
     connection._away_until = 0.0
     breaker._away = False
+    connection._met_run = ""
     clear_script_prefix()
     redis_client.flushdb()
     limits_on.cache_clear()

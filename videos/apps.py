@@ -11,6 +11,6 @@ class VideosConfig(AppConfig):
 
     def ready(self) -> None:
         """Bind checks and signals once the models are loaded."""
-        from videos import checks, signals  # noqa: F401  checks register themselves
+        from videos import checks, meeting, signals  # noqa: F401  checks and meetings register themselves
 
         signals.connect()

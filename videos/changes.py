@@ -68,7 +68,7 @@ class VideoFacts(NamedTuple):
     owner_id: int
     duration: int  # seconds; 0 if unknown
     watermark: int = 0  # the newest batch that the totals contain
-    last: int = 0  # the shard's newest batch that Redis knew before the row was read
+    version: str = ""  # of the shard in Redis, as a script told it before the row was read
 
 
 class MarkChange(NamedTuple):
@@ -134,8 +134,10 @@ class BatchFacts(NamedTuple):
     shard: int
     number: int
     fields: int  # at the claim
-    rewound: bool  # Redis had forgotten batches that the database contains
+    rewound: bool  # Redis or the database had been set back
     claimed_ms: int  # Unix milliseconds
+    previous: int = 0  # number of the batch that was closed before it; 0: none
+    fence: int = 0  # of the meeting that the flush works under
 
 
 class FieldSums(NamedTuple):

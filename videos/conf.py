@@ -46,7 +46,7 @@ class AppSettings:
     """The settings that operators may set, as `VIDEOS_<NAME>` in Django's settings."""
 
     COUNTERS_ALIAS = Setting("counters")  # the `CACHES` alias of the counters' Redis. No cache may use that database
-    # How many parts the videos are spread over. Stop web servers, flush everything, change it everywhere.
+    # How many parts the videos are spread over. To change it, stop web servers, flush everything, `adopt_counters`.
     SHARDS = Number(16, 1, 4096)
     VIEW_WINDOW_SECONDS = Number(1800, 1, 366 * DAY_SECONDS)  # a viewer counts once for each video in this time
     # A view that reports less time watched does not count; half of the duration is always enough.
@@ -83,6 +83,8 @@ class AppSettings:
     )  # how long the flush waits for a locked row before it leaves it to later
     # How long a claim may take to be on disk and on the replicas; then its shard fails.
     FLUSH_DURABLE_SECONDS = Number(5.0, 0.1, 600)
+    # How long Redis keeps confirmed batches, to apply them again if the database turns out to have lost them.
+    REPLAY_SECONDS = Number(600, 0, 7 * DAY_SECONDS)
     BATCHES_DAYS = Number(14, 1, 3660)  # how long finished batches are kept; each shard's newest is never deleted
     HOURS_DAYS = Number(30, 1, 3660)  # how long hours are kept separately, before they are merged into days
     # How long a request waits for the database, and for a lock in it.

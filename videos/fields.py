@@ -1,6 +1,7 @@
 """The grammar of Redis' pending hash: how a change is written as a field with a value, and parsed.
 
     l:42:9       1:1767225600000    user 9 likes video 42, at this Unix millisecond; 0 as the first number: unlikes it
+                 1:1767225600000:s0 the same, and the field stays until a flush: the state before came from the database
     v:42:491000  17                 video 42 gained 17 views in this hour since 1970
 
 The letter is that of the count in COUNTS. Parsing accepts exactly the form that is written: another spelling of the
@@ -26,7 +27,8 @@ _TALLY: Final = re.compile(
     f"([{''.join(count.letter for count in TALLIES)}])".encode() + rb":([1-9]\d{0,18}):(0|[1-9]\d{0,8})"
 )
 _TALLY_NAMES: Final = {count.letter.encode(): count.name for count in TALLIES}
-_STATE_TEXT: Final = re.compile(rb"(0|[1-9]\d?):(0|[1-9]\d{0,14})")
+# In liked keys a stamp follows, which only scripts read.
+_STATE_TEXT: Final = re.compile(rb"(0|[1-9]\d?):(0|[1-9]\d{0,14})(?::s?\d{1,16})?")
 _AMOUNT: Final = re.compile(rb"[1-9]\d{0,15}")
 _VIDEO: Final = re.compile(rb"[a-z]:([1-9]\d{0,18})(?!\d)")
 

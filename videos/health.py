@@ -1,5 +1,6 @@
 """Liveness, readiness, metrics. Each part is checked by its own thread: a server that hangs cannot block the answer."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,13 +8,14 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
+from django.db import Error as DatabaseError
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from videos import counters, flush, ledger
+from videos import counters, flush, ledger, meeting
 from videos.api import viewers
 from videos.conf import conf
 
@@ -48,10 +50,18 @@ class Part:
 
 
 def check_redis() -> Mapping[str, Any] | None:
-    """The counters' Redis answers and takes writes. Not ok if it may lose them, unless check W012 is silenced."""
-    fault = counters.find_fault()
-    accepted = fault is None or "videos.W012" in settings.SILENCED_SYSTEM_CHECKS
-    return None if accepted else {"ok": False, "fault": fault}
+    """The counters' Redis answers, takes writes and belongs to this database.
+
+    Not ok if it may lose writes, unless check W012 is silenced.
+    """
+    fault = None
+    with contextlib.suppress(DatabaseError):  # the database has a check of its own
+        fault = meeting.read_pair().fault()
+    if fault is None:
+        fault = counters.find_fault()
+        if "videos.W012" in settings.SILENCED_SYSTEM_CHECKS:
+            return None
+    return None if fault is None else {"ok": False, "fault": fault}
 
 
 def check_flush() -> Mapping[str, Any]:

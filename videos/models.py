@@ -136,6 +136,26 @@ class DoubtfulView(models.Model):
         return f"view of video {self.video} at {self.at}"
 
 
+class CountersIdentity(models.Model):
+    """The id that this database and its Redis share: one row, of id 1."""
+
+    value = models.CharField(max_length=32)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Meeting(models.Model):
+    """The last meeting of a shard of Redis with this database: docs/glossary.md explains fences."""
+
+    shard = models.PositiveSmallIntegerField(unique=True)
+    run = models.CharField(max_length=64, help_text="Run id of the Redis that was met.")
+    fence = models.BigIntegerField(help_text="A number that grows with each meeting.")
+
+    def __str__(self) -> str:
+        return f"meeting {self.fence} of shard {self.shard}"
+
+
 class FlushBatch(models.Model):
     """A batch of pending changes that a flush claimed from one shard, and how many fields had each outcome.
 
@@ -156,7 +176,9 @@ class FlushBatch(models.Model):
     likes_removed = models.BigIntegerField(default=0)
     views = models.BigIntegerField(default=0)
     postponed = models.JSONField(default=list, editable=False, help_text="Videos whose fields went back to pending.")
-    rewound = models.BooleanField(default=False, help_text="Redis had forgotten batches: views may be off.")
+    rewound = models.BooleanField(default=False, help_text="Redis or the database was set back: changes may be lost.")
+    taken = models.BigIntegerField(default=0, help_text="Fields that transactions have taken in so far.")
+    fence = models.BigIntegerField(default=0, help_text="Fence of the flush that may add to it.")
 
     class Meta:
         verbose_name_plural = "flush batches"

@@ -29,7 +29,7 @@ CRASH_POINTS = (
     (ledger, "apply"),
     (counters.Batch, "confirm"),
     (counters.Batch, "sums"),
-    (counters.Batch, "end"),
+    (counters.Batch, "close"),
     (ledger, "finish_batch"),
     (ledger, "settle"),
 )

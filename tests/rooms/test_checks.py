@@ -44,7 +44,7 @@ SPANS: Mapping[str, tuple[Any, ...]] = {
     "VIEW_ADDRESS_LIMIT": (-1, None),
     "TRUSTED_PROXY_HOPS": (-1, 33, False),
     "FLUSH_INTERVAL_SECONDS": (0, 60.0),
-    "LIVE_SECONDS": (0, 60),
+    "REPLAY_SECONDS": (-1, 700_000),
 }
 UNREADABLE_RATES = (None, "600/minute", {"likes": "1/minute"}, {"like": "often"}, {"like": 5}, {"like": ["1/minute"]})
 

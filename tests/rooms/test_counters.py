@@ -22,13 +22,25 @@ from tests.soak.memory import measure
 from tests.support.faults import failing
 from videos import counters
 from videos.changes import HOUR_MS, Totals, VideoFacts
-from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent
+from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent, connection, requests
 from videos.counters.connection import FRESH_SECONDS, REFUSALS, code_of, flush_call, send
 from videos.counters.keys import keys_of
 from videos.fields import State
 
+FENCE = 1
 FACTS = VideoFacts(Totals(5, 7), 1, 100)
 UNMARKED = VideoFacts(Totals(0, 7), 1, 100)
+
+
+@pytest.fixture(autouse=True)
+def meet_without_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each run of Redis a fence. This room knows no database."""
+
+    def meet(run: str) -> None:
+        known = counters.shard_runs()
+        counters.take_fences(run, known, {shard: (FENCE, counters.Newer()) for shard in known})
+
+    monkeypatch.setattr(connection, "_meet", meet)
 
 
 def seen(video_id: int, viewer: str, address: str | None = None) -> ViewEvent:
@@ -37,21 +49,23 @@ def seen(video_id: int, viewer: str, address: str | None = None) -> ViewEvent:
 
 
 def prime(video_id: int, user_id: int = 0, facts: VideoFacts = FACTS) -> None:
-    """Make a video live, and let Redis know that the user does not like it."""
-    counters.set_mark(video_id=video_id, user_id=99, value=0, at_ms=0, facts=facts, state=0)
+    """Make a video live, as if a batch had been confirmed since, and let Redis know that the user does not like it."""
+    keys = keys_of(counters.shard_of(video_id))
+    send([requests._prime_command(video_id, facts._replace(version=facts.version or "0:1"))])
+    flush_call("HDEL", keys.live(video_id), "primed")
     if user_id:
-        flush_call("SET", keys_of(counters.shard_of(video_id)).liked(video_id, user_id), "0:0", "EX", 60)
+        flush_call("SET", keys.liked(video_id, user_id), "0:0:0", "EX", 60)
 
 
 def like(video_id: int, user_id: int, value: int, at_ms: int = 1, **known: Any) -> tuple[bool, int] | Missing:
     """Whether the wish changed something, and the likes now."""
-    done = counters.set_mark(video_id=video_id, user_id=user_id, value=value, at_ms=at_ms, **known)
+    done = counters.set_mark(video_id=video_id, user_id=user_id, value=value, at_ms=at_ms, version="0:1", **known)
     return done if isinstance(done, Missing) else (done.changed, done.totals.likes)
 
 
 def claim(shard: int = 1, floor: int = 0, at_ms: int = 1) -> Claim:
     """Claim what is pending; this shard's batches are the database's newest."""
-    return Batch.claim(shard=shard, floor=floor, newest=floor, at_ms=at_ms)
+    return Batch.claim(shard=shard, fence=FENCE, floor=floor, newest=floor, at_ms=at_ms)
 
 
 def claimed(shard: int = 1) -> Batch:
@@ -63,7 +77,7 @@ def claimed(shard: int = 1) -> Batch:
 
 def test_script_names_what_it_needs_and_goes_on_with_it() -> None:
     prime(3)  # the server may not know this script yet: then a like behind it in the same trip asks once more
-    assert like(1, 2, 1, 1) == Missing(state=True, facts=True)
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=True, version="0:1")
     assert like(1, 2, 1, 1, facts=FACTS, state=0) == (True, 6)
 
 
@@ -77,7 +91,7 @@ def test_what_redis_knows_is_newer_than_what_was_read() -> None:
 
 def test_state_that_was_read_counts_only_where_redis_knows_none() -> None:
     prime(1)
-    assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=False, version="0:1")
     assert like(1, 2, 1, 1, state=1) == (False, 5)
     assert like(1, 2, 0, 2) == (True, 4)
     assert like(1, 2, 0, 3, state=1) == (False, 4)
@@ -92,8 +106,9 @@ def test_only_keys_of_a_shard_as_a_whole_stay_for_ever(redis_client: redis.Redis
     claim()
     counters.view([seen(1, "w", address="a")])
     staying = {key for key in redis_client.scan_iter() if redis_client.ttl(key) == -1}
-    names = ("pending", "sums", "claimed", "claimed_sums", "batch", "lives")
-    assert staying == {f"{{videos:1}}:{name}" for name in names}
+    names = ("pending", "sums", "claimed", "claimed_sums", "lives")
+    batches = {f"{{videos:{shard}}}:batch" for shard in range(16)}
+    assert staying == batches | {f"{{videos:1}}:{name}" for name in names}
 
 
 def test_live_count_may_go_an_hour_after_nothing_is_pending(redis_client: redis.Redis) -> None:
@@ -112,12 +127,12 @@ def test_batch_numbers_grow_and_one_batch_is_open_at_a_time() -> None:
     like(1, 2, 0, 2)
     assert claim(floor=4, at_ms=10) == first
     batch = first.batch
-    assert batch == (1, 5, 1, True, 9)
+    assert batch == (1, 5, 1, False, 9, 0, FENCE)
     assert batch.sums() is None
     batch.confirm([Confirmation(1, Totals(6, 7), applied=[b"l:1:2"])])
     assert batch.sums() == (1, 0, 0, 0)
     assert claim(floor=5, at_ms=11).batch == first.batch
-    batch.end()
+    batch.close()
     assert batch.sums() is None
     assert claim(floor=5, at_ms=12).last == 6
 
@@ -145,6 +160,8 @@ def test_confirm_accounts_once_for_each_field_that_is_there(redis_client: redis.
     assert batch.confirm([rest])
     assert batch.sums() == (1, 1, 2, 1)
     assert counters.lookup([17], None)[17].totals is None
+    kept = redis_client.hgetall(f"{{videos:1}}:done:{batch.number}")  # for a replay
+    assert set(kept) == {"l:1:2", "v:1:480000", "l:17:2", "v:17:480000"}
 
 
 def test_reads_and_confirms_of_another_batch_are_refused() -> None:
@@ -288,28 +305,32 @@ def test_server_facts_are_told(own_redis: RedisServer) -> None:
 def test_first_likes_of_a_video_without_likes_need_nothing_more(redis_client: redis.Redis) -> None:
     prime(1, facts=UNMARKED)
     assert like(1, 2, 1, 1) == (True, 1)
-    assert like(1, 3, 0, 1) == Missing(state=True, facts=False)
+    assert like(1, 3, 0, 1) == Missing(state=True, facts=False, version="0:1")
     until = int(str(redis_client.hget("{videos:1}:live:1", "unmarked_until")))
     assert 0 < int(redis_client.ttl("{videos:1}:liked:1:2")) - (until - time.time()) < 120
     redis_client.hset("{videos:1}:live:1", "unmarked_until", int(time.time()) - 1)
-    assert like(1, 4, 1, 1) == Missing(state=True, facts=False)
+    assert like(1, 4, 1, 1) == Missing(state=True, facts=False, version="0:1")
 
 
-def test_likes_after_a_loss_of_batches_ask_who_it_was() -> None:
-    prime(1, facts=UNMARKED)
-    assert claim(floor=5).batch is None  # nothing is pending, yet it notices
-    assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
+def test_nothing_that_was_remembered_before_a_loss_of_batches_counts(redis_client: redis.Redis) -> None:
+    prime(1, 2, facts=UNMARKED)
     counters.view([seen(1, "v")])
-    assert claim(floor=5).last == 6
-    assert like(1, 2, 1, 1) == Missing(state=True, facts=False, last=6)
-    prime(17, facts=UNMARKED._replace(last=6))
-    assert like(17, 2, 1, 1) == (True, 1)
+    claimed()
+    known = counters.shard_runs()
+    redis_client.hset("{videos:1}:batch", "met", "another run")
+    counters.take_fences(connection._met_run, known, {1: (2, counters.Newer(4, True, 5))})
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=True, version="5:2")
+    assert counters.lookup([1], 2) == {1: counters.Live(None, None)}
+    found = counters.view([seen(1, "v")], {1: UNMARKED._replace(version="5:2")})
+    assert found == [("seen", 7)]  # its view survived with it
+    assert redis_client.hget("{videos:1}:batch", "last") == "5"
+    assert redis_client.hgetall("{videos:1}:done:1") == {"v:1:480000": "1"}
 
 
 def test_likes_after_rows_changed_outside_a_batch_ask_who_it_was() -> None:
     prime(1, facts=UNMARKED)
-    assert counters.resync(shard=1, last=0, stale={1: (UNMARKED, [])}) == {1}
-    assert like(1, 2, 1, 1) == Missing(state=True, facts=False)
+    assert counters.resync(shard=1, fence=FENCE, last=0, stale={1: (UNMARKED, [])}) == {1}
+    assert like(1, 2, 1, 1) == Missing(state=True, facts=False, version="0:1")
 
 
 def test_a_server_that_was_demoted_is_left_at_once(own_redis: RedisServer) -> None:
@@ -370,7 +391,7 @@ def test_a_count_that_a_live_key_does_not_have_yet_is_read_from_the_row(redis_cl
     prime(1, 2)
     assert like(1, 2, 1) == (True, 6)
     redis_client.hdel("{videos:1}:live:1", "views")  # as if made before views were counted
-    assert like(1, 2, 0, 2) == Missing(state=False, facts=True)
+    assert like(1, 2, 0, 2) == Missing(state=False, facts=True, version="0:1")
     assert like(1, 2, 0, 2, facts=FACTS) == (True, 5)
     assert counters.lookup([1], None)[1].totals == (5, 7)
 
@@ -380,7 +401,7 @@ def test_a_pending_like_takes_the_memory_that_operations_states(redis_client: re
     video, likes = 160_000, 2_000
     prime(video)
     for user in range(1_000_000, 1_000_000 + likes):
-        counters.set_mark(video_id=video, user_id=user, value=1, at_ms=counters.now_ms(), state=0)
+        counters.set_mark(video_id=video, user_id=user, value=1, at_ms=counters.now_ms(), state=0, version="0:1")
     raw = redis.Redis.from_url(os.environ["REDIS_URL"])
     kinds = measure(raw)
     raw.close()

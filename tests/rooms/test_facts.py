@@ -83,7 +83,8 @@ def test_a_video_that_was_deleted_by_sql_is_forgotten(video: Video, redis_client
         cursor.execute("DELETE FROM videos_videohour WHERE video_id = %s", [video.pk])
         cursor.execute("DELETE FROM videos_video WHERE id = %s", [video.pk])
     run_flush()
-    assert not redis_client.exists(f"{{videos:{counters.shard_of(video.pk)}}}:live:{video.pk}")
+    live = redis_client.hgetall(f"{{videos:{counters.shard_of(video.pk)}}}:live:{video.pk}")
+    assert set(live) == {"since", "born"}  # what was remembered of this id is invalid
     with pytest.raises(services.VideoNotFound):
         reason(video, "w")
     assert not StaleLive.objects.exists()

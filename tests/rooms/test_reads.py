@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.support.factories import make_video, make_videos
-from videos import services
+from videos import counters, services
 from videos.ledger import reads
 from videos.models import Video, VideoLike
 from videos.services import VideoRow, Window
@@ -80,6 +80,7 @@ def test_likes_and_counts_are_those_of_the_rows(user: User) -> None:
 def test_cold_counts_cost_one_query(user: User) -> None:
     videos = make_videos(3)
     VideoLike.objects.create(video_id=videos[1], user=user)
+    counters.depths()  # Redis and the database meet
     with CaptureQueriesContext(connection) as queries:
         counts = services.read_counts(video_ids=videos, user_id=user.pk)
     assert len(queries) == 1

@@ -41,9 +41,14 @@ def test_like_shows_at_once_and_reaches_the_rows_with_the_flush(video: Video, us
 def test_wish_that_changes_nothing_costs_the_database_nothing(
     video: Video, user: User, wishes: tuple[bool, ...], fields: int
 ) -> None:
+    services.set_like(
+        video_id=video.id, user_id=user.id, liked=False
+    )  # the database says so, and the flush confirms it
+    run_flush()
+    before = FlushBatch.objects.count()
     for liked in wishes:
         assert services.set_like(video_id=video.id, user_id=user.id, liked=liked).likes == liked
-    assert (run_flush().fields, FlushBatch.objects.count()) == (fields, fields)
+    assert (run_flush().fields, FlushBatch.objects.count() - before) == (fields, fields)
     assert services.set_like(video_id=video.id, user_id=user.id, liked=wishes[-1]).likes == wishes[-1]
     assert run_flush().fields == 0
 
@@ -115,7 +120,7 @@ def test_lists_of_likes_have_every_like_and_unlike_however_late_the_flush(
         assert likers() == set(others[1:])
         run_flush()
     left = list(redis_client.scan_iter("*recent*"))
-    assert len(left) == (0 if claimed else 2)  # a wish that was taken back before a claim reaches no flush
+    assert len(left) == (0 if claimed else 1)  # a wish that was taken back before a claim reaches no flush
 
 
 def test_view_counts_once_in_a_window(video: Video) -> None:
@@ -219,7 +224,9 @@ def test_changes_of_a_deleted_video_are_dropped(video: Video, user: User, redis_
     with pytest.raises(services.VideoNotFound):
         services.get_like(video_id=pk, user_id=user.id)
     assert run_flush().dropped == 2
-    assert list(redis_client.scan_iter("*live*")) == []
+    (key,) = redis_client.scan_iter("*live*")
+    assert set(redis_client.hgetall(key)) == {"since", "born"}  # what it remembers of this id is invalid
+    assert redis_client.ttl(key) > 0
     assert not StaleLive.objects.exists()
 
 

@@ -56,7 +56,7 @@ def main() -> None:
 
     settings.VIDEOS_SHARDS = int(os.environ.get("KILL_AT_SHARDS", "1"))
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = int(os.environ.get("KILL_AT_CHUNK_FIELDS", "1000"))
-    for name in ("claim", "make_durable", "confirm", "sums", "end"):
+    for name in ("claim", "make_durable", "confirm", "sums", "close"):
         stepping(counters.Batch, name)
     for name in ("resync", "note_finished_run"):
         stepping(counters, name)

@@ -17,9 +17,18 @@ from videos.models import FlushBatch, Video, VideoHour, VideoLike
 class Load:
     """Threads that work until the `with` ends. Each user is one thread's own, so that a user's last wish is known."""
 
-    def __init__(self, videos: Sequence[int], users: Sequence[int], *, threads: int = 4, rest: float = 0.0) -> None:
+    def __init__(
+        self,
+        videos: Sequence[int],
+        users: Sequence[int],
+        *,
+        threads: int = 4,
+        rest: float = 0.0,
+        first_viewer: int = 0,
+    ) -> None:
         self.videos = videos
         self.rest = rest
+        self.first_viewer = first_viewer
         self.wishes: dict[tuple[int, int], bool] = {}
         self.views: Counter[int] = Counter()
         self.unsure: Counter[int] = Counter()  # views that may have counted
@@ -46,7 +55,7 @@ class Load:
 
     def _work(self, number: int, users: Sequence[int]) -> None:
         choose = random.Random(number)
-        viewers = 0
+        viewers = self.first_viewer
         try:
             while not self._stop.is_set():
                 video = choose.choice(self.videos)

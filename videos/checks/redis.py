@@ -1,14 +1,16 @@
 """Checks of the counters' Redis: its entry in CACHES, and the server's configuration."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's names
+from django.db import Error as DatabaseError
 from django.utils.module_loading import import_string
 
-from videos import counters
+from videos import counters, meeting
 from videos.conf import conf
 
 BACKEND: Final = "django_redis.cache.RedisCache"
@@ -146,6 +148,12 @@ def ask_server() -> Iterator[CheckMessage]:
         return
     try:
         yield from judge_server(counters.server_facts())
+        with contextlib.suppress(DatabaseError):  # it has checks of its own; before `migrate` it lacks the table
+            if fault := meeting.read_pair().fault():
+                hint = (
+                    "See to DATABASE_URL, REDIS_URL and VIDEOS_SHARDS; or join the two with manage.py adopt_counters."
+                )
+                yield Error(fault, hint=hint, id="videos.E017")
     except (counters.CountersUnavailable, KeyError) as error:
         hint = "Start it, or see to its address in CACHES; then run this check again."
         yield Warning(f"The counters' Redis could not be asked: {error}", hint=hint, id="videos.W010")

@@ -6,11 +6,22 @@ and sets `live` from the rows. Each script checks that it still applies, so any 
 overlap. docs/glossary.md explains the terms.
 """
 
-from videos.counters.batches import Batch, Claim, Confirmation, left_open, resync, shard_total
+from videos.counters.batches import (
+    Batch,
+    Claim,
+    Closed,
+    Confirmation,
+    DoneBatch,
+    Kept,
+    drop_kept,
+    read_kept,
+    resync,
+)
 from videos.counters.clock import now_ms
-from videos.counters.connection import CountersUnavailable
+from videos.counters.connection import CountersMismatch, CountersUnavailable, Unmet
 from videos.counters.facts import live_videos, set_facts
 from videos.counters.keys import shard_of
+from videos.counters.meetings import Newer, Pairing, ShardRun, clear_shards, pair, read_pairing, shard_runs, take_fences
 from videos.counters.requests import (
     REASONS,
     Live,
@@ -40,8 +51,10 @@ from videos.counters.status import (
 )
 
 __all__ = [
-    "REASONS", "Batch", "Claim", "Confirmation", "CountersUnavailable", "Depth", "Live", "Marked", "Missing",
-    "ViewEvent", "beats", "depths", "find_fault", "forget", "last_finished_run", "left_open", "live_videos", "lookup",
-    "note_beats", "note_finished_run", "now_ms", "option_fault", "prime", "recent", "refresh", "resync",
-    "server_facts", "set_facts", "set_mark", "shard_of", "shard_total", "view", "waiting_marks", "watched_since",
+    "REASONS", "Batch", "Claim", "Closed", "Confirmation", "CountersMismatch", "CountersUnavailable", "Depth",
+    "DoneBatch", "Kept", "Live", "Marked", "Missing", "Newer", "Pairing", "ShardRun", "Unmet", "ViewEvent", "beats",
+    "clear_shards", "depths", "drop_kept", "find_fault", "forget", "last_finished_run", "live_videos", "lookup",
+    "note_beats", "note_finished_run", "now_ms", "option_fault", "pair", "prime", "read_kept", "read_pairing", "recent",
+    "refresh", "resync", "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs", "take_fences", "view",
+    "waiting_marks", "watched_since",
 ]  # fmt: skip

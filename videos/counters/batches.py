@@ -11,9 +11,10 @@ import redis
 
 from videos.changes import BatchFacts, FieldSums, MarkChange, Totals, VideoFacts, zeros
 from videos.conf import conf
-from videos.counters import keys, scripts
-from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailable, code_of, flush_call, flush_calls
+from videos.counters import scripts
+from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailable, flush_call, flush_calls
 from videos.counters.keys import keys_of, recent_key
+from videos.counters.requests import forget_command, forgotten_seconds
 from videos.fields import mark_field, parse_state
 
 # Fields in one read of a claimed batch, and in one confirm. All other clients of Redis wait meanwhile: 15 µs a field.
@@ -63,28 +64,26 @@ class Batch(BatchFacts):
     __slots__ = ()
 
     @classmethod
-    def claim(cls, *, shard: int, floor: int, newest: int, at_ms: int) -> Claim:
+    def claim(cls, *, shard: int, fence: int, floor: int, newest: int, at_ms: int) -> Claim:
         """Claim what is pending in a shard, or find the batch that is open.
 
         `floor` is the highest batch number that the database knows of this shard, `newest` that of any shard.
         """
         names = keys_of(shard)
-        script = scripts.CLAIM.command(
-            (names.pending, names.claimed, names.batch, names.sums, names.claimed_sums),
-            floor,
-            newest,
-            at_ms,
-            conf.SHARDS,
-        )
-        number, last, fields, rewound, claimed_ms = flush_call(*script)
-        return Claim(cls(shard, number, fields, bool(rewound), claimed_ms) if number else None, last)
+        script_keys = (names.pending, names.claimed, names.batch, names.sums, names.claimed_sums)
+        script = scripts.CLAIM.command(script_keys, fence, floor, newest, at_ms)
+        number, last, fields, rewound, claimed_ms, previous = flush_call(*script)
+        batch = cls(shard, number, fields, bool(rewound), claimed_ms, previous, fence) if number else None
+        return Claim(batch, last)
 
     def scan(self, at_once: int = READ_FIELDS) -> Iterator[list[tuple[bytes, bytes]] | None]:
         """Yield lists of about `at_once` fields and values; a field may come twice. None: another batch was claimed."""
-        shard = keys_of(self.shard)
+        return self._scan(keys_of(self.shard).claimed, self.number, at_once)
+
+    def _scan(self, key: str, number: int | str, at_once: int) -> Iterator[list[tuple[bytes, bytes]] | None]:
         cursor: bytes | int = 0
         while True:
-            script = scripts.CLAIMED.command((shard.claimed, shard.batch), self.number, cursor, at_once)
+            script = scripts.CLAIMED.command((key, keys_of(self.shard).batch), self.fence, number, cursor, at_once)
             reply = flush_call(*script)
             if reply is None:
                 yield None
@@ -111,8 +110,8 @@ class Batch(BatchFacts):
 
     def _confirm_part(self, part: Sequence[Confirmation]) -> bool:
         shard = keys_of(self.shard)
-        names = [shard.claimed, shard.batch, shard.rejected, shard.sums]
-        args: list[Any] = [self.number, conf.LIVE_SETTLED_SECONDS]
+        names = [shard.claimed, shard.batch, shard.rejected, shard.sums, shard.done(self.number)]
+        args: list[Any] = [self.fence, self.number, conf.LIVE_SETTLED_SECONDS]
         fields: list[bytes | str] = []
         for piece in part:
             if piece.video_id is None:
@@ -155,21 +154,22 @@ class Batch(BatchFacts):
         shard = keys_of(self.shard)
         names_of_keys = (shard.claimed, shard.batch, shard.pending, shard.sums, shard.claimed_sums)
         return all(
-            flush_call(*scripts.GIVE_BACK.command(names_of_keys, self.number, video_id, *part)) is not None
+            flush_call(*scripts.GIVE_BACK.command(names_of_keys, self.fence, self.number, video_id, *part)) is not None
             for part in (names[first : first + CONFIRM_FIELDS] for first in range(0, len(names), CONFIRM_FIELDS))
         )
 
     def sums(self) -> FieldSums | None:
-        """How many fields had each outcome. None while fields are left, and after the batch was ended."""
-        return self._close(end=False)
+        """How many fields had each outcome. None while fields are left, and after the batch was closed."""
+        return self._close(close=False)
 
-    def end(self) -> None:
-        """End the batch, so that the next one can be claimed."""
-        self._close(end=True)
+    def close(self) -> None:
+        """Close the batch, so that the next one can be claimed. What it held is kept for a replay."""
+        self._close(close=True)
 
-    def _close(self, *, end: bool) -> FieldSums | None:
-        shard = keys_of(self.shard)
-        reply = flush_call(*scripts.CLOSE.command((shard.claimed, shard.batch), self.number, int(end)))
+    def _close(self, *, close: bool) -> FieldSums | None:
+        names = keys_of(self.shard)
+        script = scripts.CLOSE.command((names.claimed, names.batch, names.closed), self.fence, self.number, int(close))
+        reply = flush_call(*script)
         return None if reply is None else FieldSums(*reply)
 
     def make_durable(self) -> None:
@@ -204,55 +204,93 @@ class Claim(NamedTuple):
     last: int  # number of the shard's newest batch
 
 
-def left_open(shards: Iterable[int]) -> dict[int, Batch]:
-    """Batches that were claimed under another VIDEOS_SHARDS and are still open, by shard."""
-    found = {}
-    names = ("open", "shards", "number", "fields", "rewound", "claimed_at")
-    for shard in shards:
-        try:
-            is_open, setting, *facts = flush_call("HMGET", keys_of(shard).batch, *names)
-        except CountersUnavailable as error:
-            if error.__cause__ is not None and code_of(error.__cause__) == "WRONGTYPE":  # type: ignore[arg-type]
-                continue  # the shard's own flush will report it
-            raise
-        if is_open == b"1" and setting is not None and int(setting) != conf.SHARDS:
-            number, fields, rewound, claimed_ms = map(int, facts)
-            found[shard] = Batch(shard, number, fields, bool(rewound), claimed_ms)
-    return found
+class DoneBatch(Batch):
+    """What is kept of a batch, to be applied again. The live totals were right when it was confirmed, and still are."""
+
+    __slots__ = ()
+
+    def scan(self, at_once: int = READ_FIELDS) -> Iterator[list[tuple[bytes, bytes]] | None]:
+        """Yield lists of about `at_once` fields and values; a field may come twice."""
+        yield from self._scan(keys_of(self.shard).done(self.number), "", at_once)
+
+    def confirm(self, confirmations: Iterable[Confirmation]) -> bool:
+        """Only make what Redis remembers of videos that are gone invalid."""
+        for confirmation in confirmations:
+            if confirmation.video_id is not None and confirmation.totals is None:
+                flush_call(*forget_command(self.shard, confirmation.video_id))
+        return True
+
+    def size(self) -> int:
+        """How many fields are kept."""
+        return int(flush_call("HLEN", keys_of(self.shard).done(self.number)))
+
+    def renew(self) -> None:
+        """Start the time anew for which it is kept."""
+        names = keys_of(self.shard)
+        flush_call(*scripts.RENEW.command((names.batch, names.closed), self.fence, self.number))
 
 
-def shard_total() -> int:
-    """How many shards may hold changes: the largest VIDEOS_SHARDS that there has been."""
-    reply = flush_call("GET", keys.SHARDS)
-    known = 0 if reply is None else int(reply)
-    if known < conf.SHARDS:
-        flush_call("SET", keys.SHARDS, conf.SHARDS)
-    return max(known, conf.SHARDS)
+class Closed(NamedTuple):
+    """A closed batch that is kept for a replay."""
+
+    number: int
+    closed_ms: int  # Unix milliseconds, of the server's clock
+    previous: int  # the batch that was closed before it; 0: none
 
 
-def resync(*, shard: int, last: int, stale: Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]) -> set[int]:
+class Kept(NamedTuple):
+    """What a flush of a shard begins with."""
+
+    fence: int
+    last: int  # number of the newest batch
+    tail: int  # number of the newest closed batch
+    is_open: bool  # whether a batch is
+    now_ms: int  # Unix milliseconds, of the server's clock
+    closed: list[Closed]  # in ascending order
+
+
+def read_kept(shard: int) -> Kept:
+    """The closed batches of a shard that are kept, and the fence for all further calls."""
+    names = keys_of(shard)
+    fence, last, tail, is_open, now_ms, flat = flush_call(*scripts.KEPT.command((names.batch, names.closed)))
+    closed = [
+        Closed(int(number), *map(int, value.split(b":"))) for number, value in zip(flat[::2], flat[1::2], strict=True)
+    ]
+    return Kept(fence, last, tail, bool(is_open), now_ms, sorted(closed))
+
+
+def drop_kept(shard: int, fence: int, numbers: Sequence[int], *, forget: bool = False) -> None:
+    """Drop closed batches that no replay will need. `forget`: liked keys of before are invalid."""
+    names = keys_of(shard)
+    script_keys = [names.batch, names.closed, *map(names.done, numbers)]
+    flush_call(*scripts.DROP.command(script_keys, fence, int(forget), *numbers))
+
+
+def resync(
+    *, shard: int, fence: int, last: int, stale: Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]
+) -> set[int]:
     """Set the live totals of videos of a shard from their rows, in one round trip. The caller holds their locks.
 
     `stale` has the facts of each video, None if it is gone, and the marks that changed outside a batch, with their
     values in the rows. Returns the videos that were set. The others wait until a batch that is claimed, or was claimed
     since `last`, has ended.
     """
-    commands = [_resync_command(shard, last, video_id, *changed) for video_id, changed in stale.items()]
+    commands = [_resync_command(shard, (fence, last), video_id, *changed) for video_id, changed in stale.items()]
     return {video_id for video_id, done in zip(stale, flush_calls(commands), strict=True) if done}
 
 
 def _resync_command(
-    shard: int, last: int, video_id: int, facts: VideoFacts | None, marks: Sequence[MarkChange]
+    shard: int, moment: tuple[int, int], video_id: int, facts: VideoFacts | None, marks: Sequence[MarkChange]
 ) -> tuple[Any, ...]:
     names = keys_of(shard)
     own = facts or VideoFacts(Totals(), 0, 0)
-    args: list[Any] = [last, 0 if facts is None else 1, own.owner_id, own.duration, video_id]
-    args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, *own.totals)
+    args: list[Any] = [*moment, 0 if facts is None else 1, own.owner_id, own.duration, video_id]
+    args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, forgotten_seconds(), *own.totals)
     for user_id, value, at_ms in marks:
         args += (mark_field(video_id, user_id), value, at_ms)
     return scripts.RESYNC.command(
         [
-            *(names.live(video_id), names.pending, names.claimed, names.batch, names.sums),
+            *(names.live(video_id), names.pending, names.claimed, names.batch, names.sums, names.claimed_sums),
             *(names.liked(video_id, mark.user_id) for mark in marks),
         ],
         *args,

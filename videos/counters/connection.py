@@ -1,14 +1,17 @@
 """Connections to the counters' Redis: one for each thread, the meaning of a refusal, and the pause after a failure.
 
+A new connection to another run of Redis first has it meet the database (videos/meeting.py): Redis may be older now.
+
 redis-py opens connections (TLS, credentials, database number, Sentinel) and reads replies. Its command layers and its
 pool are not used, because they took as long as the server's answer.
 """
 
 import logging
 import os
+import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -28,11 +31,12 @@ REQUEST_TIMEOUT_SECONDS: Final = 0.25  # where CACHES sets none
 # A connection that answered within this time is not checked before use: a check takes a tenth of a like's CPU time. If
 # the server dies within this time, the next command fails and counts as uncertain.
 FRESH_SECONDS: Final = 0.05
+MEETINGS: Final = 3  # tried for one call, if Redis is started anew meanwhile
 PROTOCOL: Final = 2  # version of RESP: callers of the scripts rely on its reply types
 # Error codes with which a server refuses a script before it executes anything of it.
 REFUSALS: Final = frozenset({
     *("MISCONF", "NOREPLICAS", "BUSY", "OOM", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS"),
-    *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING", scripts.LATE),
+    *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING", "UNMET", scripts.LATE),
 })  # fmt: skip
 # Error codes of a server that takes no writes, or no longer: the next call must look up the address again. LATE: its
 # clock may have been set, so the next call must read it again.
@@ -46,6 +50,14 @@ class CountersUnavailable(VideosError):
         super().__init__(message)
         self.uncertain = uncertain  # Redis may have executed the commands
         self.code = code  # of the server's error, such as OOM; "" if it did not answer
+
+
+class Unmet(CountersUnavailable):
+    """Another meeting of Redis and the database took place since this flush began: it begins again."""
+
+
+class CountersMismatch(CountersUnavailable):
+    """This Redis belongs to another database, or to another VIDEOS_SHARDS."""
 
 
 @lru_cache(maxsize=1)
@@ -74,9 +86,21 @@ class Lease:
         self.connection: Any = make_connection(for_flush=for_flush)
         self._clock = None if for_flush else clock.Clock()  # a flush's scripts have no deadlines
         self.wait_seconds: float = self.connection.socket_timeout
+        self._connect()
+
+    def _connect(self) -> None:
         self.connection.connect()
         self._answered_at: float | None = time.monotonic()  # None while replies are outstanding
+        self._run: str | None = None
         self._read_clock()
+
+    def run(self) -> str:
+        """The server's run id; "" if it hides that. Raises redis.RedisError, OSError."""
+        if self._run is None:
+            (info,) = self.ask([("INFO", "server")], None)
+            found = _RUN_ID.search(info) if isinstance(info, bytes) else None
+            self._run = found[1].decode() if found else ""
+        return self._run
 
     def make_ready(self) -> None:
         """Reconnect if the server closed the connection, or if a signal's exception left a reply unread.
@@ -95,8 +119,7 @@ class Lease:
         except redis.ConnectionError:
             pass
         self.disconnect()
-        connection.connect()
-        self._read_clock()
+        self._connect()
 
     def disconnect(self) -> None:
         """Close the socket: the next call connects again, perhaps to another server."""
@@ -136,18 +159,23 @@ class _ThreadLeases(threading.local):
     flush: Lease | None = None
 
 
+_RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 _connecting = threading.Lock()
+_meeting = threading.Lock()
+_meet: Callable[[str], None] | None = None
+_met_run = ""  # the run of Redis that this process knows to have met the database
 _leases = _ThreadLeases()
 _generation = 0  # grows when the settings change, so that no thread keeps a connection to the old server
 _away_until = 0.0  # on time.monotonic(); 0 while Redis answers
 
 
 def _forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
-    global _generation, _away_until
-    if setting in {"CACHES", "VIDEOS_COUNTERS_ALIAS"}:
+    global _generation, _away_until, _met_run
+    if setting in {"CACHES", "DATABASES", "VIDEOS_COUNTERS_ALIAS", "VIDEOS_SHARDS"}:
         _generation += 1
         _away_until = 0.0
         clock.forget()
+        _met_run = ""
 
 
 setting_changed.connect(_forget_connections, dispatch_uid="videos.counters")
@@ -196,12 +224,96 @@ def flush_calls(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     return exchange(commands, for_flush=True) if commands else []
 
 
-def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_seconds: float | None = None) -> list[Any]:
-    """Send commands and return their replies, for `send` and `flush_call`: no command takes another way to Redis."""
+def on_new_run(meet: Callable[[str], None]) -> None:
+    """Call `meet(run)` before this process uses a run of Redis. It uses `exchange` with `meeting`."""
+    global _meet
+    _meet = meet
+
+
+def meet(run: str, *, again: bool = False) -> None:
+    """Have this run of Redis meet the database, once in this process, or `again`. Raises CountersUnavailable."""
+    global _met_run, _away_until
+    if run == _met_run and not again:
+        return
+    with _meeting:
+        if _meet is None or (run == _met_run and not again):
+            return
+        try:
+            _meet(run)
+        except Unmet:
+            raise
+        except CountersUnavailable:
+            _away_until = time.monotonic() + conf.REDIS_PAUSE_SECONDS
+            raise
+        _met_run = run
+
+
+def meet_now() -> None:
+    """Have the run of Redis that a flush is connected to meet the database. Raises CountersUnavailable."""
     try:
-        lease = _connected(for_flush=for_flush)
+        run = _connected(for_flush=True).run()
     except (redis.RedisError, OSError) as error:
         raise _pause_after(error, uncertain=False) from error
+    meet(run, again=True)
+
+
+def exchange(
+    commands: Sequence[tuple[Any, ...]],
+    *,
+    for_flush: bool,
+    wait_seconds: float | None = None,
+    meeting: str | None = None,
+) -> list[Any]:
+    """Send commands and return their replies, for `send` and `flush_call`: no command takes another way to Redis.
+
+    `meeting` is for the commands of a meeting, which come before it: the run that it is about, or "" for any.
+    """
+    lease, run = _lease_of_a_run(for_flush=for_flush, meeting=meeting)
+    replies = _ask(lease, commands, wait_seconds)
+    unmet = [place for place, reply in enumerate(replies) if isinstance(reply, Exception) and code_of(reply) == "UNMET"]
+    if unmet and for_flush:
+        raise Unmet
+    if unmet:  # this Redis was emptied
+        meet(run, again=True)
+        for place, reply in zip(unmet, _ask(lease, [commands[place] for place in unmet], wait_seconds), strict=True):
+            replies[place] = reply
+    for reply in replies:
+        if isinstance(reply, Exception):
+            if code_of(reply) in WRONG_SERVER:
+                lease.disconnect()
+            # One shard may have counted while another refused: retrying the whole call elsewhere would count twice.
+            uncertain = not all(map(_moved_nothing, replies))
+            code = code_of(reply)
+            raise CountersUnavailable(
+                f"The counters' Redis: {code}: {reply}", uncertain=uncertain, code=code
+            ) from reply
+    return replies
+
+
+def _lease_of_a_run(*, for_flush: bool, meeting: str | None) -> tuple[Lease, str]:
+    """A connection and its run of Redis, which has met the database."""
+    for _ in range(MEETINGS):
+        try:
+            lease = _connected(for_flush=for_flush)
+            run = lease.run()
+        except (redis.RedisError, OSError) as error:
+            raise _pause_after(error, uncertain=False) from error
+        if meeting is not None:
+            if meeting not in {"", run}:
+                raise Unmet
+            return lease, run
+        try:
+            if run:
+                meet(run)
+        except Unmet:  # Redis was started anew meanwhile
+            lease.disconnect()
+        else:
+            return lease, run
+    raise Unmet
+
+
+def _ask(lease: Lease, commands: Sequence[tuple[Any, ...]], wait_seconds: float | None) -> list[Any]:
+    """The replies to commands; scripts that the server did not know are loaded and sent again."""
     begun = time.monotonic()
     try:
         replies = lease.ask(commands, wait_seconds)
@@ -220,16 +332,6 @@ def exchange(commands: Sequence[tuple[Any, ...]], *, for_flush: bool, wait_secon
             # A script that is still on its way does nothing after its deadline: only then may the caller act otherwise.
             time.sleep(max(0.0, begun + lease.wait_seconds - time.monotonic()))
         raise failure from error
-    for reply in replies:
-        if isinstance(reply, Exception):
-            if code_of(reply) in WRONG_SERVER:
-                lease.disconnect()
-            # One shard may have counted while another refused: retrying the whole call elsewhere would count twice.
-            uncertain = not all(map(_moved_nothing, replies))
-            code = code_of(reply)
-            raise CountersUnavailable(
-                f"The counters' Redis: {code}: {reply}", uncertain=uncertain, code=code
-            ) from reply
     return replies
 
 
@@ -244,5 +346,6 @@ def _moved_nothing(reply: Any) -> bool:
     """Whether this reply proves that its command changed no count."""
     if isinstance(reply, Exception):
         return code_of(reply) in REFUSALS
-    lacking = isinstance(reply, list) and all(code == -1 for code in reply[::2])
-    return reply is None or lacking  # prime.lua replies None; like.lua and view.lua reply -1 when they lack something
+    # prime.lua replies None. Where they lack something, like.lua has {-1, needs, version}, view.lua {-1, version, ...}.
+    lacking = isinstance(reply, list) and reply[0] == -1 and (len(reply) % 2 == 1 or set(reply[::2]) == {-1})
+    return reply is None or lacking

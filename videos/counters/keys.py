@@ -1,20 +1,29 @@
 """The name of every key. A video lives in shard `video_id % VIDEOS_SHARDS`, and its keys carry the shard's hash tag.
 
-{videos:10}:live:42        hash    the totals that are shown; owner and duration; `unmarked_until` and `unmarked_last`,
-                                   if the video had no marks when it became live
-{videos:10}:liked:42:9     string  "1:<ms>" or "0:<ms>": the last mark of user 9 on video 42, as far as known
-{videos:10}:seen:42:<v>    string  a view of this viewer was counted in this window
+{videos:10}:live:42        hash    the totals that are shown; owner and duration; `unmarked_until`, if the video had no
+                                   marks when it became live; `meeting`, its stamp; `primed`, the newest batch when it
+                                   was made from the row; `since` and `born`: older liked and seen keys are invalid
+{videos:10}:liked:42:9     string  "1:<ms>:<stamp>" or "0:…": the last mark of user 9 on video 42, as far as known; the
+                                   stamp is that of the shard then
+{videos:10}:seen:42:<v>    string  a view of this viewer was counted in this window; its value is such a stamp
 {videos:10}:dated:42:<v>   zset    times of this viewer's counted views, of those that came with a time of their own
 {videos:10}:address:42:<a> string  how many views of this address were counted in this window
 {videos:10}:pending        hash    changes that no batch has claimed; videos/fields.py has its grammar
 {videos:10}:claimed        hash    pending, renamed: the batch that is being flushed
 {videos:10}:sums           hash    "likes:42" -> how much of a live total is pending
 {videos:10}:claimed_sums   hash    sums, renamed, of the batch that was claimed last
-{videos:10}:batch          hash    number of the claimed batch, the highest number ever, whether it is open, its sums
+{videos:10}:batch          hash    number of the claimed batch, the highest number ever, whether it is open, its sums;
+                                   `tail`, the newest closed batch; `met` and `fence`, the last meeting; `meeting` and
+                                   `forgotten`, the stamps from which live and liked keys are trusted;
+                                   `stamp`, which grows whenever liked keys become invalid
+{videos:10}:done:17        hash    what batch 17 held, for a replay
+{videos:10}:closed         hash    17 -> "<closed at (Unix ms)>:<the batch before>", of batches that are kept
 {videos:10}:lives          set     videos of the shard that have, or had lately, a live key
 {videos:10}:rejected       hash    "<batch>:<field>" -> value: malformed fields, set aside
 {user:9}:recent            zset    videos on which a mark of this user waits for the flush
-videos:shards              string  the largest number of shards that there has been
+videos:identity            string  the id that this Redis and its database share
+videos:location            string  a hash of where that database was when they met
+videos:shards              string  VIDEOS_SHARDS
 videos:flushed             string  when a run of the flush last finished, in Unix milliseconds
 videos:probed              string  that health could write
 videos:beats               hash    shard -> when a run of the flush last finished with it, in Unix milliseconds
@@ -26,6 +35,8 @@ from typing import Final
 
 from videos.conf import conf
 
+IDENTITY: Final = "videos:identity"
+LOCATION: Final = "videos:location"
 SHARDS: Final = "videos:shards"
 FLUSHED: Final = "videos:flushed"
 PROBED: Final = "videos:probed"
@@ -36,7 +47,7 @@ WATCHED: Final = "videos:watched"
 class ShardKeys:
     """The keys of one shard."""
 
-    __slots__ = ("batch", "claimed", "claimed_sums", "lives", "pending", "prefix", "rejected", "sums")
+    __slots__ = ("batch", "claimed", "claimed_sums", "closed", "lives", "pending", "prefix", "rejected", "sums")
 
     def __init__(self, shard: int) -> None:
         self.prefix = f"{{videos:{shard}}}:"
@@ -45,8 +56,12 @@ class ShardKeys:
         self.sums = f"{self.prefix}sums"
         self.claimed_sums = f"{self.prefix}claimed_sums"
         self.batch = f"{self.prefix}batch"
+        self.closed = f"{self.prefix}closed"
         self.lives = f"{self.prefix}lives"
         self.rejected = f"{self.prefix}rejected"
+
+    def done(self, number: int) -> str:
+        return f"{self.prefix}done:{number}"
 
     def live(self, video_id: int) -> str:
         return f"{self.prefix}live:{video_id}"

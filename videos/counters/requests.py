@@ -15,6 +15,8 @@ from videos.fields import State, mark_field, parse_state
 
 RECENT_SECONDS: Final = 30 * DAY_SECONDS  # for marks that no flush takes: repeated ones, and those taken back
 SCAN_FIELDS: Final = 1000  # of one call; all other clients of Redis wait meanwhile
+# How long a live key stays that was made from the row and not written to: the row may have been an old one.
+PRIMED_SECONDS: Final = 300
 REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")  # by the codes of view.lua
 
 
@@ -30,7 +32,7 @@ class Missing(NamedTuple):
 
     state: bool
     facts: bool
-    last: int = 0  # number of the shard's newest batch; give it back with the facts
+    version: str = ""  # of the shard: what is read from now on is valid as long as this is; give it back
 
 
 class ViewEvent(NamedTuple):
@@ -55,7 +57,7 @@ class Live(NamedTuple):
 
     totals: Totals | None
     state: State | None  # the user's mark
-    lost: int | None = None  # the totals expired while something was pending: `last` for priming them from the row
+    lost: str | None = None  # the totals expired while something was pending: the version for priming them from the row
 
 
 def set_mark(
@@ -66,34 +68,39 @@ def set_mark(
     at_ms: int | None = None,
     facts: VideoFacts | None = None,
     state: int | None = None,
+    version: str = "",
 ) -> Marked | Missing:
     """Set a user's mark on a video, in one round trip. Missing: nothing was done, call again with what is missing.
 
     The wish has the time of Redis' clock, unless `at_ms` is given.
-    `state` is the user's mark and `facts` are the video's facts, both as read from the database.
+    `state` is the user's mark and `facts` are the video's facts, both as read from the database under the `version`
+    that Missing had.
     """
     keys = keys_of(shard_of(video_id))
     script = scripts.LIKE.command(
         (keys.live(video_id), keys.liked(video_id, user_id), keys.pending, keys.claimed, keys.batch, keys.sums),
         *(mark_field(video_id, user_id), value, "" if at_ms is None else at_ms, conf.LIVE_SECONDS, conf.LIKED_SECONDS),
-        *("" if state is None else state, scripts.DEADLINE),
+        *("" if state is None else state, version, scripts.DEADLINE),
     )
     if facts is None and state is None:
         noted_ms = now_ms() if at_ms is None else at_ms
         recent_command = scripts.RECENT.command((recent_key(user_id),), noted_ms, video_id, RECENT_SECONDS)
         code, *numbers = send([script, recent_command])[0]
     else:  # the first call has already noted the video as recent
-        code, *numbers = send([script] if facts is None else [_prime_command(video_id, facts), script])[-1]
+        code, *numbers = send(
+            [script] if facts is None else [_prime_command(video_id, facts._replace(version=version)), script]
+        )[-1]
     if code < 0:
-        return Missing(state=bool(numbers[0] & 1), facts=bool(numbers[0] & 2), last=numbers[0] >> 2)
+        needs, told = numbers
+        return Missing(state=bool(needs & 1), facts=bool(needs & 2), version=told.decode())
     return Marked(code == 1, Totals(*numbers))
 
 
-def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = None) -> list[tuple[str, int]]:
+def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = None) -> list[tuple[str, Any]]:
     """Judge views and count the new ones, in one round trip. Returns each event's reason and the video's views now.
 
-    The reason is "" if Redis lacks the video's facts. Nothing was done for that event: call again with them. The number
-    is then the newest batch of the shard, which the facts must name as `last`.
+    The reason is "" if Redis lacks the video's facts. Nothing was done for that event: call again with them. Instead of
+    the views it returns the version that the facts must have.
     """
     by_shard: dict[int, list[int]] = {}
     for place, event in enumerate(events):
@@ -101,10 +108,10 @@ def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = N
     commands = [_prime_command(video_id, known) for video_id, known in facts.items()] if facts else []
     primed = len(commands)
     commands += [_view_command(shard, [events[place] for place in places]) for shard, places in by_shard.items()]
-    results = [("", 0)] * len(events)
+    results: list[tuple[str, Any]] = [("", 0)] * len(events)
     for places, reply in zip(by_shard.values(), send(commands)[primed:], strict=True):
         for place, code, views in zip(places, reply[::2], reply[1::2], strict=True):
-            results[place] = ("" if code < 0 else REASONS[code], views)
+            results[place] = ("", views.decode()) if code < 0 else (REASONS[code], views)
     return results
 
 
@@ -144,8 +151,8 @@ def _prime_command(video_id: int, facts: VideoFacts) -> tuple[Any, ...]:
     keys = keys_of(shard_of(video_id))
     return scripts.PRIME.command(
         (keys.live(video_id), keys.batch, keys.sums, keys.claimed_sums, keys.lives),
-        *(conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, facts.owner_id, facts.duration),
-        *(video_id, facts.watermark, facts.last, *facts.totals),
+        *(PRIMED_SECONDS, conf.LIKED_SECONDS, facts.owner_id, facts.duration),
+        *(video_id, facts.watermark, facts.version, *facts.totals),
         scripts.DEADLINE,
     )
 
@@ -172,7 +179,7 @@ def lookup(video_ids: Iterable[int], user_id: int | None) -> dict[int, Live]:
             found[video_id] = Live(
                 None if None in totals else Totals(*map(int, totals)),
                 None if state is None else parse_state(state),
-                None if lost is None else int(lost),
+                None if lost is None else lost.decode(),
             )
     return found
 
@@ -212,6 +219,18 @@ def refresh(*, video_id: int, owner_id: int, duration: int) -> None:
 
 
 def forget(video_id: int) -> None:
-    """Remove the live totals of a video that is gone; the flush drops its pending changes."""
-    keys = keys_of(shard_of(video_id))
-    send([("DEL", keys.live(video_id)), ("HDEL", keys.sums, *(f"{count.name}:{video_id}" for count in COUNTS))])
+    """Make what Redis remembers of a video that is gone invalid; the flush drops its pending changes."""
+    send([forget_command(shard_of(video_id), video_id)])
+
+
+def forget_command(shard: int, video_id: int) -> tuple[Any, ...]:
+    """The command that makes what Redis remembers of a video invalid."""
+    names = keys_of(shard)
+    return scripts.FORGET.command(
+        (names.live(video_id), names.batch, names.sums, names.claimed_sums), forgotten_seconds(), video_id
+    )
+
+
+def forgotten_seconds() -> int:
+    """How long Redis remembers that a video is gone: no liked or seen key of the video lives longer."""
+    return max(conf.VIEW_WINDOW_SECONDS, conf.LIKED_SECONDS) + PRIMED_SECONDS

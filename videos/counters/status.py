@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from videos.conf import conf
 from videos.counters import keys
-from videos.counters.connection import CountersUnavailable, flush_call, make_connection, send
+from videos.counters.connection import CountersUnavailable, exchange, flush_call, make_connection, send
 from videos.counters.keys import keys_of
 
 PROBED_SECONDS: Final = 60
@@ -25,15 +25,14 @@ class Depth(NamedTuple):
     rejected: int
 
 
-def depths() -> list[Depth]:
-    """The depth of each shard, in two round trips, with the shards of an earlier, larger VIDEOS_SHARDS."""
-    (known,) = send([("GET", keys.SHARDS)])
+def depths(shards: int | None = None) -> list[Depth]:
+    """The depth of each shard, in one round trip."""
     commands = [
         ("HLEN", key)
-        for shard in map(keys_of, range(max(int(known or 0), conf.SHARDS)))
+        for shard in map(keys_of, range(shards or conf.SHARDS))
         for key in (shard.pending, shard.claimed, shard.rejected)
     ]
-    replies = send(commands)
+    replies = send(commands) if shards is None else exchange(commands, for_flush=True, meeting="")
     return [Depth(*replies[place : place + 3]) for place in range(0, len(replies), 3)]
 
 
@@ -94,12 +93,12 @@ def server_facts() -> dict[str, Any]:
 
     `appendfsync` is None if the server hides its configuration, as managed servers do.
     """
-    sections = [flush_call("INFO", section) for section in ("server", "replication", "persistence", "memory")]
+    sections = [_ask("INFO", section) for section in ("server", "replication", "persistence", "memory")]
     lines = b"\n".join(sections).decode().splitlines()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     appendfsync = None
     with contextlib.suppress(CountersUnavailable):
-        appendfsync = flush_call("CONFIG", "GET", "appendfsync")[1].decode()
+        appendfsync = _ask("CONFIG", "GET", "appendfsync")[1].decode()
     return {
         "version": facts.get("valkey_version") or facts.get("redis_version"),
         "server": facts.get("server_name", "redis"),
@@ -110,3 +109,8 @@ def server_facts() -> dict[str, Any]:
         "role": facts.get("role"),
         "connected_replicas": int(facts.get("connected_slaves", 0)),
     }
+
+
+def _ask(*command: Any) -> Any:
+    """The reply to a command for which Redis need not have met the database."""
+    return exchange([command], for_flush=True, meeting="")[0]

@@ -40,6 +40,7 @@ class FlushReport:
     rejected: int = 0
     sums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUM_COLUMNS, 0))
     rewound: int = 0
+    replayed: int = 0  # batches that the database had lost
     postponed: int = 0  # videos whose rows were locked to the end; their changes are pending again
     settled: int = 0  # videos whose rows had changed outside a batch
     notes: int = 0  # of these videos, deleted
@@ -86,7 +87,8 @@ class Run:
     lock: threading.Lock = field(default_factory=threading.Lock)  # held to change the report and in callbacks
     crashed: threading.Event = field(default_factory=threading.Event)  # a thread raised an unexpected exception
     gentle_time_over: threading.Event = field(default_factory=threading.Event)
-    flushed: dict[int, int] = field(default_factory=dict)  # shard -> its newest batch, if that has ended in this run
+    # shard -> its newest batch, its newest closed batch and the fence, if this run has flushed it
+    flushed: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     postponed: dict[int, int] = field(default_factory=dict)  # shard -> videos whose rows are locked
 
     def check_time(self, *, low_priority: bool) -> None:

@@ -1,20 +1,23 @@
-"""One run over one shard: claim -> apply -> confirm, until nothing is pending. Later in the run: settle its notes."""
+"""One run over one shard: replay, claim -> apply -> confirm, until nothing is pending. Later: settle its notes."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from videos import counters, ledger
+from videos import counters, ledger, meeting
 from videos.changes import Changes, FieldSums, MarkChange, VideoFacts
 from videos.conf import conf
-from videos.counters import Batch
+from videos.counters import Batch, connection
 from videos.fields import sort_in
 from videos.flush.culprits import Mover
 from videos.flush.facts import refresh_facts
+from videos.flush.replay import apply_again, compare
 from videos.flush.run import ClosedBatch, Run
 
 logger = logging.getLogger(__name__)
 
+BEGINNINGS: Final = 5  # of one run, while Redis or the database is set back
 PASSES: Final = 3  # over a claimed batch, while fields are left
 
 
@@ -27,27 +30,42 @@ class ShardFlush:
         self.pause_point = pause_point
 
     def flush(self) -> None:
-        """Finish a batch that an interrupted run left, then claim and finish the next one."""
+        """Replay what the database has lost, finish what an interrupted run left, claim and finish the next batch.
+
+        Begins again after another meeting of Redis and the database, or once that was set back.
+        """
+        self._again_after_setbacks(self._flush)
+
+    def _again_after_setbacks(self, act: Callable[[], None]) -> None:
+        for _ in range(BEGINNINGS):
+            try:
+                act()
+            except (counters.Unmet, ledger.StaleFence) as error:
+                logger.info("Shard %s begins again: %s", self.shard, error)
+                connection.meet_now()
+                meeting.meet_again([self.shard])
+            except ledger.Rewound:
+                logger.warning("Shard %s begins again: the database was set back", self.shard)
+            else:
+                return
+        raise counters.Unmet(f"Shard {self.shard}: Redis or the database was set back {BEGINNINGS} times in this run.")
+
+    def _flush(self) -> None:
         while True:
             self.pause_point()
+            kept = compare(self.run, self.shard, self.pause_point)
             at_ms = counters.now_ms()
             floor, newest = ledger.newest_batch(self.shard)
-            batch, last = Batch.claim(shard=self.shard, floor=floor, newest=newest, at_ms=at_ms)
+            batch, last = Batch.claim(shard=self.shard, fence=kept.fence, floor=floor, newest=newest, at_ms=at_ms)
             if batch is not None and not self.finish(batch):
                 return  # another flush has claimed a newer batch
             if batch is None or batch.claimed_ms == at_ms:
-                self.run.flushed[self.shard] = last
+                self.run.flushed[self.shard] = last, kept.tail if batch is None else batch.number, kept.fence
                 return
 
     def finish(self, batch: Batch) -> bool:
-        """Write a claimed batch to the database and end it. False: another flush has ended it meanwhile."""
+        """Write a claimed batch to the database and close it. False: another flush has closed it meanwhile."""
         batch.make_durable()
-        if batch.rewound:
-            logger.error(
-                "Shard %s: Redis had forgotten batches up to %s; it was rewound or replaced. Views since its last save "
-                "may be off, and, if an old copy was restored, likes that were taken back since.",
-                *(self.shard, batch.number - 1),
-            )
         ledger.open_batch(batch)
         mover = Mover(self.run, batch)
         for _ in range(PASSES):
@@ -66,19 +84,23 @@ class ShardFlush:
                     return False
             sums = batch.sums()
             if sums is not None:
-                ledger.finish_batch(batch, sums)
-                batch.end()
+                if not ledger.finish_batch(batch, sums):
+                    apply_again(self.run, batch, self.pause_point, sums)
+                batch.close()
                 self.run.note_closed(_closed(batch, sums))
                 return True
         return False
 
     def settle(self) -> None:
         """Set the live totals, owners and durations of videos whose rows changed outside a batch."""
-        last = self.run.flushed[self.shard]
-        refresh_facts(self.run, self.shard, self.pause_point)
+        with contextlib.suppress(counters.Unmet, ledger.StaleFence, ledger.Rewound):  # the next run goes on
+            refresh_facts(self.run, self.shard, self.pause_point)
+            self._settle(*self.run.flushed[self.shard])
 
+    def _settle(self, last: int, tail: int, fence: int) -> None:
         def set_live(stale: Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]) -> set[int]:
-            return counters.resync(shard=self.shard, last=last, stale=stale)
+            ledger.check_complete(self.shard, fence, tail)
+            return counters.resync(shard=self.shard, fence=fence, last=last, stale=stale)
 
         for video_ids in self.run.paced(ledger.stale_videos(self.shard, conf.SHARDS)):
             while True:

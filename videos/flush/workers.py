@@ -48,25 +48,16 @@ def run_flush(
     """
     report = FlushReport()
     begin = time.monotonic()
-    total = _shard_total()
-    chosen = list(range(total) if shards is None else shards)
+    chosen = list(range(conf.SHARDS) if shards is None else shards)
     if max_seconds is not None and chosen:
         # Runs that always end early would never reach the last shards: so start at a random one.
         first = random.randrange(len(chosen))
         chosen = chosen[first:] + chosen[:first]
-    try:
-        left = counters.left_open(range(total))
-    except counters.CountersUnavailable as error:
-        report.failures = dict.fromkeys(chosen, f"{type(error).__name__}: {error}")
-    else:
-        pace = Pace(seconds=gentle_seconds, waiting=_waiting(chosen)) if gentle_seconds else None
-        run = Run(report, max_seconds, pace, should_stop, on_batch, begin)
-        # Finish batches of another VIDEOS_SHARDS before minting numbers: a higher watermark would hide their fields.
-        Workers(run, list(left), progress).work(lambda flush: flush.finish(left[flush.shard]))
-        if report.complete and not report.failed:
-            Workers(run, chosen, progress).work(ShardFlush.flush)
-            _flush_postponed(run)
-            _finish(run, chosen)
+    pace = Pace(seconds=gentle_seconds, waiting=_waiting(chosen)) if gentle_seconds else None
+    run = Run(report, max_seconds, pace, should_stop, on_batch, begin)
+    Workers(run, chosen, progress).work(ShardFlush.flush)
+    _flush_postponed(run)
+    _finish(run, chosen)
     report.seconds = round(time.monotonic() - begin, 3)
     return report
 
@@ -173,13 +164,6 @@ class Workers:
             with self.run.lock:
                 self.done += done
                 self.progress(self.done, self.total, self.run.report)
-
-
-def _shard_total() -> int:
-    try:
-        return counters.shard_total()
-    except counters.CountersUnavailable:
-        return conf.SHARDS  # each shard will fail and report the reason
 
 
 def _waiting(shards: Collection[int]) -> int:

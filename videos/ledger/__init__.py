@@ -5,9 +5,20 @@ their ids. So `like_count` always equals the number of like rows, and writers do
 docs/glossary.md explains the terms.
 """
 
-from videos.ledger.batches import Outcome, apply, finish_batch, newest_batch, open_batch
+from videos.ledger.batches import (
+    Outcome,
+    Rewound,
+    apply,
+    check_complete,
+    compare_batches,
+    end_forgotten,
+    finish_batch,
+    newest_batch,
+    open_batch,
+)
 from videos.ledger.breaker import limited
 from videos.ledger.doubts import has_doubts, note_doubts
+from videos.ledger.meetings import StaleFence, fences, identity, location, meet, take_identity
 from videos.ledger.notes import (
     Settled,
     forget_user,
@@ -25,9 +36,11 @@ from videos.ledger.upkeep import FlushFacts, has_one_writer, last_hour_sums, pin
 from videos.ledger.writer import alias, atomic, disconnect, drop_stale_connection, rows
 
 __all__ = [
-    "TRIES", "Difference", "FlushFacts", "Outcome", "Settled", "alias", "apply", "atomic", "disconnect",
-    "drop_stale_connection", "finish_batch", "flush_session", "forget_user", "forget_video", "has_doubts",
-    "has_one_writer", "import_counts", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited",
+    "TRIES", "Difference", "FlushFacts", "Outcome", "Rewound", "Settled", "StaleFence", "alias", "apply", "atomic",
+    "check_complete", "compare_batches", "disconnect", "drop_stale_connection", "end_forgotten", "fences",
+    "finish_batch", "flush_session", "forget_user", "forget_video", "has_doubts", "has_one_writer", "identity",
+    "import_counts", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited", "location", "meet",
     "newest_batch", "note_doubts", "note_like", "note_stale", "note_total", "open_batch", "ping", "prune",
-    "read_flush_facts", "recount", "rows", "settle", "stale_videos", "video_ids", "video_total", "write_direct",
+    "read_flush_facts", "recount", "rows", "settle", "stale_videos", "take_identity", "video_ids", "video_total",
+    "write_direct",
 ]  # fmt: skip

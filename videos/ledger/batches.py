@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeAlias
 
 from django.db import OperationalError
-from django.db.models import F, Max
+from django.db.models import F, Max, Q
 
 from videos.changes import (
     HOUR_MS,
@@ -26,10 +26,12 @@ from videos.changes import (
     FieldSums,
     MarkChange,
     Totals,
+    VideosError,
     moment,
     zeros,
 )
 from videos.ledger import sql
+from videos.ledger.meetings import StaleFence, fences, lock_fence
 from videos.ledger.retry import LOCK_TIMEOUT, again
 from videos.ledger.sql import parts
 from videos.ledger.times import to_stored
@@ -70,19 +72,107 @@ def newest_batches() -> dict[int, int]:
     return dict(rows(FlushBatch).order_by().values_list("shard").annotate(Max("number")))
 
 
+class Rewound(VideosError):
+    """The database was set back: it lacks what was committed to it. The next run replays that."""
+
+
+class Compared(NamedTuple):
+    """Batches of a shard that the database does not have finished."""
+
+    lacking: set[int]  # of those asked for
+    unfinished: set[int]  # of its own
+
+
+def compare_batches(shard: int, numbers: Collection[int]) -> Compared:
+    """Find which of the batches are not complete: not finished, or lost because the database was set back.
+
+    A batch is opened only when the one before is complete. So one that is missing, while the database has a newer one,
+    was complete and is pruned.
+    """
+    wanted = Q(number__gte=min(numbers)) | Q(finished_at=None)
+    found = rows(FlushBatch).filter(wanted, shard=shard).order_by("number")
+    finished = {number: at is not None for number, at in found.values_list("number", "finished_at")}
+    newest = max(finished, default=0)
+    lacking = {number for number in numbers if number and not finished.get(number, number < newest)}
+    return Compared(lacking, {number for number, done in finished.items() if not done})
+
+
+def check_complete(shard: int, fence: int, number: int) -> None:
+    """In a transaction: raise StaleFence if the fence is another, Rewound if this closed batch is not complete."""
+    if fences([shard]).get(shard) != fence:
+        raise StaleFence
+    if compare_batches(shard, {number}).lacking:
+        raise Rewound
+
+
 def open_batch(batch: BatchFacts) -> None:
-    """Record a claimed batch, unless an interrupted run has recorded it."""
-    rows(FlushBatch).get_or_create(
-        shard=batch.shard,
-        number=batch.number,
-        defaults={"claimed_at": to_stored(moment(batch.claimed_ms)), "fields": batch.fields, "rewound": batch.rewound},
-    )
+    """Record a claimed batch, or take it over from an interrupted run. Older batches end here: Redis forgot them.
+
+    Raises StaleFence, and Rewound if the batch before it is not complete.
+    """
+
+    def transact() -> None:
+        with atomic(durable=True):
+            lock_fence(batch.shard, batch.fence)
+            check_complete(batch.shard, batch.fence, batch.previous)
+            give_up(batch.shard, batch.number - 1)
+            row, created = rows(FlushBatch).get_or_create(
+                shard=batch.shard,
+                number=batch.number,
+                defaults={
+                    "claimed_at": to_stored(moment(batch.claimed_ms)),
+                    "fields": batch.fields,
+                    "rewound": batch.rewound,
+                    "fence": batch.fence,
+                },
+            )
+            if not created and (row.fence, row.rewound) != (batch.fence, row.rewound or batch.rewound):
+                rows(FlushBatch).filter(pk=row.pk).update(fence=batch.fence, rewound=row.rewound or batch.rewound)
+
+    again(transact)
 
 
-def finish_batch(batch: BatchFacts, sums: FieldSums) -> None:
-    """Record the sums of a batch's fields. Repeating it changes nothing."""
-    unfinished = rows(FlushBatch).filter(shard=batch.shard, number=batch.number, finished_at=None)
-    unfinished.update(finished_at=to_stored(datetime.now(UTC)), **sums._asdict())
+def give_up(shard: int, last: int, *, kept: Collection[int] = ()) -> None:
+    """End unfinished batches up to `last`, except those `kept` in Redis, which forgot them: no flush finishes them."""
+    unfinished = rows(FlushBatch).filter(shard=shard, number__lte=last, finished_at=None)
+    lost = [pk for pk, number in unfinished.values_list("id", "number") if number not in kept]
+    if lost:
+        rows(FlushBatch).filter(id__in=lost).update(finished_at=to_stored(datetime.now(UTC)), rewound=True)
+
+
+def end_forgotten(shard: int, fence: int, last: int, *, kept: Collection[int]) -> None:
+    """As give_up, in a transaction of its own. Raises StaleFence."""
+    with atomic(durable=True):
+        lock_fence(shard, fence)
+        give_up(shard, last, kept=kept)
+
+
+def finish_batch(batch: BatchFacts, sums: FieldSums, *, videos: Collection[int] | None = None) -> bool:
+    """Record the sums of a batch's fields, if transactions have taken all of them in. Repeating it changes nothing.
+
+    Returns False if they have not: fields were dropped, or the database was set back. Apply all fields again then, and
+    call it with their `videos`: it asserts that each of them is gone or has the batch's watermark. Raises StaleFence,
+    Rewound.
+    """
+
+    def transact() -> bool:
+        with atomic(durable=True):
+            found = rows(FlushBatch).select_for_update().filter(shard=batch.shard, number=batch.number).first()
+            if found is None:
+                raise Rewound
+            if found.fence != batch.fence:
+                raise StaleFence
+            if found.finished_at is not None:
+                return True
+            if videos is None and (found.taken != found.fields or found.rewound):
+                return False
+            if any(row.flushed_batch < batch.number for row in sql.lock_videos(videos or ()).values()):
+                raise Rewound
+            finished = rows(FlushBatch).filter(pk=found.pk)
+            finished.update(finished_at=to_stored(datetime.now(UTC)), fields=sum(sums), **sums._asdict())
+        return True
+
+    return again(transact)
 
 
 def apply(
@@ -92,7 +182,8 @@ def apply(
 
     Returns each video's outcome, with the totals that the transaction left in the rows, and the sums of what changed.
     A video whose row another transaction holds is postponed: the batch's row says so, and no flush applies this batch
-    to it any more. `postpone` does that to all videos. `commit=False` tries it and rolls back. Raises django.db errors;
+    to it any more. `postpone` does that to all videos. `commit=False` tries it and rolls back. Raises StaleFence,
+    Rewound and django.db errors;
     `is_data_fault` recognises those that the value of a field caused, `is_lock_timeout` those of a row that is held.
     """
     # Nearly all users exist, and the foreign key checks them anyway: look for users only after it has failed.
@@ -112,8 +203,9 @@ def apply(
             if held:
                 _record_postponed(batch, before.union(held), fields=sum(held.values()))
             outcomes |= {video_id: Outcome(None, postponed=True) for video_id in before.intersection(changes)}
-            if any(sums.values()):
-                sql.add_sums(batch.shard, batch.number, sums)
+            taken = sum(len(changes[video_id]) for video_id, one in outcomes.items() if one.totals and not one.repeated)
+            if taken:
+                sql.add_sums(batch.shard, batch.number, taken, sums)
             if not commit:
                 roll_back()
         return outcomes, sums
@@ -122,9 +214,17 @@ def apply(
 
 
 def _lock_batch(batch: BatchFacts) -> set[int]:
-    """Lock the row of a batch: of several flushes of one batch, one applies at a time. Returns what it postponed."""
+    """Lock the row of a batch: of several flushes of one batch, one applies at a time. Returns what it postponed.
+
+    Raises Rewound without a row, and StaleFence if another flush has taken it over.
+    """
     found = rows(FlushBatch).filter(shard=batch.shard, number=batch.number)
-    return set(found.select_for_update().values_list("postponed", flat=True).first() or ())
+    row = found.select_for_update().values_list("fence", "postponed").first()
+    if row is None:
+        raise Rewound
+    if row[0] != batch.fence:
+        raise StaleFence
+    return set(row[1] or ())
 
 
 def _record_postponed(batch: BatchFacts, video_ids: Collection[int], *, fields: int) -> None:

@@ -83,7 +83,7 @@ SQLITE: Final = {
         ON CONFLICT (video_id, hour) DO UPDATE SET {_MORE_OF_EXCLUDED}""",
 }
 _ADD_SUMS: Final = (
-    f"UPDATE videos_flushbatch SET {', '.join(f'{name} = {name} + %s' for name in SUM_COLUMNS)} "
+    f"UPDATE videos_flushbatch SET {', '.join(f'{name} = {name} + %s' for name in ('taken', *SUM_COLUMNS))} "
     "WHERE shard = %s AND number = %s"
 )
 
@@ -232,10 +232,10 @@ def add_hours(gains: Mapping[tuple[int, int], Sequence[int]]) -> None:
         )
 
 
-def add_sums(shard: int, number: int, sums: Mapping[str, int]) -> None:
-    """Add what a transaction changed, by SUM_COLUMNS, to the sums of its batch."""
+def add_sums(shard: int, number: int, taken: int, sums: Mapping[str, int]) -> None:
+    """Add the fields that a transaction took in, and what it changed, to the sums of its batch."""
     with connection.cursor() as cursor:
-        cursor.execute(_ADD_SUMS, [*(sums[name] for name in SUM_COLUMNS), shard, number])
+        cursor.execute(_ADD_SUMS, [taken, *(sums[name] for name in SUM_COLUMNS), shard, number])
 
 
 def has_like_notes() -> bool:

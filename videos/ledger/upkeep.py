@@ -67,9 +67,13 @@ def has_one_writer() -> bool:
 
 
 def prune(*, now: datetime) -> None:
-    """Delete old finished batches, except each shard's newest, and old doubts; merge old hours into days."""
+    """Delete old doubts, and old finished batches except each shard's newest finished one; merge old hours into days.
+
+    A Redis that comes back older than all that are left finds that one: it tells that what Redis holds was applied.
+    """
     forget_doubts(now)
-    floor = newest_batches()
+    finished = rows(FlushBatch).exclude(finished_at=None)
+    floor = dict(finished.order_by().values_list("shard").annotate(Max("number")))
     old = rows(FlushBatch).filter(finished_at__lt=to_stored(now - timedelta(days=conf.BATCHES_DAYS)))
     gone = [
         pk for pk, shard, number in old.values_list("id", "shard", "number")[:STATEMENT_ROWS] if number < floor[shard]

@@ -24,7 +24,7 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> LikeResult:
         done = counters.set_mark(video_id=video_id, user_id=user_id, value=value)
         for _ in range(SCRIPT_TRIES):
             if isinstance(done, counters.Marked):
-                return LikeResult(video_id, liked, done.totals.likes)
+                break
             with database():
                 known = reads.read_facts_and_state(video_id, user_id)
             if known is None:
@@ -34,9 +34,12 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> LikeResult:
                 video_id=video_id,
                 user_id=user_id,
                 value=value,
-                facts=facts._replace(last=done.last) if done.facts else None,
+                facts=facts if done.facts else None,
                 state=state if done.state else None,
+                version=done.version,
             )
+        if isinstance(done, counters.Marked):
+            return LikeResult(video_id, liked, done.totals.likes)
     except counters.CountersUnavailable:
         # Redis may have taken the wish too, but not later than now. A wish is a state, so writing it twice is safe.
         totals = write_direct(video_id, Changes([MarkChange(user_id, value, counters.now_ms())]))

@@ -79,7 +79,7 @@ def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Li
                 break
             with database():
                 facts = reads.read_facts(lost)
-            counters.prime({video_id: known._replace(last=lost[video_id]) for video_id, known in facts.items()})
+            counters.prime({video_id: known._replace(version=lost[video_id]) for video_id, known in facts.items()})
             found = {video_id: live for video_id, live in found.items() if live.lost is None}
             found |= counters.lookup(facts, user_id)
     except counters.CountersUnavailable:

@@ -22,8 +22,10 @@ def record_view(*, event: ViewEvent) -> View:
         ((reason, views),) = counters.view([event])
         for _ in range(SCRIPT_TRIES):
             if reason:
-                return View(video_id, reason == "new", reason, views)
-            ((reason, views),) = counters.view([event], {video_id: _facts(video_id)._replace(last=views)})
+                break
+            ((reason, views),) = counters.view([event], {video_id: _facts(video_id)._replace(version=views)})
+        if reason:
+            return View(video_id, reason == "new", reason, views)
     except counters.CountersUnavailable as error:
         _doubt([event], uncertain=error.uncertain, cause=error)
         facts = _facts(video_id)
@@ -47,13 +49,15 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
         for _ in range(SCRIPT_TRIES):
             results = counters.view(left, facts)
             reasons.update(reason for reason, _ in results if reason)
-            last = {event.video_id: number for event, (reason, number) in zip(left, results, strict=True) if not reason}
+            told = {
+                event.video_id: version for event, (reason, version) in zip(left, results, strict=True) if not reason
+            }
             left = [event for event, (reason, _) in zip(left, results, strict=True) if not reason]
             if not left:
                 break
             with database():
-                rows = reads.read_facts(last)
-            facts = {video_id: known._replace(last=last[video_id]) for video_id, known in rows.items()}
+                rows = reads.read_facts(told)
+            facts = {video_id: known._replace(version=told[video_id]) for video_id, known in rows.items()}
             reasons["absent"] += sum(event.video_id not in facts for event in left)
             left = [event for event in left if event.video_id in facts]
             if not left:

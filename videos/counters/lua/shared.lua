@@ -4,10 +4,22 @@
 
 local CHUNK = 1000  -- unpack fails near 8000 values
 
--- The value and the time in "1:<ms>"; nil and 0 for any other text.
+-- A script of a request fails with this where Redis has met no database: it was emptied. A script of a flush fails with
+-- it where another meeting took place since the flush began.
+local function unmet()
+  return redis.error_reply('UNMET Redis and the database have to meet first')
+end
+
+-- The value, the time, and the rest ("s<value>" of a pending field that stays, the stamp of liked) in "1:<ms>:<rest>"; nil
+-- and 0 for any other text.
 local function parse_state(text)
-  local value, at = string.match(text or '', '^(%d+):(%d+)$')
-  return value, tonumber(at or 0)
+  local value, at, rest = string.match(text or '', '^(%d+):(%d+):?(%w*)$')
+  return value, tonumber(at or 0), rest
+end
+
+-- The value that a pending field replaced: "s<value>" if it stays, else the other one of the two.
+local function base_of(value, stays)
+  return string.match(stays, '^s(%d+)$') or (value == '0' and '1' or '0')
 end
 
 -- Redis' time in Unix ms.
@@ -50,4 +62,19 @@ end
 -- what frees memory.
 local function allow_writes_when_full(key)
   redis.call('HDEL', key, '')
+end
+
+-- Moves all fields of a hash to another one.
+local function move_fields(from, to)
+  if redis.call('EXISTS', to) == 0 then
+    if redis.call('EXISTS', from) == 1 then
+      redis.call('RENAME', from, to)
+    end
+    return
+  end
+  local fields = redis.call('HGETALL', from)
+  for first = 1, #fields, CHUNK do
+    redis.call('HSET', to, unpack(fields, first, math.min(first + CHUNK - 1, #fields)))
+  end
+  redis.call('DEL', from)
 end

@@ -6,12 +6,13 @@
 --          user ("" if signed out), seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address
 --          applies, Unix seconds ("" if the view is now); at the end the deadline (Unix ms)
 -- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
---          -1 nothing done, the video's totals are needed: prime.lua takes them, and last, which stands instead of views.
+--          -1 nothing done, the video's totals are needed: prime.lua takes them, and the version, which stands instead of
+--          views.
 --          Error LATE: the deadline has passed, nothing done
 --
 -- Guarantees: only a new view counts; then seen, pending, its sum and the live total change together. A view above the
--- limit of its address leaves no seen key. Events with a time of their own may come in any order, and again: of one
--- viewer, those that count are a window apart.
+-- limit of its address leaves no seen key. A seen key of another video that had this id does not count. Events with a
+-- time of their own may come in any order, and again: of one viewer, those that count are a window apart.
 
 local late = too_late(time_ms(), ARGV[#ARGV])
 if late then
@@ -19,7 +20,24 @@ if late then
 end
 local live_ttl, window, limit, min_watched = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local dated_ttl = ARGV[5]
+local batch = redis.call('HMGET', KEYS[3], 'fence', 'last', 'meeting', 'stamp')
+if not batch[1] then
+  return unmet()
+end
+local last, stamp = batch[2] or '0', batch[4] or '0'
 local results = {}
+
+-- Whether this viewer is new in the window, of which so many seconds are left.
+local function is_new(live, key, seconds)
+  if redis.call('SET', key, stamp, 'NX', 'EX', seconds) then
+    return true
+  end
+  if not live[5] or tonumber(redis.call('GET', key)) >= tonumber(live[5]) then
+    return false
+  end
+  redis.call('SET', key, stamp, 'EX', seconds)
+  return true
+end
 
 local function judge(live, event)
   if event.bot == '1' then
@@ -46,7 +64,7 @@ local function judge(live, event)
     end
     left = math.min(window, at + window - redis.call('TIME')[1])
   end
-  if left > 0 and not redis.call('SET', event.seen, '1', 'NX', 'EX', left) then
+  if left > 0 and not is_new(live, event.seen, left) then
     return 1
   end
   if event.capped == '1' and limit > 0 then
@@ -89,13 +107,11 @@ while KEYS[key] do
     at = ARGV[arg + 6],
   }
   key, arg = key + 4, arg + 7
-  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration')
-  local code, views = -1, 0
-  if live[1] then
+  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'meeting', 'born')
+  local code, views = -1, last .. ':' .. batch[1]
+  if live[1] and live[4] == batch[3] then
     code = judge(live, event)
     views = code == 0 and count(live, event) or tonumber(live[1])
-  else
-    views = tonumber(redis.call('HGET', KEYS[3], 'last') or 0)
   end
   results[#results + 1] = code
   results[#results + 1] = views

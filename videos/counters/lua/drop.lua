@@ -1,0 +1,17 @@
+-- Drops batches that no replay will need.
+--
+-- KEYS     batch, closed; then done of each batch
+-- ARGV     the flush's fence; "1" if liked of before is invalid, because the database was set back; then the number of each
+--          batch
+-- RETURNS  nothing
+
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then
+  return unmet()
+end
+for i = 3, #ARGV do
+  redis.call('HDEL', KEYS[2], ARGV[i])
+  redis.call('UNLINK', KEYS[i])
+end
+if ARGV[2] == '1' then
+  redis.call('HSET', KEYS[1], 'forgotten', redis.call('HINCRBY', KEYS[1], 'stamp', 1))
+end

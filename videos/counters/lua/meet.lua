@@ -1,0 +1,71 @@
+-- Notes that this run of Redis has met the database. The first script of a run; videos/meeting.py tells the rules.
+--
+-- KEYS     pending, claimed, batch, closed, done of the open batch, done of the first newer batch, sums, claimed sums
+-- ARGV     run id, fence, "1" if live and liked of before are invalid in any case, "1" if the database lost a batch that is no
+--          longer kept; of the batches of the database that are newer than last: the first ("0" if there is none), "1" if
+--          that is finished, the newest
+-- RETURNS  the fence
+--
+-- Guarantees:
+-- - It acts once a run. Another process of the same run only raises the fence.
+-- - `meeting` is the stamp of live keys that are trusted; `forgotten` is that of liked keys.
+-- - Newer batches exist: Redis is behind. A batch that is open here is complete in the database, so it is closed. The first
+--   newer batch N covers what is pending. N is finished: pending is kept as done, for when the database is set back, too.
+--   N is unfinished, so it is the newest: pending becomes the open batch N, and the rows' watermark decides.
+-- - A batch that the database lost, and Redis no longer keeps, is no batch's previous.
+
+local run, fence, n = ARGV[1], tonumber(ARGV[2]), ARGV[5]
+local batch = redis.call('HMGET', KEYS[3], 'fence', 'met', 'number', 'open', 'previous', 'tail')
+local tail, previous = batch[6] or '0', batch[5] or '0'
+allow_writes_when_full(KEYS[3])
+fence = string.format('%.0f', math.max(fence, tonumber(batch[1] or 0)))
+redis.call('HSET', KEYS[3], 'fence', fence)
+
+if ARGV[3] == '1' then
+  redis.call('HSET', KEYS[3], 'meeting', fence, 'forgotten', redis.call('HINCRBY', KEYS[3], 'stamp', 1))
+end
+if ARGV[4] == '1' then
+  redis.call('HSET', KEYS[3], 'lost', 1)
+  if redis.call('HEXISTS', KEYS[4], tail) == 0 then
+    tail = '0'
+    redis.call('HSET', KEYS[3], 'tail', tail)
+  end
+  if redis.call('HEXISTS', KEYS[4], previous) == 0 then
+    previous = '0'
+    redis.call('HSET', KEYS[3], 'previous', previous, 'rewound', 1)
+  end
+end
+if batch[2] == run then
+  return tonumber(fence)
+end
+
+redis.call('HSET', KEYS[3], 'met', run, 'meeting', fence)
+local now = string.format('%.0f', time_ms())
+local closed = redis.call('HGETALL', KEYS[4])
+for i = 1, #closed, 2 do  -- Redis may have forgotten that a replay renewed it
+  redis.call('HSET', KEYS[4], closed[i], now .. string.match(closed[i + 1], ':%d+$'))
+end
+if n == '0' then
+  return tonumber(fence)
+end
+
+if batch[4] == '1' then
+  move_fields(KEYS[2], KEYS[5])
+  redis.call('HSET', KEYS[4], batch[3], now .. ':' .. previous)
+  tail = batch[3]
+end
+redis.call('DEL', KEYS[2], KEYS[6], KEYS[8])
+redis.call('HSET', KEYS[3], 'last', ARGV[7], 'forgotten', redis.call('HINCRBY', KEYS[3], 'stamp', 1), 'lost', 1)
+if ARGV[6] == '1' then
+  move_fields(KEYS[1], KEYS[6])
+  redis.call('DEL', KEYS[7])
+  redis.call('HDEL', KEYS[3], 'open')
+  redis.call('HSET', KEYS[3], 'tail', n)
+  redis.call('HSET', KEYS[4], n, now .. ':' .. tail)
+else
+  move_fields(KEYS[1], KEYS[2])
+  move_fields(KEYS[7], KEYS[8])
+  redis.call('HSET', KEYS[3], 'number', n, 'open', 1, 'fields', redis.call('HLEN', KEYS[2]), 'rewound', 1, 'claimed_at',
+    now, 'previous', tail, 'tail', tail, 'applied', 0, 'repeated', 0, 'dropped', 0, 'rejected', 0)
+end
+return tonumber(fence)

@@ -1,0 +1,79 @@
+"""What a flush of a shard does before it writes anything: compare the batches that Redis keeps with the database.
+
+The database may have been set back: a failover to a replica that lagged, a restored snapshot, a lost fsync. A closed
+batch that it lacks, or has unfinished, is applied again under its own number, in ascending order. Watermarks make that
+exact.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from videos import counters, ledger, meeting
+from videos.changes import Changes, FieldSums
+from videos.conf import conf
+from videos.counters import Batch, DoneBatch, Kept
+from videos.fields import sort_in
+from videos.flush.culprits import Mover
+from videos.flush.run import FlushReport, Run
+
+logger = logging.getLogger(__name__)
+
+LOST_FOR_GOOD: Final = (
+    "Some were confirmed longer ago than VIDEOS_REPLAY_SECONDS and are not kept: likes and views of them are lost."
+)
+
+
+def compare(run: Run, shard: int, pause_point: Callable[[], None]) -> Kept:
+    """Replay what the database lacks of a shard's closed batches, and drop those that no replay will need.
+
+    Raises ledger.Rewound, ledger.StaleFence, counters.Unmet.
+    """
+    kept = counters.read_kept(shard)
+    numbers = [closed.number for closed in kept.closed]
+    compared = ledger.compare_batches(shard, {kept.tail, *numbers, *(closed.previous for closed in kept.closed[:1])})
+    lacking = compared.lacking
+    lost = [closed for closed in kept.closed if closed.number in lacking]
+    # Whether it lacks the batch before the oldest that can be replayed; all others are before that.
+    beyond = (lost[0].previous if lost else kept.tail) in lacking - set(numbers)
+    if lacking:
+        logger.error(
+            "Shard %s: the database was set back, it lacks the batches %s. %s",
+            *(shard, sorted(lacking), LOST_FOR_GOOD if beyond else "They are applied again; nothing is lost."),
+        )
+    if beyond:
+        meeting.meet_again([shard], abandon=True)
+        kept = kept._replace(fence=counters.read_kept(shard).fence)
+    for closed in lost:
+        pause_point()
+        previous = 0 if beyond and closed is lost[0] else closed.previous
+        batch = DoneBatch(shard, closed.number, 0, beyond, closed.closed_ms, previous, kept.fence)
+        ledger.open_batch(batch._replace(fields=batch.size()))
+        apply_again(run, batch, pause_point)
+        batch.renew()
+        run.add(replayed=1)
+    window_begin = kept.now_ms - 1000 * conf.REPLAY_SECONDS
+    old = [closed.number for closed in kept.closed if closed.number not in lacking and closed.closed_ms < window_begin]
+    if old or lacking:
+        counters.drop_kept(shard, kept.fence, old, forget=bool(lacking))
+    if not kept.is_open and any(number <= kept.last for number in compared.unfinished - set(numbers)):
+        ledger.end_forgotten(shard, kept.fence, kept.last, kept=numbers)
+    return kept
+
+
+def apply_again(run: Run, batch: Batch, pause_point: Callable[[], None], sums: FieldSums | None = None) -> None:
+    """Apply all that is kept of a batch, and finish it. Raises ledger.Rewound if the database was set back again."""
+    done = DoneBatch(*batch)
+    run = replace(run, report=FlushReport())  # the report has these fields already, or another run's has
+    changes: dict[int, Changes] = {}
+    for part in done.scan(run.read_fields):
+        sort_in(part or (), changes, [])  # malformed fields are set aside, not kept
+        run.rest()
+    mover = Mover(run, done)
+    for chunk in run.chunks(changes):
+        pause_point()
+        mover.move(chunk)
+    if sums is None:
+        sums = FieldSums(sum(map(len, changes.values())), 0, 0, 0)
+    ledger.finish_batch(done, sums, videos=changes.keys())
