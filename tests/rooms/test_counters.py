@@ -20,6 +20,7 @@ from servers import RedisServer, free_port, wait_until
 from tests.conftest import with_counters
 from tests.soak.memory import measure
 from tests.support.faults import failing
+from tests.support.proxy import Proxy
 from videos import counters
 from videos.changes import HOUR_MS, Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent, connection, requests
@@ -331,6 +332,27 @@ def test_likes_after_rows_changed_outside_a_batch_ask_who_it_was() -> None:
     prime(1, facts=UNMARKED)
     assert counters.resync(shard=1, fence=FENCE, last=0, stale={1: (UNMARKED, [])}) == {1}
     assert like(1, 2, 1, 1) == Missing(state=True, facts=False, version="0:1")
+
+
+def test_after_a_failover_the_new_primary_is_used_from_the_second_call_on(
+    own_redis: RedisServer, redis_proxy: Proxy, settings: Any, tmp_path: Path, run_server: Callable[[Any], None]
+) -> None:
+    """Connections to the old primary stay open; the meeting with the new one must not go over them."""
+    settings.VIDEOS_REDIS_PAUSE_SECONDS = 0
+    own_redis.client().config_set("repl-diskless-sync-delay", 0)
+    replica = type(own_redis)(tmp_path / "replica", "--replicaof", f"127.0.0.1 {own_redis.port}")
+    run_server(replica)
+    prime(1)
+    counters.note_finished_run(1)
+    wait_until(lambda: replica.client().exists("{videos:1}:live:1"), what="the replica")
+    replica.client().replicaof("NO", "ONE")
+    own_redis.client().replicaof("127.0.0.1", str(replica.port))
+    redis_proxy.target = replica.port
+    with pytest.raises(CountersUnavailable, match="READONLY"):
+        counters.view([seen(1, "v")])
+    counters.view([seen(1, "v")])
+    counters.note_finished_run(2)
+    assert counters.last_finished_run() == 2
 
 
 def test_a_server_that_was_demoted_is_left_at_once(own_redis: RedisServer) -> None:

@@ -299,9 +299,10 @@ def _lease_of_a_run(*, for_flush: bool, meeting: str | None) -> tuple[Lease, str
         except (redis.RedisError, OSError) as error:
             raise _pause_after(error, uncertain=False) from error
         if meeting is not None:
-            if meeting not in {"", run}:
-                raise Unmet
-            return lease, run
+            if meeting in {"", run}:
+                return lease, run
+            lease.disconnect()  # the address leads to another server by now, and this connection is older
+            continue
         try:
             if run:
                 meet(run)
