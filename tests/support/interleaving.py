@@ -141,6 +141,8 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
             original_meet(run, again=again)
         elif again or run != actor.met_run:
             meeting.meet(run)
+            if run != f"run{World.redis_run}":
+                raise wire.Unmet  # Redis was set back meanwhile: this connection is broken
             actor.met_run = run
 
     original_meet = wire.meet
@@ -227,7 +229,9 @@ class World:
 
     def _step(self) -> None:
         holder = any(actor.in_transaction for actor in self.actors)
-        ready = [actor for actor in self.actors if not (holder and actor.next_step == "write")]
+        ready = [
+            actor for actor in self.actors if actor.in_transaction or not (holder and actor.next_step == "write")
+        ]
         weights = [actor.weight for actor in ready]
         if self.expiries and self.random.random() < 0.04:
             self.expiries -= 1

@@ -71,9 +71,10 @@ class Setbacks:
         self.wishes.setdefault((video, user), []).append(wish)
         self.both.add((video, user))
 
-    def note_claim(self, number: int) -> None:
-        """A batch was claimed, or found open."""
-        self.at_claim.setdefault(number, self._lengths())
+    def note_claim(self, number: int, *, found: bool) -> None:
+        """A batch was claimed, or `found` open. A number that both stores have forgotten is claimed again."""
+        if not found or number not in self.at_claim:
+            self.at_claim[number] = self._lengths()
 
     def note_meeting(self, last: int) -> None:
         """Redis and the database met: from now on they know together what either knows, and nothing else.
@@ -152,7 +153,7 @@ def watch(setbacks: Setbacks, patch: Any) -> None:
     def noted_claim(**values: Any) -> Any:
         claimed = claim(**values)
         if claimed.batch is not None:
-            setbacks.note_claim(claimed.batch.number)
+            setbacks.note_claim(claimed.batch.number, found=claimed.batch.claimed_ms != values["at_ms"])
         return claimed
 
     def noted_meet(run: str, known: Any, **kwargs: Any) -> Any:
