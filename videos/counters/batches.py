@@ -260,7 +260,7 @@ def read_kept(shard: int) -> Kept:
 
 
 def drop_kept(shard: int, fence: int, numbers: Sequence[int], *, forget: bool = False) -> None:
-    """Drop closed batches that no replay will need. `forget`: liked keys of before are invalid."""
+    """Drop closed batches that no replay will need. `forget`: live and liked keys of before are invalid."""
     names = keys_of(shard)
     script_keys = [names.batch, names.closed, *map(names.done, numbers)]
     flush_call(*scripts.DROP.command(script_keys, fence, int(forget), *numbers))

@@ -45,6 +45,8 @@ def compare(run: Run, shard: int, pause_point: Callable[[], None]) -> Kept:
     if beyond:
         meeting.meet_again([shard], abandon=True)
         kept = kept._replace(fence=counters.read_kept(shard).fence)
+    if lacking:  # now, in case this run is killed, and again when the rows are complete
+        counters.drop_kept(shard, kept.fence, (), forget=True)
     for closed in lost:
         pause_point()
         previous = 0 if beyond and closed is lost[0] else closed.previous

@@ -1,8 +1,8 @@
 -- Drops batches that no replay will need.
 --
 -- KEYS     batch, closed; then done of each batch
--- ARGV     the flush's fence; "1" if liked of before is invalid, because the database was set back; then the number of each
---          batch
+-- ARGV     the flush's fence; "1" if live and liked of before are invalid, because the database was set back; then the
+--          number of each batch
 -- RETURNS  nothing
 
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then
@@ -13,5 +13,6 @@ for i = 3, #ARGV do
   redis.call('UNLINK', KEYS[i])
 end
 if ARGV[2] == '1' then
-  redis.call('HSET', KEYS[1], 'forgotten', redis.call('HINCRBY', KEYS[1], 'stamp', 1))
+  local stamp = redis.call('HINCRBY', KEYS[1], 'stamp', 1)
+  redis.call('HSET', KEYS[1], 'forgotten', stamp, 'meeting', ARGV[1] .. ':' .. stamp)
 end
