@@ -29,14 +29,23 @@ class Ours(Contender):
         """The service's scripts on its Redis, by the harness' own client."""
         return Scripts.loaded(servers.redis_client(self.redis_db))
 
+    def fill(self, servers: Servers, *, users: int, videos: int) -> None:
+        super().fill(servers, users=users, videos=videos)
+        self.meet(servers)
+
+    def meet(self, servers: Servers) -> None:
+        """Let Redis and the database meet, by a flush of nothing. Before, the scripts answer UNMET."""
+        (OURS if self.database == OURS.database else self).flush(servers)  # the ceilings have no manage.py of ours
+
     def forget_counts(self, servers: Servers) -> None:
-        """Counts to 0 and an empty Redis; the rows of videos stay."""
+        """Counts to 0 and a Redis that has only met the database; the rows of videos stay."""
         servers.redis_client(self.redis_db).flushdb()
         for (table,) in servers.sql("SHOW TABLES LIKE 'videos\\_%%'", database=self.database):
             if table != "videos_video":
                 servers.sql(f"DELETE FROM {table}")
         changed = "like_count <> 0 OR view_count <> 0 OR flushed_batch <> 0"
         servers.sql(f"UPDATE videos_video SET like_count = 0, view_count = 0, flushed_batch = 0 WHERE {changed}")
+        self.meet(servers)
 
     def flush_all(self, servers: Servers, kind: str, changed: int) -> float:
         """Flush once; the seconds that it took, its process' start left out. All changes must have arrived."""

@@ -153,8 +153,8 @@ def _redis(run: Run, result: Result) -> None:
     gather = OURS.scripts(servers).gather
 
     def grown(name: str, fill: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
-        for number in (OURS.redis_db, RECIPE.redis_db):
-            servers.redis_client(number).flushdb()
+        OURS.forget_counts(servers)
+        servers.redis_client(RECIPE.redis_db).flushdb()
         before()
         empty = _used(servers)
         fill()

@@ -28,6 +28,7 @@ LIKED_SECONDS = 900
 WINDOW_SECONDS = 1800
 MIN_WATCHED_SECONDS = 30
 RECENT_SECONDS = 2_592_000
+DATED_SECONDS = WEEK_SECONDS + WINDOW_SECONDS
 LIVE = {"likes": 0, "views": 0, "owner": 1, "duration": 300}
 FAR_DEADLINE_MS = 10**13
 CHUNK = 1_000  # commands of one round trip
@@ -44,9 +45,10 @@ def view_arguments(sha: str, video: int, viewer: str) -> tuple[object, ...]:
     tag = f"{{videos:{video % SHARDS}}}"
     pending = f"{tag}:pending"
     return (
-        sha, 6, pending, f"{tag}:sums", f"{tag}:batch", f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending,
-        WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS,
-        video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0", FAR_DEADLINE_MS,
+        sha, 7, pending, f"{tag}:sums", f"{tag}:batch",
+        f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending, pending,
+        WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS, DATED_SECONDS,
+        video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0", "", FAR_DEADLINE_MS,
     )  # fmt: skip
 
 
@@ -55,7 +57,7 @@ def like_arguments(sha: str, video: int, user: int, wish: str, now_ms: int) -> t
     tag = f"{{videos:{video % SHARDS}}}"
     return (
         sha, 6, f"{tag}:live:{video}", f"{tag}:liked:{video}:{user}", f"{tag}:pending", f"{tag}:claimed",
-        f"{tag}:batch", f"{tag}:sums", f"l:{video}:{user}", wish, now_ms, WEEK_SECONDS, LIKED_SECONDS, "",
+        f"{tag}:batch", f"{tag}:sums", f"l:{video}:{user}", wish, now_ms, WEEK_SECONDS, LIKED_SECONDS, "", "",
         FAR_DEADLINE_MS,
     )  # fmt: skip
 
@@ -94,14 +96,14 @@ class Scripts:
             tag = f"{{videos:{video % SHARDS}}}"
             pending = f"{tag}:pending"
             if video % SHARDS not in by_shard:
-                limits: list[object] = [WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS]
-                by_shard[video % SHARDS] = [pending, f"{tag}:batch"], limits
+                limits: list[object] = [WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS, DATED_SECONDS]
+                by_shard[video % SHARDS] = [pending, f"{tag}:sums", f"{tag}:batch"], limits
             keys, arguments = by_shard[video % SHARDS]
-            keys += (f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending)
-            arguments += (video, hour, "", "", "0", "0")
+            keys += (f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending, pending)
+            arguments += (video, hour, "", "", "0", "0", "")
         pipe = self.client.pipeline(transaction=False)
         for keys, arguments in by_shard.values():
-            pipe.evalsha(self.view_sha, len(keys), *keys, *arguments)
+            pipe.evalsha(self.view_sha, len(keys), *keys, *arguments, FAR_DEADLINE_MS)
         return sum(code == 0 for reply in pipe.execute() for code in reply[::2])
 
     def like(self, video: int, user: int, liked: bool) -> int:
@@ -126,14 +128,19 @@ class Scripts:
     ) -> None:
         """Make videos 1..videos live, with counts of 0, and let Redis know that `unliked` (user, video) are no likes.
 
+        Redis must have met the database. A live key carries the stamp of that meeting.
         Then videos 1..views are watched once each, and videos 1..likes are liked once each, by one of the users.
         """
+        stamps = [
+            bytes(stamp) for stamp in self._send(("HGET", f"{{videos:{n}}}:batch", "meeting") for n in range(SHARDS))
+        ]
+        live = [part for item in LIVE.items() for part in item]
         for chunk in _chunks(range(1, videos + 1)):
             self._send(
                 command
                 for video in chunk
                 for command in (
-                    ("HSET", live_key(video), *(part for item in LIVE.items() for part in item)),
+                    ("HSET", live_key(video), *live, "meeting", stamps[video % SHARDS]),
                     ("EXPIRE", live_key(video), WEEK_SECONDS),
                 )
             )
@@ -182,7 +189,7 @@ class Scripts:
 
 
 def _not_liked(video: int, user: int, now_ms: int) -> tuple[object, ...]:
-    return "SET", f"{{videos:{video % SHARDS}}}:liked:{video}:{user}", f"0:{now_ms}", "EX", LIKED_SECONDS
+    return "SET", f"{{videos:{video % SHARDS}}}:liked:{video}:{user}", f"0:{now_ms}:0", "EX", LIKED_SECONDS
 
 
 def _chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

@@ -1,17 +1,20 @@
 """The benchmark's own arithmetic: what it draws, how it judges, what it writes. Its servers are tried by `--quick`."""
 
+import os
 import re
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+import redis
 
 pytest.importorskip("MySQLdb", reason="the benchmarks speak to MariaDB")
 
-from benchmarks import against, parts, report, traffic
+from benchmarks import against, parts, report, traffic, wire
 from benchmarks.__main__ import TOPICS
 from benchmarks.results import RESULTS, Column, Result, Table
+from videos import flush
 
 
 @pytest.fixture
@@ -23,6 +26,19 @@ def result() -> Result:
         result.add("view", "recipe", rate=other)
         result.add_noise(loop_ms=20.0, other_cpu=0.1)
     return result
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_scripts_count_by_plain_clients_once_redis_has_met_the_database() -> None:
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        scripts = wire.Scripts.loaded(client)
+        with pytest.raises(redis.ResponseError, match="UNMET"):
+            scripts.view(1, "too soon")
+        flush.run_flush()
+        scripts.gather(videos=40, views=40, likes=20, users=4, unliked=[(9, 1)])
+        assert (scripts.view(1, "v"), scripts.view(1, "v")) == ((True, 2), (False, 2))
+        assert (scripts.like(1, 9, True), scripts.like(1, 9, False)) == (2, 1)
+        assert (scripts.pending_fields(), scripts.pending_views()) == (60, 41)
 
 
 def test_popular_videos_follow_zipf() -> None:
