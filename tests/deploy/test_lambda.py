@@ -95,13 +95,13 @@ def gather(videos: list[int], users: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def locked(*videos: int) -> Iterator[None]:
-    """Hold rows, so that a run stops there: other shards done, this one's batch claimed and half moved."""
+def locked(*values: int, table: str = "videos_video", key: str = "id") -> Iterator[None]:
+    """Hold rows. A run leaves a locked video to later, but waits for a locked meeting, with its batch claimed."""
     other = connections.create_connection("default")
     other.set_autocommit(False)
     try:
         with other.cursor() as cursor:
-            cursor.execute("SELECT id FROM videos_video WHERE id IN %s FOR UPDATE", [videos])
+            cursor.execute(f"SELECT id FROM {table} WHERE {key} IN %s FOR UPDATE", [values])  # noqa: S608
         yield
     finally:
         other.close()
@@ -156,8 +156,8 @@ def test_run_that_is_killed_at_its_deadline_in_the_middle_is_finished_by_the_nex
     gather(videos, users)
     function.invoke(scheduled_event())
     gather(videos, make_users(4, prefix="more"))
-    with locked(videos[7]):
-        killed = function.invoke(scheduled_event(), timeout_seconds=2)
+    with locked(videos[7] % 16, table="videos_meeting", key="shard"):
+        killed = function.invoke(scheduled_event(), timeout_seconds=4)
         assert killed.timed_out
     claimed = read_status().claimed_fields
     moved = VideoLike.objects.count() - 32 * 3
