@@ -273,8 +273,8 @@ class Login:
             return str((cursor.fetchone() or [""])[0])
 
     def with_options(self, task: Path, options: str) -> subprocess.CompletedProcess[str]:
-        environment = {"DATABASE_URL": f"mysql://{self.name}:secret@{self.address}/{options}"}
-        environment["DJANGO_SETTINGS_MODULE"] = "streaming.settings"
+        url = f"mysql://{self.name}:secret@{self.address}/information_schema{options}"  # every user may read that one
+        environment = {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "streaming.settings"}
         return packages.run_alone(task, CIPHER, environment=environment)
 
 
