@@ -181,8 +181,14 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     kept = {"django_content_type", "auth_permission", "django_migrations"}
     tables = sorted(set(connection.introspection.django_table_names()) - kept)
     statements = connection.ops.sql_flush(no_style(), tables)
+
+    def empty_tables(_: TransactionTestCase) -> None:
+        connection.errors_occurred = True  # so it is checked: a connection that one test broke must not fail the others
+        connection.close_if_unusable_or_obsolete()
+        connection.ops.execute_sql_flush(statements)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: connection.ops.execute_sql_flush(statements))
+        patch.setattr(TransactionTestCase, "_fixture_teardown", empty_tables)
         yield
 
 

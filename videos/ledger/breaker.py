@@ -171,8 +171,10 @@ def _prepare(vendor: str, raw: Any) -> Any:
         raw.execute(f"PRAGMA busy_timeout = {int(conf.DATABASE_WAIT_SECONDS * 1000)}")
     elif vendor == "mysql":
         # A descriptor of our own: shutting down the driver's could hit another socket if its thread closes it just now.
-        if hasattr(raw, "fileno"):  # mysqlclient's; a connection of another driver is not cut
-            raw.line = socket.socket(fileno=os.dup(raw.fileno()))
+        # mysqlclient keeps the number of a descriptor that it closed when it lost the server: there may be none, or a
+        # stranger's. Such a connection is not kept, because its next statement fails.
+        with contextlib.suppress(AttributeError, OSError):  # a connection of another driver is not cut
+            raw.line = socket.fromfd(raw.fileno(), socket.AF_INET, socket.SOCK_STREAM)
             weakref.finalize(raw, raw.line.close)
         with contextlib.closing(raw.cursor()) as cursor:
             cursor.execute(SESSION)
