@@ -344,7 +344,7 @@ def test_after_a_failover_the_new_primary_is_used_from_the_second_call_on(
     run_server(replica)
     prime(1)
     counters.note_finished_run(1)
-    wait_until(lambda: replica.client().exists("{videos:1}:live:1"), what="the replica")
+    wait_until(lambda: bool(replica.client().exists("{videos:1}:live:1")), what="the replica")
     replica.client().replicaof("NO", "ONE")
     own_redis.client().replicaof("127.0.0.1", str(replica.port))
     redis_proxy.target = replica.port
