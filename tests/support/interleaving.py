@@ -229,9 +229,7 @@ class World:
 
     def _step(self) -> None:
         holder = any(actor.in_transaction for actor in self.actors)
-        ready = [
-            actor for actor in self.actors if actor.in_transaction or not (holder and actor.next_step == "write")
-        ]
+        ready = [actor for actor in self.actors if actor.in_transaction or not (holder and actor.next_step == "write")]
         weights = [actor.weight for actor in ready]
         if self.expiries and self.random.random() < 0.04:
             self.expiries -= 1
