@@ -1,4 +1,7 @@
-"""What waits holds up nothing else: locked rows, notes, shards whose flush died, sessions that were cut off."""
+"""What waits holds up nothing else: locked rows, notes, shards whose flush died, sessions that were cut off.
+
+Over 250 lines: most tests lock a row and then judge a whole flush, by the same helpers.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from django.db import connection, connections, transaction
 
 from tests.support.factories import like_all, make_likes, make_users, make_videos
@@ -99,6 +103,33 @@ def test_short_lock_costs_no_second_run(monkeypatch: pytest.MonkeyPatch) -> None
         threading.Timer(0.3, stack.pop_all().close).start()
         report = run_flush()
     assert (report.failures, report.postponed, Video.objects.get().like_count) == ({}, 0, 1)
+
+
+@with_row_locks
+def test_row_that_is_locked_while_culprits_are_sought_costs_no_good_field(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (video,), _ = make_likes()
+    Video.objects.filter(pk=video).update(view_count=2**63 - 11)
+    pending = f"{{videos:{counters.shard_of(video)}}}:pending"
+    redis_client.hset(pending, mapping={f"v:{video}:480000": "5", f"v:{video}:480001": "1000"})
+    apply, trials = ledger.apply, 0
+
+    def lock_in_trials(*chunk: Any, commit: bool = True, **options: Any) -> Any:
+        nonlocal trials
+        trials += not commit
+        with contextlib.ExitStack() as stack:
+            if not commit and trials in {4, 5}:
+                stack.enter_context(locked("videos_video", video))
+            return apply(*chunk, commit=commit, **options)
+
+    monkeypatch.setattr(workers, "POSTPONED_SECONDS", 10.0)
+    monkeypatch.setattr(ledger, "apply", lock_in_trials)
+    report = run_flush()
+    assert trials > 5  # the search began anew
+    assert (report.failures, report.postponed, report.rejected) == ({}, 0, 1)
+    assert Video.objects.values_list("like_count", "view_count").get() == (1, 2**63 - 6)
+    check_batches()
 
 
 @with_row_locks

@@ -7,6 +7,8 @@ another transaction holds its row: one locked row holds up its video, not its sh
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
+from django.db import OperationalError
+
 from videos import ledger
 from videos.changes import Changes, FieldSums
 from videos.counters import Batch, Confirmation
@@ -39,8 +41,9 @@ class Mover:
                     self.move({video_id: chunk[video_id] for video_id in part})
                     for part in (video_ids[:half], video_ids[half:])
                 )
-            if not held:
-                return self._move_without_culprits(chunk, error, again=again)
+            culprits = None if held else self._find_culprits(chunk)
+            if culprits is not None:
+                return self._move_without(culprits, chunk, error, again=again)
             outcomes, sums = ledger.apply(self.batch, chunk, postpone=True)
         self.run.add(sums)
         postponed = [video_id for video_id in chunk if outcomes[video_id].postponed]
@@ -72,14 +75,13 @@ class Mover:
         self.run.add(fields=sum(sums.values()), **sums)
         return True
 
-    def _move_without_culprits(self, chunk: Mapping[int, Changes], error: Exception, *, again: bool) -> bool:
+    def _move_without(self, culprits: Changes, chunk: Mapping[int, Changes], error: Exception, *, again: bool) -> bool:
         """Reject the fields of one video that the database refuses, then apply the others in one transaction.
 
         The rejection comes first: once the others have set the row's watermark, another flush would take the culprits
         for applied.
         """
         ((video_id, changes),) = chunk.items()
-        culprits = self._culprits(video_id, changes)
         if not len(culprits):
             if not again:
                 return self.move(chunk, again=True)  # no field fails any more: try all of them again
@@ -89,6 +91,16 @@ class Mover:
         rest = Changes.of(change for change in changes.flat() if change not in bad)
         rejection = _rejection(video_id, field_names(video_id, culprits), leave_live=len(rest) > 0)
         return self.confirm([rejection]) and (not len(rest) or self.move({video_id: rest}))
+
+    def _find_culprits(self, chunk: Mapping[int, Changes]) -> Changes | None:
+        """The fields of one video that the database refuses; None if another transaction holds the row meanwhile."""
+        ((video_id, changes),) = chunk.items()
+        try:
+            return self._culprits(video_id, changes)
+        except OperationalError as error:
+            if not ledger.is_lock_timeout(error):
+                raise
+            return None
 
     def _culprits(self, video_id: int, changes: Changes) -> Changes:
         try:

@@ -182,8 +182,8 @@ def apply(
 
     Returns each video's outcome, with the totals that the transaction left in the rows, and the sums of what changed.
     A video whose row another transaction holds is postponed: the batch's row says so, and no flush applies this batch
-    to it any more. `postpone` does that to all videos. `commit=False` tries it and rolls back. Raises StaleFence,
-    Rewound and django.db errors;
+    to it any more. `postpone` does that to all videos. `commit=False` tries it and rolls back; a row that is held fails
+    it. Raises StaleFence, Rewound and django.db errors;
     `is_data_fault` recognises those that the value of a field caused, `is_lock_timeout` those of a row that is held.
     """
     # Nearly all users exist, and the foreign key checks them anyway: look for users only after it has failed.
@@ -200,6 +200,8 @@ def apply(
             else:
                 outcomes, sums = take_in(chosen, batch.number, look_for_users=looks)
             held = {video_id: len(changes[video_id]) for video_id, outcome in outcomes.items() if outcome.postponed}
+            if held and not commit:
+                raise OperationalError(LOCK_TIMEOUT, "The rows are locked, so a trial tells nothing")
             if held:
                 _record_postponed(batch, before.union(held), fields=sum(held.values()))
             outcomes |= {video_id: Outcome(None, postponed=True) for video_id in before.intersection(changes)}
