@@ -135,21 +135,9 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
                 return primed + exchange(commands[1:], **kwargs)
         return exchange(commands, **kwargs)
 
-    def meet(run: str, *, again: bool = False) -> None:
-        actor = getattr(Actor.current, "actor", None)
-        if actor is None:
-            original_meet(run, again=again)
-        elif again or run != actor.met_run:
-            meeting.meet(run)
-            if run != f"run{World.redis_run}":
-                raise wire.Unmet  # Redis was set back meanwhile: this connection is broken
-            actor.met_run = run
-
-    original_meet = wire.meet
-    patch.setattr(wire, "meet", meet)
     patch.setattr(wire, "exchange", gated_exchange)
     patch.setattr(meetings, "exchange", gated_exchange)
-    patch.setattr(wire.Lease, "run", lambda lease: f"run{World.redis_run}")
+    install_meetings(patch)
     for module, step, names in (
         (ledger, "read", LEDGER_READS),
         (reads, "read", READS),
@@ -162,6 +150,24 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
     # Durability, another number of shards and housekeeping are not interleaved.
     patch.setattr(counters.Batch, "make_durable", lambda batch: None)
     patch.setattr(workers, "keep_house", lambda: None)
+
+
+def install_meetings(patch: pytest.MonkeyPatch) -> None:
+    """Let each actor meet each start of Redis, as a process of its own would."""
+
+    def meet(run: str, *, again: bool = False) -> None:
+        actor = getattr(Actor.current, "actor", None)
+        if actor is None:
+            original_meet(run, again=again)
+        elif again or run != actor.met_run:
+            meeting.meet(run)
+            if run != f"run{World.redis_run}":
+                raise wire.Unmet  # Redis was set back meanwhile: this connection is broken
+            actor.met_run = run
+
+    original_meet = wire.meet
+    patch.setattr(wire, "meet", meet)
+    patch.setattr(wire.Lease, "run", lambda lease: f"run{World.redis_run}")
 
 
 class World:
