@@ -279,9 +279,9 @@ class World:
 
     def _set_like(self, video: int, user: int, wish: bool) -> None:
         self.busy_users.add(user)
-        self._until_answered(lambda: services.set_like(video_id=video, user_id=user, liked=wish))
+        like = self._until_answered(lambda: services.set_like(video_id=video, user_id=user, liked=wish))
         self.wish[video, user] = wish
-        self.setbacks.note_wish(video, user, wish)
+        self.setbacks.note_wish(video, user, wish, stored=like.stored)
         self.busy_users.discard(user)
 
     def _view(self, actor: Actor) -> None:

@@ -41,6 +41,7 @@ class Setbacks:
         self.marks: dict[str, Any] = {}
         self.raw = _client()
         self.wishes: dict[Wish, list[bool]] = {}  # of each user and video, acknowledged, in order
+        self.in_rows: dict[Wish, int] = {}  # how many of them were made when the last went to the rows
         self.at_claim: dict[int, dict[Wish, int]] = {}  # how many of them a batch knows
         self.redis_knows: tuple[dict[Wish, int], Counter[int]] | None = None  # until the next meeting
         self.both: set[Wish] = set()  # acknowledged since the last set-back of any store
@@ -66,9 +67,12 @@ class Setbacks:
             if store in self.marks and self.world.random.random() < 0.3:
                 self._set_back(store)
 
-    def note_wish(self, video: int, user: int, wish: bool) -> None:
-        """A wish was acknowledged."""
-        self.wishes.setdefault((video, user), []).append(wish)
+    def note_wish(self, video: int, user: int, wish: bool, *, stored: bool) -> None:
+        """A wish was acknowledged; `stored`: it went to the rows, because Redis was set back again and again."""
+        made = self.wishes.setdefault((video, user), [])
+        made.append(wish)
+        if stored:
+            self.in_rows[video, user] = len(made)
         self.both.add((video, user))
 
     def note_claim(self, number: int, *, found: bool) -> None:
@@ -94,7 +98,7 @@ class Setbacks:
         for key, made in self.wishes.items():
             by_rows = self.at_claim.get(rows[key[0]].flushed_batch, {}).get(key, 0)
             by_batch = self.at_claim.get(finished or 0, {}).get(key, 0)
-            del made[max(lengths.get(key, 0), by_rows, by_batch) :]
+            del made[max(lengths.get(key, 0), by_rows, by_batch, self.in_rows.get(key, 0)) :]
             world.wish[key] = bool(made and made[-1])
         for number in FlushBatch.objects.filter(finished_at=None, number__gt=last).values_list("number", flat=True):
             self.at_claim[number] = self._lengths()
