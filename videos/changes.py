@@ -5,7 +5,7 @@ hour: views. `COUNTS` names every count; Lua scripts, SQL, answers, the admin an
 docs/adding-a-count.md lists what else a new count needs; docs/glossary.md explains the terms.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple, Self
 
@@ -126,6 +126,14 @@ class Changes:
 
     def __len__(self) -> int:
         return len(self._marks) + len(self._tallies)
+
+
+class StaleVideo(NamedTuple):
+    """A video whose rows changed outside a batch."""
+
+    facts: VideoFacts | None  # None: it is gone
+    marks: Sequence[MarkChange]  # those that notes name, with their values in the rows
+    edited: bool = False  # its notes are of edits only, which change nobody's mark
 
 
 class BatchFacts(NamedTuple):

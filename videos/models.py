@@ -112,6 +112,7 @@ class StaleLive(models.Model):
     """A note: rows of this video changed outside a batch, so its live totals in Redis must be set again.
 
     It has no foreign key constraint, because it must outlive a deleted video or user: settling it removes their keys.
+    A note of an edit names no user and has the time of the edit. Without both, anything of the video may have changed.
     """
 
     video = models.ForeignKey(Video, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")

@@ -22,7 +22,7 @@ from tests.soak.memory import measure
 from tests.support.faults import failing
 from tests.support.proxy import Proxy
 from videos import counters
-from videos.changes import HOUR_MS, Totals, VideoFacts
+from videos.changes import HOUR_MS, StaleVideo, Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent, connection, requests
 from videos.counters.connection import FRESH_SECONDS, REFUSALS, code_of, flush_call, send
 from videos.counters.keys import keys_of
@@ -330,7 +330,7 @@ def test_nothing_that_was_remembered_before_a_loss_of_batches_counts(redis_clien
 
 def test_likes_after_rows_changed_outside_a_batch_ask_who_it_was() -> None:
     prime(1, facts=UNMARKED)
-    assert counters.resync(shard=1, fence=FENCE, last=0, stale={1: (UNMARKED, [])}) == {1}
+    assert counters.resync(shard=1, fence=FENCE, last=0, stale={1: StaleVideo(UNMARKED, [])}) == {1}
     assert like(1, 2, 1, 1) == Missing(state=True, facts=False, version="0:1")
 
 

@@ -56,6 +56,24 @@ def test_owner_and_duration_reach_the_rules_with_the_next_flush(
     assert (reason(video, "@", 99, user), reason(video, "@@", 99, video.owner)) == ("owner", "new")
 
 
+@pytest.mark.parametrize(("edited", "queries"), [(True, 0), (False, 1)])
+def test_a_like_after_an_edit_asks_no_database_and_after_a_repair_it_does(
+    video: Video, user: User, edited: bool, queries: int, django_assert_num_queries: Any
+) -> None:
+    services.set_like(video_id=video.pk, user_id=user.pk, liked=True)
+    run_flush()
+    if edited:
+        video.save()
+    else:
+        VideoLike.objects.all().delete()
+        reconcile(repair=True)
+    run_flush()
+    assert not StaleLive.objects.exists()
+    with django_assert_num_queries(queries):
+        like = services.get_like(video_id=video.pk, user_id=user.pk)
+        assert (like.liked, like.likes) == (edited, int(edited))
+
+
 def test_a_video_that_redis_forgot_leaves_the_index(video: Video, redis_client: redis.Redis) -> None:
     shard = counters.shard_of(video.pk)
     reason(video, "v")

@@ -183,7 +183,7 @@ def test_notes_are_settled_hundreds_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     resync = counters.resync
 
     def count(**arguments: Any) -> set[int]:
-        calls.append(sum(len(marks) for _, marks in arguments["stale"].values()))
+        calls.append(sum(len(changed.marks) for changed in arguments["stale"].values()))
         return resync(**arguments)
 
     monkeypatch.setattr(counters, "resync", count)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from videos.changes import BatchFacts, FieldSums, MarkChange, Totals, VideoFacts, zeros
+from videos.changes import BatchFacts, FieldSums, StaleVideo, Totals, VideoFacts, zeros
 from videos.conf import conf
 from videos.counters import scripts
 from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailable, flush_call, flush_calls
@@ -266,32 +266,28 @@ def drop_kept(shard: int, fence: int, numbers: Sequence[int], *, forget: bool = 
     flush_call(*scripts.DROP.command(script_keys, fence, int(forget), *numbers))
 
 
-def resync(
-    *, shard: int, fence: int, last: int, stale: Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]
-) -> set[int]:
+def resync(*, shard: int, fence: int, last: int, stale: Mapping[int, StaleVideo]) -> set[int]:
     """Set the live totals of videos of a shard from their rows, in one round trip. The caller holds their locks.
 
-    `stale` has the facts of each video, None if it is gone, and the marks that changed outside a batch, with their
-    values in the rows. Returns the videos that were set. The others wait until a batch that is claimed, or was claimed
-    since `last`, has ended.
+    Returns the videos that were set. The others wait until a batch that is claimed, or was claimed since `last`, has
+    ended.
     """
-    commands = [_resync_command(shard, (fence, last), video_id, *changed) for video_id, changed in stale.items()]
+    commands = [_resync_command(shard, (fence, last), video_id, changed) for video_id, changed in stale.items()]
     return {video_id for video_id, done in zip(stale, flush_calls(commands), strict=True) if done}
 
 
-def _resync_command(
-    shard: int, moment: tuple[int, int], video_id: int, facts: VideoFacts | None, marks: Sequence[MarkChange]
-) -> tuple[Any, ...]:
+def _resync_command(shard: int, moment: tuple[int, int], video_id: int, changed: StaleVideo) -> tuple[Any, ...]:
     names = keys_of(shard)
-    own = facts or VideoFacts(Totals(), 0, 0)
-    args: list[Any] = [*moment, 0 if facts is None else 1, own.owner_id, own.duration, video_id]
+    own = changed.facts or VideoFacts(Totals(), 0, 0)
+    state = 0 if changed.facts is None else 2 if changed.edited else 1
+    args: list[Any] = [*moment, state, own.owner_id, own.duration, video_id]
     args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, forgotten_seconds(), *own.totals)
-    for user_id, value, at_ms in marks:
+    for user_id, value, at_ms in changed.marks:
         args += (mark_field(video_id, user_id), value, at_ms)
     return scripts.RESYNC.command(
         [
             *(names.live(video_id), names.pending, names.claimed, names.batch, names.sums, names.claimed_sums),
-            *(names.liked(video_id, mark.user_id) for mark in marks),
+            *(names.liked(video_id, mark.user_id) for mark in changed.marks),
         ],
         *args,
     )

@@ -2,11 +2,11 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from videos import counters, ledger, meeting
-from videos.changes import Changes, FieldSums, MarkChange, VideoFacts
+from videos.changes import Changes, FieldSums, StaleVideo
 from videos.conf import conf
 from videos.counters import Batch, connection
 from videos.fields import sort_in
@@ -98,7 +98,7 @@ class ShardFlush:
             self._settle(*self.run.flushed[self.shard])
 
     def _settle(self, last: int, tail: int, fence: int) -> None:
-        def set_live(stale: Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]) -> set[int]:
+        def set_live(stale: Mapping[int, StaleVideo]) -> set[int]:
             ledger.check_complete(self.shard, fence, tail)
             return counters.resync(shard=self.shard, fence=fence, last=last, stale=stale)
 

@@ -4,13 +4,13 @@ A note (`StaleLive`) says that a video's rows changed without Redis. The flush s
 the note, and between batches it sets the video's live totals from the rows.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from django.db import OperationalError
 from django.db.models import Count, F
 
-from videos.changes import HOUR_MS, LIKE, MARK_PLACES, NOTHING, Changes, MarkChange, VideoFacts, zeros
+from videos.changes import HOUR_MS, LIKE, MARK_PLACES, NOTHING, Changes, MarkChange, StaleVideo, zeros
 from videos.ledger import sql
 from videos.ledger.batches import Outcome, take_in
 from videos.ledger.reads import read_facts
@@ -87,6 +87,11 @@ def note_stale(video_ids: Iterable[int]) -> None:
     leave_notes(StaleLive(video_id=video_id) for video_id in video_ids)
 
 
+def note_edit(video_id: int, *, at_ms: int) -> None:
+    """Leave a note: this video was edited, which changes nobody's mark."""
+    leave_notes([StaleLive(video_id=video_id, written_ms=at_ms)])
+
+
 def note_like(video_id: int, user_id: int, *, at_ms: int) -> None:
     """Leave a note: this like was written to the rows, or removed, so what Redis knows of it must be set again."""
     leave_notes([StaleLive(video_id=video_id, user=user_id, written_ms=at_ms)])
@@ -123,13 +128,11 @@ def stale_videos(shard: int, shards: int) -> Iterator[list[int]]:
 
 def settle(
     video_ids: Collection[int],
-    set_live: Callable[[Mapping[int, tuple[VideoFacts | None, Sequence[MarkChange]]]], Collection[int]],
+    set_live: Callable[[Mapping[int, StaleVideo]], Collection[int]],
 ) -> Settled:
     """Under the locks of the videos' rows, call `set_live`, and delete the notes of those videos that it returns.
 
-    `set_live` gets for each video its facts, None if it is gone, and the marks that its notes name, with their values
-    in the rows. Takes SETTLE_NOTES notes at most, the newest first. Leaves out a video whose row another transaction
-    holds.
+    Takes SETTLE_NOTES notes at most, the newest first. Leaves out a video whose row another transaction holds.
     """
 
     def settle_once() -> Settled:
@@ -144,14 +147,16 @@ def settle(
                 if user_id is not None:
                     known = newest[video_id]
                     known[user_id] = max(written_ms, known.get(user_id, 0))
+            changed = {video_id for _, video_id, user_id, written_ms in notes if user_id is not None or not written_ms}
             liked = sql.existing_likes((video_id, user_id) for video_id, users in newest.items() for user_id in users)
             stale = {
-                video_id: (
+                video_id: StaleVideo(
                     facts.get(video_id),
                     [
                         MarkChange(user_id, LIKE if (video_id, user_id) in liked else NOTHING, at_ms)
                         for user_id, at_ms in users.items()
                     ],
+                    edited=video_id not in changed,
                 )
                 for video_id, users in newest.items()
             }

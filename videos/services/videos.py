@@ -107,7 +107,10 @@ def refresh_video(*, video_id: int, using: str, at_once: bool) -> None:
     """Pass an edited owner or duration to the rules of views, `at_once` or with the next flush."""
     if using != ledger.alias():
         return
-    ledger.note_stale([video_id])
+    if at_once:
+        ledger.note_edit(video_id, at_ms=counters.now_ms())
+    else:
+        ledger.note_stale([video_id])
 
     def refresh() -> None:
         facts = reads.read_facts([video_id]).get(video_id)

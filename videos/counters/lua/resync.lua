@@ -1,8 +1,8 @@
 -- Sets a video's live totals from its row, after rows changed outside a batch. The caller holds the lock of that row.
 --
 -- KEYS     live, pending, claimed, batch, sums, claimed sums; then liked of each user whose mark changed
--- ARGV     the flush's fence; last: the number of the newest batch that the caller knows; "1", or "0" if the video is
---          gone; owner and duration in its row; video; seconds that live stays, that it stays once settled, that liked
+-- ARGV     the flush's fence; last: the number of the newest batch that the caller knows; "1", "0" if the video is gone, or
+--          "2" if it was only edited; owner and duration in its row; video; seconds that live stays, that it stays once settled, that liked
 --          stays, and that what forget.lua leaves stays; the total of each of COUNTS in the row; then for each user: pending
 --          field, value in the rows, time of wish (Unix ms)
 -- RETURNS  1 done; 0 nothing done: a batch is claimed, or was claimed since last
@@ -10,7 +10,7 @@
 -- Guarantees:
 -- - Live is the row's totals plus what is pending. It is made if there is none: a request that has read the row before it
 --   changed would make it from the old totals.
--- - liked keys of before are invalid (`since`): rows may have changed that no note names.
+-- - liked keys of before are invalid (`since`): rows may have changed that no note names. An edit leaves them valid.
 -- - Of a wish in the rows and a wish in Redis, the later one stands. An older pending field is removed, unless it stays; a
 --   newer wish whose pending field was lost gets one again.
 -- - It works on a full Redis. Likes that a full Redis refused are in the rows, and only this script ends their notes.
@@ -27,7 +27,7 @@ local live_ttl, settled_ttl, liked_ttl, forgotten_ttl = ARGV[7], ARGV[8], ARGV[9
 -- Users without a liked key may have marked the video in the rows. This HDEL is also the harmless first write that a
 -- full Redis allows: see shared.lua.
 redis.call('HDEL', KEYS[1], 'unmarked_until', 'primed')
-local stamp = string.format('%.0f', redis.call('HINCRBY', KEYS[4], 'stamp', 1))
+local stamp = string.format('%.0f', redis.call('HINCRBY', KEYS[4], 'stamp', ARGV[3] == '2' and 0 or 1))
 if ARGV[3] == '0' then
   redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[1], 'since', stamp, 'born', stamp)
@@ -86,6 +86,9 @@ for i = 1, WIDTH do
     redis.call('HSET', KEYS[5], LIVE[i] .. ':' .. ARGV[6], sums[i])
   end
 end
-redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'duration', ARGV[5], 'meeting', batch[4], 'since', stamp, unpack(fields))
+redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'duration', ARGV[5], 'meeting', batch[4], unpack(fields))
+if ARGV[3] ~= '2' then
+  redis.call('HSET', KEYS[1], 'since', stamp)
+end
 redis.call('EXPIRE', KEYS[1], next(sums) and live_ttl or math.max(tonumber(settled_ttl), tonumber(liked_ttl)))
 return 1
