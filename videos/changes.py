@@ -147,6 +147,11 @@ class BatchFacts(NamedTuple):
     previous: int = 0  # number of the batch that was closed before it; 0: none
     fence: int = 0  # of the meeting that the flush works under
 
+    @property
+    def is_replay(self) -> bool:
+        """Whether it was closed, and what is kept of it is applied again."""
+        return False
+
 
 class FieldSums(NamedTuple):
     """How many fields of a batch had each outcome."""

@@ -21,9 +21,10 @@ from tests.support.load import check_batches
 from videos import counters, ledger, services
 from videos.changes import Changes
 from videos.counters import Batch
+from videos.fields import field_names
 from videos.flush import culprits, read_status, reconcile, run_flush, workers
 from videos.ledger import notes, retry
-from videos.models import FlushBatch, StaleLive, Video, VideoLike
+from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 with_row_locks = pytest.mark.only("mariadb", "mysql")
@@ -149,8 +150,27 @@ def test_flush_that_slept_does_not_apply_what_went_back_to_pending(monkeypatch: 
     batch, chunk = slept[0]
     outcomes, _ = ledger.apply(batch, chunk)
     assert outcomes[video].postponed
+    newest, chunk = slept[-1]
+    assert newest.give_back(video, field_names(video, chunk[video]))  # they went back already
     run_flush()
     assert Video.objects.get().view_count == 1
+
+
+@with_row_locks
+def test_replay_waits_for_a_locked_row(settings: Any) -> None:
+    settings.VIDEOS_SHARDS = 1
+    videos = make_videos(2)
+    services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
+    run_flush()
+    for rows in (FlushBatch.objects, VideoHour.objects):  # the database is set back
+        rows.all().delete()
+    Video.objects.update(view_count=0, flushed_batch=0)
+    with locked("videos_video", videos[0]):
+        assert "1205" in run_flush().failures[0]
+    report = run_flush()
+    assert (report.failures, report.replayed) == ({}, 1)
+    assert list(Video.objects.values_list("view_count", flat=True)) == [1, 1]
+    check_batches()
 
 
 @with_row_locks

@@ -208,6 +208,7 @@ class DoneBatch(Batch):
     """What is kept of a batch, to be applied again. The live totals were right when it was confirmed, and still are."""
 
     __slots__ = ()
+    is_replay = True
 
     def scan(self, at_once: int = READ_FIELDS) -> Iterator[list[tuple[bytes, bytes]] | None]:
         """Yield lists of about `at_once` fields and values; a field may come twice."""

@@ -1,7 +1,7 @@
 """Applies and confirms the chunks of a batch.
 
 Halves a chunk that the database refuses until it finds the culprits. Gives the fields of a video back to pending if
-another transaction holds its row: one locked row holds up its video, not its shard.
+another transaction holds its row: one locked row holds up its video, not its shard. A replay waits for the row.
 """
 
 import logging
@@ -32,7 +32,7 @@ class Mover:
             outcomes, sums = ledger.apply(self.batch, chunk)
         except Exception as error:
             held = ledger.is_lock_timeout(error)
-            if not held and not ledger.is_data_fault(error):
+            if self.batch.is_replay if held else not ledger.is_data_fault(error):
                 raise
             if len(chunk) > 1:
                 video_ids = sorted(chunk)
@@ -98,7 +98,7 @@ class Mover:
         try:
             return self._culprits(video_id, changes)
         except OperationalError as error:
-            if not ledger.is_lock_timeout(error):
+            if self.batch.is_replay or not ledger.is_lock_timeout(error):
                 raise
             return None
 

@@ -182,8 +182,9 @@ def apply(
 
     Returns each video's outcome, with the totals that the transaction left in the rows, and the sums of what changed.
     A video whose row another transaction holds is postponed: the batch's row says so, and no flush applies this batch
-    to it any more. `postpone` does that to all videos. `commit=False` tries it and rolls back; a row that is held fails
-    it. Raises StaleFence, Rewound and django.db errors;
+    to it any more. `postpone` does that to all videos. A replay waits for such rows instead: its fields are not claimed,
+    so they cannot go back. `commit=False` tries it and rolls back; a row that is held fails it. Raises StaleFence,
+    Rewound and django.db errors;
     `is_data_fault` recognises those that the value of a field caused, `is_lock_timeout` those of a row that is held.
     """
     # Nearly all users exist, and the foreign key checks them anyway: look for users only after it has failed.
@@ -193,12 +194,13 @@ def apply(
         nonlocal look
         looks, look = look, True
         with atomic(durable=True):
-            before = _lock_batch(batch)
+            postponed = _lock_batch(batch)
+            before = set() if batch.is_replay else postponed
             chosen = {video_id: change for video_id, change in changes.items() if video_id not in before}
             if postpone:
                 outcomes, sums = _outcomes_of_held(sql.watermarks(chosen), batch.number), NO_SUMS
             else:
-                outcomes, sums = take_in(chosen, batch.number, look_for_users=looks)
+                outcomes, sums = take_in(chosen, batch.number, look_for_users=looks, wait=batch.is_replay)
             held = {video_id: len(changes[video_id]) for video_id, outcome in outcomes.items() if outcome.postponed}
             if held and not commit:
                 raise OperationalError(LOCK_TIMEOUT, "The rows are locked, so a trial tells nothing")
@@ -244,7 +246,12 @@ def _outcomes_of_held(watermarks: Mapping[int, int], number: int) -> dict[int, O
 
 
 def take_in(
-    changes: Mapping[int, Changes], number: int | None, *, look_for_users: bool, old_snapshot: bool = False
+    changes: Mapping[int, Changes],
+    number: int | None,
+    *,
+    look_for_users: bool,
+    old_snapshot: bool = False,
+    wait: bool = False,
 ) -> tuple[dict[int, Outcome], Sums]:
     """Write changes to the rows; those of batch `number` only to rows whose watermark is below it.
 
@@ -252,7 +259,7 @@ def take_in(
     raises it at the commit. `old_snapshot`: the transaction may have begun to read before this call, so compare with
     locking reads.
     """
-    if number is None:
+    if number is None or wait:
         locked, outcomes = sql.lock_videos(changes), {}
     else:
         locked, held = sql.lock_free_videos(changes)

@@ -43,7 +43,7 @@ for i = 4, #ARGV do
     moved = moved + redis.call('HDEL', KEYS[1], field)
   end
 end
-redis.call('HINCRBY', KEYS[2], 'fields', -moved)
+redis.call('HINCRBY', KEYS[2], 'fields', 0 - moved)  -- -moved would be "-0" where nothing was left to move
 for place, sum in pairs(read_sums(KEYS[5], video)) do
   redis.call('HINCRBY', KEYS[4], LIVE[place] .. ':' .. video, sum)
 end
