@@ -182,9 +182,9 @@ def apply(
 
     Returns each video's outcome, with the totals that the transaction left in the rows, and the sums of what changed.
     A video whose row another transaction holds is postponed: the batch's row says so, and no flush applies this batch
-    to it any more. `postpone` does that to all videos. A replay waits for such rows instead: its fields are not claimed,
-    so they cannot go back. `commit=False` tries it and rolls back; a row that is held fails it. Raises StaleFence,
-    Rewound and django.db errors;
+    to it any more. `postpone` does that to all videos. A replay waits for such rows instead: its fields are not
+    claimed, so they cannot go back. `commit=False` tries it and rolls back; a row that is held fails it. Raises
+    StaleFence, Rewound and django.db errors;
     `is_data_fault` recognises those that the value of a field caused, `is_lock_timeout` those of a row that is held.
     """
     # Nearly all users exist, and the foreign key checks them anyway: look for users only after it has failed.
