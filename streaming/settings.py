@@ -1,4 +1,7 @@
-"""Django's settings. The environment is read here only; in production a missing value raises, it has no default."""
+"""Django's settings. The environment is read here only; in production a missing value raises, it has no default.
+
+Over 250 lines: Django reads its settings from one file, and nothing else here reads the environment.
+"""
 
 import logging
 import math

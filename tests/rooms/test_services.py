@@ -1,4 +1,7 @@
-"""What a like, an unlike and a view mean, on real servers."""
+"""What a like, an unlike and a view mean, on real servers.
+
+Over 250 lines: all tests call the services on the same real servers, with the same few helpers.
+"""
 
 from typing import Any
 

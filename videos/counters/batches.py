@@ -1,4 +1,7 @@
-"""The calls to Redis that only a flush makes: a batch from its claim to its end, and live totals set anew."""
+"""The calls to Redis that only a flush makes: a batch from its claim to its end, and live totals set anew.
+
+Over 250 lines: all of these calls share a batch's keys, its number and its fence.
+"""
 
 from __future__ import annotations
 

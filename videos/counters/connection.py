@@ -4,6 +4,8 @@ A new connection to another run of Redis first has it meet the database (videos/
 
 redis-py opens connections (TLS, credentials, database number, Sentinel) and reads replies. Its command layers and its
 pool are not used, because they took as long as the server's answer.
+
+Over 250 lines: deadline, meeting and pause guard the one way to Redis, and none of them may be passed by.
 """
 
 import logging

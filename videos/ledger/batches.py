@@ -1,4 +1,7 @@
-"""What a flush writes: a batch's row, and its fields chunk by chunk. Writes without Redis share `take_in`."""
+"""What a flush writes: a batch's row, and its fields chunk by chunk. Writes without Redis share `take_in`.
+
+Over 250 lines: what the transactions of a batch check of each other stands in one place.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ requests, so this is one file:
 - The thread `watch` cuts the connection of a block that is late.
 - The thread `probe` opens a connection of its own to see whether the database answers: before a late block is cut, and
   after a connection was lost. While the database does not answer, it tries again, and requests leave it alone.
+
+Over 250 lines: requests and the two threads share one state, under one lock.
 """
 
 from __future__ import annotations
