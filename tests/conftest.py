@@ -202,15 +202,14 @@ def redis_client() -> Iterator[redis.Redis]:
 
 @pytest.fixture(autouse=True)
 def _forget_other_tests(redis_client: redis.Redis) -> None:
-    """Empty Redis, and reset this process: the throttles, the pause after a failure of Redis, the prefix of URLs."""
+    """Empty Redis, and reset this process: the throttles, the pauses after a failure, the prefix of URLs."""
     from django.urls import clear_script_prefix
 
+    from tests.support.faults import end_pauses
     from videos.api.throttling import limits_on
     from videos.counters import connection
-    from videos.ledger import breaker
 
-    connection._away_until = 0.0
-    breaker._away = False
+    end_pauses()
     connection._met_run = ""
     clear_script_prefix()
     redis_client.flushdb()

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from servers import RedisServer
-from tests.support.faults import redis_refusing
+from tests.support.faults import end_pauses, redis_refusing
 from tests.support.proxy import Proxy
 from videos import counters, services
 from videos.counters import clock, connection
@@ -25,18 +25,13 @@ def set_like(video: Video, user: User, *, liked: bool) -> services.LikeResult:
 
 def flushed(video: Video) -> tuple[int, int, int]:
     """Likes, like rows and views after two flushes; the live totals must say the same."""
-    answer_again()
+    end_pauses()
     for _ in range(2):
         assert run_flush().failures == {}
     video.refresh_from_db()
     live = counters.lookup([video.id], None)[video.id].totals
     assert live in {None, (video.like_count, video.view_count)}
     return video.like_count, VideoLike.objects.filter(video=video).count(), video.view_count
-
-
-def answer_again() -> None:
-    """End the pause after a failure."""
-    connection._away_until = 0.0
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -47,7 +42,7 @@ def test_a_wish_that_is_held_up_does_not_undo_the_next_one(
     redis_proxy.hold = b"EVALSHA"
     assert set_like(video, user, liked=first).stored
     redis_proxy.heal()
-    answer_again()
+    end_pauses()
     time.sleep(0.02)  # longer than a reading of the clock
     assert not set_like(video, user, liked=not first).stored
 
@@ -67,7 +62,7 @@ def test_a_view_that_is_held_up_counts_once(redis_proxy: Proxy, video: Video) ->
     with pytest.raises(Unavailable):
         services.record_view(event=event)
     redis_proxy.heal()
-    answer_again()
+    end_pauses()
     assert services.record_view(event=event).reason == "new"
     redis_proxy.deliver()
     time.sleep(0.3)
@@ -116,12 +111,12 @@ def test_a_view_that_may_have_counted_is_not_counted_again_while_redis_is_in_tro
         redis_proxy.refuse()
     for _ in range(3):
         if then != "pause":
-            answer_again()
+            end_pauses()
         for act in (lambda: services.record_view(event=event), lambda: services.record_views(events=[event])):
             with pytest.raises(Unavailable):
                 act()
     redis_proxy.heal()
-    answer_again()
+    end_pauses()
     assert services.record_view(event=event).reason == "seen"
     assert flushed(video) == (0, 0, 2)
 
@@ -137,7 +132,7 @@ def test_a_batch_of_which_a_part_may_have_counted_is_not_counted_again(redis_pro
     with redis_refusing():
         assert services.record_views(events=[ViewEvent(video.id, "v9")]).counted == 1
     redis_proxy.heal()
-    answer_again()
+    end_pauses()
     assert services.record_views(events=events).ignored == {"seen": 3}
     assert flushed(video) == (0, 0, 5)
 

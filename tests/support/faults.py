@@ -10,6 +10,13 @@ import pytest
 
 from videos import counters
 from videos.counters import CountersUnavailable, connection
+from videos.ledger import breaker
+
+
+def end_pauses() -> None:
+    """Let the next call ask Redis and the database again, however lately one of them did not answer."""
+    connection._away_until = 0.0
+    breaker._away = False
 
 
 def failing(error: BaseException | type[BaseException]) -> Callable[..., Any]:

@@ -12,10 +12,10 @@ from django.test import Client
 
 from tests.support.doors import Got, ask, bearer
 from tests.support.factories import make_admin, make_user, make_videos
+from tests.support.faults import end_pauses
 from videos import counters
 from videos.counters import connection
 from videos.flush import run_flush
-from videos.ledger import breaker
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "outages.md"
 LONGEST_SECONDS: Final = 1.0
@@ -122,7 +122,7 @@ class Service:
 
     def timed(self, name: str, call: Callable[[], Got]) -> Got:
         """Make a request, and remember it if it takes longer than those before."""
-        connection._away_until, breaker._away = 0.0, False
+        end_pauses()
         begin = time.monotonic()
         got = call()
         self.longest = max(self.longest, (name, time.monotonic() - begin), key=lambda pair: pair[1])
