@@ -23,7 +23,7 @@ from videos.changes import Changes
 from videos.counters import Batch
 from videos.fields import field_names
 from videos.flush import culprits, read_status, reconcile, run_flush, workers
-from videos.ledger import notes, retry
+from videos.ledger import notes, retry, sql
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -55,6 +55,33 @@ def locked(table: str, pk: int) -> Iterator[None]:
 def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Locked rows are tried again for a moment only."""
     monkeypatch.setattr(workers, "POSTPONED_SECONDS", 0.2)
+
+
+@with_row_locks
+def test_a_batch_locks_rows_of_its_own_videos_alone() -> None:
+    """In a small table a scan costs less than a search. It would lock what another shard's flush then leaves out."""
+    first, second, third = make_videos(3)
+    held, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with contextlib.closing(connections["default"]), connection.cursor() as cursor:
+            # At this level every row that a statement reads stays locked until the end.
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            with transaction.atomic():
+                sql.lock_videos([first, third])
+                sql.add_counts({first: (1, 1), third: (1, 1)}, 5)
+                held.set()
+                over.wait(60)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert held.wait(10)
+    with transaction.atomic():
+        free, locked_by_others = sql.lock_free_videos([first, second, third])
+    over.set()
+    writer.join()
+    assert (set(free), set(locked_by_others)) == ({second}, {first, third})
+    assert list(Video.objects.order_by("id").values_list("like_count", "flushed_batch")) == [(1, 5), (0, 0), (1, 5)]
 
 
 @with_row_locks

@@ -52,9 +52,10 @@ MYSQL: Final = {
         INSERT INTO videos_videolike (video_id, user_id, created_at)
         SELECT d.video, d.user, d.at FROM JSON_TABLE(%s, '$[*]' COLUMNS(
             video BIGINT PATH '$[0]', user BIGINT PATH '$[1]', at DATETIME(6) PATH '$[2]')) d""",
+    # By the primary key: a scan of a small table locks all of its rows, and another shard's flush leaves locked rows out.
     "add_counts": f"""
-        UPDATE videos_video v JOIN JSON_TABLE(%s, '$[*]' COLUMNS(
-            id BIGINT PATH '$[0]', {_json_columns(1)})) d ON v.id = d.id
+        UPDATE JSON_TABLE(%s, '$[*]' COLUMNS(id BIGINT PATH '$[0]', {_json_columns(1)})) d
+        STRAIGHT_JOIN videos_video v FORCE INDEX (PRIMARY) ON v.id = d.id
         SET {", ".join(f"v.{count.column} = v.{count.column} + d.{count.name}" for count in COUNTS)}{{watermark}}""",
     "watermark": ", v.flushed_batch = %s WHERE v.flushed_batch < %s",
     "add_hours": f"""
