@@ -19,6 +19,8 @@ from xml.etree import ElementTree as ET
 from debian import install_packages
 from environment import SetupError, ensure_environment
 
+from servers.process import end_with_parent
+
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = {"sqlite": "SQLite and Valkey", "mariadb": "MariaDB and Redis", "mysql": "MySQL and Redis"}
 MYSQL_TOOL = "MYSQL_SERVER_TOOL"  # names a program that starts MySQL; without it there is none
@@ -26,6 +28,7 @@ LAYERS = ("unit", "rooms", "http", "protocol", "deploy")
 COVERED = ("--cov", "--cov-report=")
 COVERAGE_FLOOR = 90  # per cent of lines and branches
 NO_TESTS = 5  # pytest's exit code
+LANES = 3  # suites at a time: on two cores, as their tests wait for servers and faults half of the time
 
 
 @dataclass
@@ -115,7 +118,7 @@ def ensure_test_environment() -> Path:
 
 
 def chosen_suites(arguments: Sequence[str]) -> list[Suite]:
-    """The runs of pytest, the longest first: two run at a time, and both cores are to be busy until the end."""
+    """The runs of pytest, the longest first, so that the last ones end at about the same time."""
     if list(arguments) == ["--quick"]:
         return [Suite("sqlite", ("http",)), Suite("sqlite", ("unit", "rooms"))]
     chosen = tuple(arguments)
@@ -126,21 +129,22 @@ def chosen_suites(arguments: Sequence[str]) -> list[Suite]:
         # Each run makes a database and starts servers; the first on MySQL fetches it. So there are few.
         # Tracing adds half to the time of a test, and these layers on one pair pass through 95 % of the code.
         suites = [
-            Suite("mysql", ("protocol", "rooms", "http", "deploy"), on_mysql),
-            Suite("mariadb", ("protocol", "deploy")),
-            Suite("sqlite", ("deploy",)),
-            Suite("sqlite", ("unit", "rooms", "http"), COVERED),
+            Suite("mariadb", ("protocol",)),
+            Suite("mysql", ("protocol", "deploy"), on_mysql),
             Suite("sqlite", ("protocol",)),
-            Suite("mariadb", ("rooms", "http")),
+            Suite("sqlite", ("deploy",)),
+            Suite("mariadb", ("deploy", "rooms", "http")),
+            Suite("sqlite", ("unit", "rooms", "http"), COVERED),
+            Suite("mysql", ("rooms", "http"), on_mysql),
         ]
     return [suite for suite in suites if suite.pair != "mysql" or os.environ.get(MYSQL_TOOL)]
 
 
 def run_all(python: Path, suites: Sequence[Suite], folder: Path, results: Results) -> None:
-    """Run the suites, two at a time, with the static checks before them unless the caller chose tests."""
+    """Run the suites, some at a time, with the static checks before them unless the caller chose tests."""
     interactive = any({"--pdb", "--trace", "-s"} & set(suite.arguments) for suite in suites)
     running: list[subprocess.Popen[str]] = []
-    with ThreadPoolExecutor(1 if interactive else 2) as pool:
+    with ThreadPoolExecutor(1 if interactive else LANES) as pool:
         static = [pool.submit(check_statically, python)] if all(suite.layers for suite in suites) else []
         runs = [pool.submit(run_suite, python, suite, folder, running, interactive=interactive) for suite in suites]
         try:
@@ -195,7 +199,8 @@ def run_suite(
     env["STREAMING_TEST_PACKAGE"] = str(folder)
     terminal = None if interactive else subprocess.PIPE
     with subprocess.Popen(
-        command, cwd=ROOT, env=env, stdin=None if interactive else subprocess.DEVNULL,
+        # pytest stops the servers that it started, also when this process is killed
+        end_with_parent(command, signal.SIGINT), cwd=ROOT, env=env, stdin=None if interactive else subprocess.DEVNULL,
         stdout=terminal, stderr=subprocess.STDOUT if terminal else None, text=True, errors="replace",
     ) as process:  # fmt: skip
         running.append(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ class WebServer(Server):
     """The service under granian. `options` are those of `granian`."""
 
     name = "granian"
+    end_signal = signal.SIGTERM  # its workers go on when it is killed
 
     def __init__(self, folder: Path, *, env: Mapping[str, str], port: int | None = None, **options: Any) -> None:
         super().__init__(folder, env=env, port=port)

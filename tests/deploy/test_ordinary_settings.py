@@ -64,6 +64,7 @@ OF_MYSQL = {
 
 
 @pytest.mark.database
+@pytest.mark.only("sqlite", "mariadb")
 @pytest.mark.parametrize("lines", OF_THE_DATABASE.values(), ids=OF_THE_DATABASE)
 def test_settings_of_the_database_work(under: Try, lines: str) -> None:
     assert under(lines) == ([], [])

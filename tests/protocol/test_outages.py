@@ -35,6 +35,7 @@ REDIS = table("When Redis is away")
 DATABASE = table("When the database is away")
 
 
+@pytest.mark.only("sqlite", "mariadb")  # with Valkey, with Redis
 @pytest.mark.parametrize("outage", REDIS)
 def test_redis_is_away(
     own_redis: RedisServer, redis_proxy: Proxy, outage: str, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import ROOT
+from servers import ROOT, end_with_parent
 from tests.soak.faults import KINDS, TARGETS
 
 
@@ -17,7 +17,7 @@ from tests.soak.faults import KINDS, TARGETS
 def test_two_minutes_of_faults_lose_nothing(tmp_path: Path) -> None:
     """The rate leaves a core to the tests beside it."""
     command = [sys.executable, "-m", "tests.soak", "2", "--rate", "250", "--to", str(tmp_path / "report")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(end_with_parent(command), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "report" / "soak.json").read_text())
     assert len(result["faults"]) == len(TARGETS) * len(KINDS)

@@ -52,7 +52,7 @@ MYSQL: Final = {
         INSERT INTO videos_videolike (video_id, user_id, created_at)
         SELECT d.video, d.user, d.at FROM JSON_TABLE(%s, '$[*]' COLUMNS(
             video BIGINT PATH '$[0]', user BIGINT PATH '$[1]', at DATETIME(6) PATH '$[2]')) d""",
-    # By the primary key: a scan of a small table locks all of its rows, and another shard's flush leaves locked rows out.
+    # By the primary key: a scan of a small table locks all of its rows, and another shard's flush leaves these out.
     "add_counts": f"""
         UPDATE JSON_TABLE(%s, '$[*]' COLUMNS(id BIGINT PATH '$[0]', {_json_columns(1)})) d
         STRAIGHT_JOIN videos_video v FORCE INDEX (PRIMARY) ON v.id = d.id
