@@ -1,5 +1,7 @@
 """Load and faults for some minutes, then an audit: script/soak MINUTES [--on PAIR] [--seed N] [--share 0.7] [--to DIR]
 
+`script/soak setbacks --help` tells of stores that are set back under load.
+
 Measures the capacity, then lets requests arrive at 70 % of it while the flush runs all the time and a fault comes every
 10 s: flush, Redis, database or web worker are killed, stopped for some seconds, or cut off. Then everything is healed
 and flushed, and what was acknowledged is compared with what is counted. Exits with 1 if anything is off.
@@ -7,12 +9,9 @@ and flushed, and what was acknowledged is compared with what is counted. Exits w
 
 import argparse
 import contextlib
-import json
 import os
-import pickle
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,8 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from servers import ROOT, end_with_parent
-from tests.soak import faults, memory, report
+from servers import ROOT
+from tests.soak import faults, memory, report, setbacks
+from tests.soak.clients import Clients, fill
 from tests.soak.stack import Stack
 
 USERS: Final = 500
@@ -34,63 +34,10 @@ MEMORY_SECONDS: Final = 15.0  # between two looks at Redis' keys
 MIGRATION = ("migrate", "--verbosity=0")
 
 
-class Clients:
-    """The process of tests/soak/load.py, and what it says each second."""
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.folder = folder
-        (folder / "load.json").write_text(json.dumps(settings))
-        self.seconds: list[dict[str, Any]] = []
-        self._done: dict[str, Any] | None = None
-        command: list[str | Path] = [sys.executable, "-m", "tests.soak.load", folder]
-        self._process = subprocess.Popen(
-            end_with_parent(command), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        for line in self._process.stdout or ():
-            told = json.loads(line)
-            if "done" in told:
-                self._done = told
-            else:
-                self.seconds.append(told)
-
-    def tell(self, **command: Any) -> None:
-        """Send a command."""
-        assert self._process.stdin is not None
-        self._done = None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-
-    def cut(self) -> None:
-        """Cut the clients' connections."""
-        done = self._done
-        self.tell(do="cut")
-        self._done = done
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the last command was carried out."""
-        assert self._process.poll() is None, "the clients ended"
-        return self._done is not None
-
-    def wait(self, stack: Stack, seconds: float) -> dict[str, Any]:
-        """The answer to the last command, which is to take so long."""
-        stack.wait_until(lambda: self.is_done, what="the clients' answer", seconds=seconds + 60)
-        assert self._done is not None
-        return self._done
-
-    def end(self) -> dict[str, Any]:
-        """End the process and return its book and what it found odd."""
-        self.tell(do="end")
-        assert self._process.wait(60) == 0
-        kept: dict[str, Any] = pickle.loads((self.folder / "book.pickle").read_bytes())  # noqa: S301  our own
-        return kept
-
-
 def main() -> int:
     """Soak, write the report, return the exit code."""
+    if sys.argv[1:2] == ["setbacks"]:
+        return setbacks.main(sys.argv[2:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the servers and removes their files
     parser = argparse.ArgumentParser("script/soak", description=__doc__.partition("\n")[2] if __doc__ else None)
     parser.add_argument("minutes", type=float)
@@ -124,7 +71,7 @@ def soak(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
 
     from tests.soak.audit import audit, drain
 
-    people, videos = _fill()
+    people, videos = fill(USERS, VIDEOS)
     connections.close_all()  # a database that is killed ends them
     stack.start_service()
     assert stack.web is not None
@@ -170,15 +117,6 @@ def soak(stack: Stack, options: argparse.Namespace) -> dict[str, Any]:
         "latencies": report.latencies(stack.folder / "requests", begun, windows),
         "seconds": clients.seconds, "memory": looks,
     }  # fmt: skip
-
-
-def _fill() -> tuple[dict[int, str], list[int]]:
-    """Users with their tokens, and videos."""
-    from tests.support.factories import make_users, make_videos
-    from videos.api.tokens import ACCESS, USER_CLAIM, Token
-
-    users = make_users(USERS)
-    return {user: str(Token(ACCESS, 36_000, {USER_CLAIM: str(user)})) for user in users}, make_videos(VIDEOS)
 
 
 def _do(stack: Stack, fault: faults.Fault, begun: float, clients: Clients) -> dict[str, Any]:

@@ -25,8 +25,8 @@ def drain(stack: Stack) -> list[str]:
     return [f"not drained in {DRAIN_SECONDS:.0f} s: {flush.read_status()}"]
 
 
-def audit(book: Book, videos: list[int]) -> tuple[dict[str, Any], list[str]]:
-    """Sums, and everything that is off."""
+def audit(book: Book, videos: list[int], *, may_be_rewound: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """Sums, and everything that is off. `may_be_rewound`: Redis was set back, so it may have forgotten batches."""
     rows = {video.pk: video for video in Video.objects.filter(pk__in=videos)}
     liking = set(VideoLike.objects.values_list("video_id", "user_id"))
     off = book.differences(liking, {pk: video.view_count for pk, video in rows.items()})
@@ -42,9 +42,11 @@ def audit(book: Book, videos: list[int]) -> tuple[dict[str, Any], list[str]]:
             off.append(f"video {pk}: {shown[pk].totals} are shown, {video.totals} are stored")
     off += [f"reconcile: {difference}" for difference in flush.reconcile().differences]
     off += [f"batch {batch} is not finished" for batch in FlushBatch.objects.filter(finished_at=None)]
-    off += [f"batch {batch} is marked rewound" for batch in FlushBatch.objects.filter(rewound=True)]
+    batches = FlushBatch.objects.exclude(rewound=True)
+    if not may_be_rewound:
+        off += [f"batch {batch} is marked rewound" for batch in FlushBatch.objects.filter(rewound=True)]
     accounted = F("applied") + F("repeated") + F("dropped") + F("rejected")
-    off += [f"batch {batch} is not accounted for" for batch in FlushBatch.objects.exclude(fields=accounted)]
+    off += [f"batch {batch} is not accounted for" for batch in batches.exclude(fields=accounted)]
     off += [f"batch {batch} has rejected fields" for batch in FlushBatch.objects.filter(rejected__gt=0)]
     off += [f"batch {batch} has dropped fields" for batch in FlushBatch.objects.filter(dropped__gt=0)]
     sums = {

@@ -25,8 +25,9 @@ from tests.soak.book import SETTLE_SECONDS, Book
 from tests.soak.connection import Asked, Connection
 from tests.soak.crowd import KINDS, Crowd
 
-# When it was due (time.monotonic), seconds until it was answered, its place in KINDS, and its status; 0: no answer.
-RECORD: Final = Struct("ddBxH4x")
+# When it was due (time.monotonic), seconds until it was answered, its place in KINDS, whether its numbers came from the
+# rows, its status (0: no answer), its video and its user (0 for a view).
+RECORD: Final = Struct("ddBBHqq")
 CLOSED_LOOP: Final = 32  # requests in flight while the capacity is measured
 IN_FLIGHT: Final = 256  # then what arrives is not sent: clients go away
 ANSWER_SECONDS: Final = 30.0
@@ -73,7 +74,7 @@ class Load:
             await asyncio.get_running_loop().create_connection(lambda: Connection(self, asked), HOST, self.port)
         except OSError:
             self.crowd.busy.pop(asked.pair, None)
-            self._note(asked, 0, "not connected")
+            self._note(asked, 0, "not connected", stored=False)
 
     # What came of it
 
@@ -89,7 +90,7 @@ class Load:
                     self._stale.append(asked.due)
             else:
                 self._wish_answered(asked, status, told)
-        self._note(asked, status, f"{status}{' stored' if stored else ''}")
+        self._note(asked, status, f"{status}{' stored' if stored else ''}", stored=stored)
         if time.monotonic() < self.closed_until:
             self.send(time.monotonic())
 
@@ -121,14 +122,14 @@ class Load:
             self.crowd.busy[asked.pair] = time.monotonic() + SETTLE_SECONDS
             if asked.kind != 3:
                 self.book.leave_open(asked.pair, asked.kind == 0)
-        self._note(asked, 0, "no answer")
+        self._note(asked, 0, "no answer", stored=False)
         if time.monotonic() < self.closed_until:
             self.send(time.monotonic())
 
-    def _note(self, asked: Asked, status: int, outcome: str) -> None:
+    def _note(self, asked: Asked, status: int, outcome: str, *, stored: bool) -> None:
         self.in_flight -= 1
         seconds = time.monotonic() - asked.due
-        self._records.write(RECORD.pack(asked.due, seconds, asked.kind, status))
+        self._records.write(RECORD.pack(asked.due, seconds, asked.kind, stored, status, *asked.pair))
         self._seconds.append(seconds)
         self._statuses[outcome] += 1
 
@@ -165,6 +166,7 @@ class Load:
         while True:
             await asyncio.sleep(1)
             now = time.monotonic()
+            self._records.flush()  # tests/soak/setbacks.py reads them meanwhile
             took = sorted(self._seconds)
             say({
                 "at": now, "answered": len(took), "statuses": self._statuses, "not_sent": self._not_sent,

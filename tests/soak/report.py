@@ -23,7 +23,7 @@ def read_requests(path: Path, begun: float) -> Iterator[tuple[float, float, str,
     """When each request was due (seconds after `begun`), how long it took, its kind and its status."""
     with path.open("rb") as file:
         while data := file.read(RECORD.size * 4096):
-            for due, seconds, kind, status in RECORD.iter_unpack(data):
+            for due, seconds, kind, _, status, *_ in RECORD.iter_unpack(data):
                 yield due - begun, seconds, KINDS[kind], status
 
 

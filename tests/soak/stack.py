@@ -6,7 +6,7 @@ import re
 import shlex
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -49,14 +49,24 @@ class ReadmeServer(WebServer):
 class Stack:
     """The processes. `pair` is that of script/test: sqlite, mariadb or mysql."""
 
-    def __init__(self, folder: Path, pair: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pair: str,
+        *,
+        flushes: Sequence[Sequence[str]] = FLUSHES,
+        database_options: Mapping[str, str] = SMALL | {"innodb_flush_log_at_trx_commit": "1"},
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.pair = pair
+        self.flush_arguments = flushes
+        self.variables = variables or {}
         self.redis: RedisServer = ValkeyServer(folder / "redis") if pair == "sqlite" else RedisServer(folder / "redis")
         self.database: MariaDBServer | None = None
         if pair != "sqlite":
             kind = MySQLServer if pair == "mysql" else MariaDBServer
-            self.database = kind(folder / "database", SMALL | {"innodb_flush_log_at_trx_commit": "1"})
+            self.database = kind(folder / "database", database_options)
         self.proxies: dict[tuple[str, str], Proxy] = {}  # by who asks (web, flusher) and whom (redis, database)
         self.flushes: list[Process] = []
         self.unexpected: list[str] = []  # processes that ended, though no fault was theirs
@@ -97,16 +107,17 @@ class Stack:
             "SECRET_KEY": SECRET_KEY, "DATABASE_URL": database_url, "REDIS_URL": redis_url,
             "ALLOWED_HOSTS": "127.0.0.1", "SECURE_SSL_REDIRECT": "0", "TOKEN_MINUTES": "600",
             "FLUSH_INTERVAL_SECONDS": "2", "STREAMING_ENV_FILE": os.devnull, "LOG_LEVEL": "WARNING",
+            **self.variables,
         }  # fmt: skip
 
     def start_service(self) -> None:
         """Start the web server and the flushes. Call it from the main thread: they end with the thread that starts."""
         self.web = self._stack.enter_context(ReadmeServer(self.folder / "web", env=self.environment("web")))
-        self.flushes = [self._start_flush(place) for place in range(len(FLUSHES))]
+        self.flushes = [self._start_flush(place) for place in range(len(self.flush_arguments))]
 
     def _start_flush(self, place: int) -> Process:
         log = self.folder / f"flush-{place}.log"
-        return start_manage("flush_counters", *FLUSHES[place], env=self.environment("flusher"), log=log)
+        return start_manage("flush_counters", *self.flush_arguments[place], env=self.environment("flusher"), log=log)
 
     def manage(self, *arguments: str) -> None:
         """Run `manage.py` on the servers themselves. AssertionError when it fails."""

@@ -25,11 +25,14 @@ class Load:
         threads: int = 4,
         rest: float = 0.0,
         first_viewer: int = 0,
+        seed: int = 0,
     ) -> None:
         self.videos = videos
         self.rest = rest
         self.first_viewer = first_viewer
+        self.seed = seed
         self.wishes: dict[tuple[int, int], bool] = {}
+        self.unknown: set[tuple[int, int]] = set()  # whose last wish may be in the rows or not
         self.views: Counter[int] = Counter()
         self.unsure: Counter[int] = Counter()  # views that may have counted
         self.acknowledged = 0
@@ -54,7 +57,7 @@ class Load:
             raise self.errors[0]
 
     def _work(self, number: int, users: Sequence[int]) -> None:
-        choose = random.Random(number)
+        choose = random.Random(self.seed + number)
         viewers = self.first_viewer
         try:
             while not self._stop.is_set():
@@ -82,6 +85,7 @@ class Load:
             # The wish may have been written: repeat it until it is acknowledged.
             time.sleep(0.02)
         self.wishes.pop((video, user), None)
+        self.unknown.add((video, user))
 
     def _view(self, video: int, viewer: str) -> None:
         try:
