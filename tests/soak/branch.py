@@ -77,7 +77,7 @@ def play(
         _flush_all(branch)
         branch.counts.update({"acknowledged": load.acknowledged, "refused": load.refused})
         off: list[str] = []
-        for seconds in TOLD_SECONDS:
+        for seconds in TOLD_SECONDS if broken is None else TOLD_SECONDS[:1]:
             expected = known.correct(book(seconds))
             _enter(load, expected)
             _, off = audit(expected, known.videos, may_be_rewound=branch.kind != "database")

@@ -32,12 +32,12 @@ KINDS: Final = ("database", "redis", "both")
 USERS: Final = 150
 VIDEOS: Final = 40  # so about 6,000 pairs
 RATE: Final = 100.0  # requests a second
-FLUSHES: Final = (("--every", "4"), ("--every", "7", "--gently", "3"))
+INTERVALS: Final = 30  # of the flush between the oldest copy and now
 SHOW_SECONDS: Final = 10.0
 # Few shards, so that a branch has few batches to replay; small chunks, so that copies fall between two of them; and no
 # request gives up while a store stands still to be copied.
 SETTINGS: Final = {
-    "VIDEOS_SHARDS": 4, "VIDEOS_FLUSH_CHUNK_FIELDS": 25, "VIDEOS_REPLAY_SECONDS": 600,
+    "VIDEOS_SHARDS": 2, "VIDEOS_FLUSH_CHUNK_FIELDS": 25, "VIDEOS_REPLAY_SECONDS": 600,
     "VIDEOS_DATABASE_WAIT_SECONDS": 10, "VIDEOS_REDIS_PAUSE_SECONDS": 0.05,
 }  # fmt: skip
 QUIET: Final = {"LOG_LEVEL": "CRITICAL"}  # of this process: that a store was set back is no news
@@ -65,7 +65,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     to: Path = options.to or ROOT / "var" / f"setbacks-{time.strftime('%Y%m%d-%H%M%S')}-{options.seed}"
     with TemporaryDirectory(prefix="setbacks-", ignore_cleanup_errors=True) as name:
-        stack = Stack(Path(name), options.on, flushes=FLUSHES, database_options=DATABASE, variables=VARIABLES)
+        every = max(1, round(options.oldest / INTERVALS))
+        flushes = ("--every", str(every)), ("--every", str(2 * every), "--gently", str(every))
+        stack = Stack(Path(name), options.on, flushes=flushes, database_options=DATABASE, variables=VARIABLES)
         if options.again:
             return play_again(options.again, stack, options.broken)
         with stack:
@@ -93,17 +95,18 @@ class Setbacks:
         stack, options = self.stack, self.options
         print(f"Set-backs on {options.on}, seed {options.seed}.", flush=True)
         os.environ |= stack.environment() | QUIET
-        stack.manage("migrate", "--verbosity=0")
         import django
 
         django.setup()
+        from django.core.management import call_command
         from django.db import connections
 
         from tests.soak.clients import fill
 
+        call_command("migrate", verbosity=0)
         tokens, videos = fill(USERS, VIDEOS)
+        call_command("flush_counters")  # so that every copy has met the other store
         connections.close_all()
-        stack.manage("flush_counters")  # so that every copy has met the other store
         stack.start_service()
         assert stack.web is not None
         settings = {"port": stack.web.port, "videos": videos, "tokens": tokens, "seed": options.seed}
