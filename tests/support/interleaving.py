@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import redis
 from django.db import connection, connections
+from django.db.models import Sum
 
 from tests.support.factories import make_users, make_videos
 from tests.support.faults import install_ticks
@@ -220,10 +221,11 @@ class World:
                 self._step()
         finally:
             for actor in self.actors:
-                actor.kill()
+                if not actor.finished:  # one that raised an error has ended
+                    actor.kill()
         self.setbacks.last()
-        for _ in range(4):
-            flush.run_flush()
+        failed = [flush.run_flush().failed for _ in range(4)]
+        self.faults["failed at last"] += failed[-1]
         self._judge()
         return self.faults
 
@@ -330,7 +332,8 @@ class World:
 
     def _flush(self, actor: Actor) -> None:
         for _ in range(3):
-            flush.run_flush()
+            report = flush.run_flush()
+            self.faults["failed"] += report.failed and not self.setbacks.stores
             actor.gate("begin")
 
     def _expire(self) -> None:
@@ -362,9 +365,24 @@ class World:
             # A live key that was made from the row and not flushed since goes within minutes.
             if live[video].totals is not None and not (primed and self.setbacks.stores):
                 self.faults["live"] += live[video].totals != (likes, views)
+        if not self.setbacks.stores and not self.written_away:
+            self._judge_batches()
         self.faults["left over"] += sum(depth.pending + depth.claimed for depth in counters.depths())
         self.faults["notes"] += StaleLive.objects.count()
         self.faults = +self.faults
+
+    def _judge_batches(self) -> None:
+        """What the rows hold came by batches, whose rows say how much; hours too."""
+        sums = FlushBatch.objects.aggregate(*map(Sum, ("likes_added", "likes_removed", "views", "fields", "taken")))
+        for model, names in ((Video, ("like_count", "view_count")), (VideoHour, ("likes", "views"))):
+            rows = model.objects.aggregate(*map(Sum, names))
+            likes, views = (rows[f"{name}__sum"] or 0 for name in names)
+            self.faults["sums of batches"] += (likes, views) != (
+                (sums["likes_added__sum"] or 0) - (sums["likes_removed__sum"] or 0),
+                sums["views__sum"] or 0,
+            )
+        self.faults["unfinished"] += FlushBatch.objects.filter(finished_at=None).count()
+        self.faults["fields"] += sums["fields__sum"] != sums["taken__sum"]
 
 
 def worlds(
