@@ -77,6 +77,7 @@ class MarkChange(NamedTuple):
     user_id: int
     value: int  # NOTHING, or the value of a mark
     at_ms: int  # Unix milliseconds
+    batch: int = 0  # that postponed it: a row with this watermark has it
 
 
 class TallyChange(NamedTuple):
@@ -85,17 +86,22 @@ class TallyChange(NamedTuple):
     name: str  # of the tally in COUNTS
     hour: int  # hours since 1970, UTC
     amount: int
+    batch: int = 0  # that postponed it: a row with this watermark has it
+
+
+def _key(tally: TallyChange) -> tuple[str, int, int]:
+    return tally.name, tally.hour, tally.batch
 
 
 class Changes:
-    """The changes of one video. Keyed by user (marks) and by tally and hour (tallies): the last one added wins."""
+    """The changes of one video. The last one added wins: of a user, or of a tally, hour and batch."""
 
     __slots__ = ("_marks", "_tallies")
 
     def __init__(self, marks: Iterable[MarkChange] = (), tallies: Iterable[TallyChange] = ()) -> None:
         # A flush makes one of these for each video, and most hold a single change: so skip what is empty.
         self._marks = {mark.user_id: mark for mark in marks} if marks else {}
-        self._tallies = {tally[:2]: tally for tally in tallies} if tallies else {}
+        self._tallies = {_key(tally): tally for tally in tallies} if tallies else {}
 
     @classmethod
     def of(cls, changes: Iterable[MarkChange | TallyChange]) -> Self:
@@ -108,7 +114,7 @@ class Changes:
         if isinstance(change, MarkChange):
             self._marks[change.user_id] = change
         else:
-            self._tallies[change[:2]] = change
+            self._tallies[_key(change)] = change
 
     @property
     def marks(self) -> Collection[MarkChange]:
@@ -117,12 +123,18 @@ class Changes:
 
     @property
     def tallies(self) -> Collection[TallyChange]:
-        """The tallies, one for each name and hour."""
+        """The tallies, one for each name, hour and batch."""
         return self._tallies.values()
 
     def flat(self) -> list[MarkChange | TallyChange]:
         """All changes in one list."""
         return [*self._marks.values(), *self._tallies.values()]
+
+    def lacking(self, watermark: int) -> Self:
+        """Those that a row with this watermark does not have. Without postponed ones, they are all."""
+        if not any(one.batch for one in self._marks.values()) and not any(key[2] for key in self._tallies):
+            return self
+        return self.of(one for one in self.flat() if not one.batch or one.batch > watermark)
 
     def __len__(self) -> int:
         return len(self._marks) + len(self._tallies)
@@ -151,6 +163,16 @@ class BatchFacts(NamedTuple):
     def is_replay(self) -> bool:
         """Whether it was closed, and what is kept of it is applied again."""
         return False
+
+
+class Newer(NamedTuple):
+    """The batches of a shard that Redis does not know; 0 if there is none."""
+
+    first: int = 0
+    finished: bool = False  # whether the first is
+    newest: int = 0
+    postponed_by_open: Sequence[int] = ()  # videos that Redis' open batch postponed
+    postponed_by_first: Sequence[int] = ()
 
 
 class FieldSums(NamedTuple):

@@ -4,6 +4,11 @@
                  1:1767225600000:s0 the same, and the field stays until a flush: the state before came from the database
     v:42:491000  17                 video 42 gained 17 views in this hour since 1970
 
+Batch 8 postponed the video, because its row was locked. So its fields went back to pending, with the batch's number:
+
+    l:42:9       1:1767225600000:s0b8
+    v:42:491000:8  17
+
 The letter is that of the count in COUNTS. Parsing accepts exactly the form that is written: another spelling of the
 same number, such as a leading zero, would be a second field for the same thing.
 """
@@ -17,6 +22,7 @@ from videos.changes import COUNTS, HOUR_MS, MARKS, MAX_ID, NOTHING, TALLIES, Cha
 MAX_AMOUNT: Final = 2**53  # of one field: Lua's numbers are exact up to here
 MAX_HOUR: Final = 8_000 * 8_766  # the year 9970: every database holds this date
 MAX_MS: Final = MAX_HOUR * HOUR_MS
+POSTPONED: Final = b"postponed:"  # and a video
 
 MARK_LETTER: Final = MARKS[0].letter  # all marks of a user about a video are values of one field
 LETTERS: Final = {count.name: count.letter for count in COUNTS}
@@ -24,11 +30,12 @@ VALUES: Final = frozenset({NOTHING, *(count.value for count in MARKS)})
 
 _MARK: Final = re.compile(rf"{MARK_LETTER}:([1-9]\d{{0,18}}):([1-9]\d{{0,18}})".encode())
 _TALLY: Final = re.compile(
-    f"([{''.join(count.letter for count in TALLIES)}])".encode() + rb":([1-9]\d{0,18}):(0|[1-9]\d{0,8})"
+    f"([{''.join(count.letter for count in TALLIES)}])".encode()
+    + rb":([1-9]\d{0,18}):(0|[1-9]\d{0,8})(?::([1-9]\d{0,15}))?"
 )
 _TALLY_NAMES: Final = {count.letter.encode(): count.name for count in TALLIES}
 # In liked keys a stamp follows, which only scripts read.
-_STATE_TEXT: Final = re.compile(rb"(0|[1-9]\d?):(0|[1-9]\d{0,14})(?::s?\d{1,16})?")
+_STATE_TEXT: Final = re.compile(rb"(0|[1-9]\d?):(0|[1-9]\d{0,14})(?::s?\d{1,16}(?:b([1-9]\d{0,15}))?)?")
 _AMOUNT: Final = re.compile(rb"[1-9]\d{0,15}")
 _VIDEO: Final = re.compile(rb"[a-z]:([1-9]\d{0,18})(?!\d)")
 
@@ -47,7 +54,10 @@ def mark_field(video_id: int, user_id: int | str) -> str:
 
 def field_names(video_id: int, changes: Changes) -> list[str]:
     """The names of the fields that hold these changes of a video."""
-    names = [f"{LETTERS[name]}:{video_id}:{hour}" for name, hour, _ in changes.tallies]
+    names = [
+        f"{LETTERS[name]}:{video_id}:{hour}:{batch}" if batch else f"{LETTERS[name]}:{video_id}:{hour}"
+        for name, hour, _, batch in changes.tallies
+    ]
     return names + [mark_field(video_id, mark.user_id) for mark in changes.marks] if changes.marks else names
 
 
@@ -60,14 +70,16 @@ def parse_state(text: bytes) -> State | None:
 def parse(name: bytes, value: bytes) -> tuple[int, MarkChange | TallyChange] | None:
     """Parse a field into video id and change; None if it is malformed."""
     if match := _MARK.fullmatch(name):
-        state = parse_state(value)
-        video_id, user_id = int(match[1]), int(match[2])
-        if state is None or state.value not in VALUES or state.at_ms > MAX_MS or max(video_id, user_id) > MAX_ID:
+        state = _STATE_TEXT.fullmatch(value)
+        if state is None:
             return None
-        return video_id, MarkChange(user_id, *state)
+        video_id, mark = int(match[1]), MarkChange(int(match[2]), int(state[1]), int(state[2]), int(state[3] or 0))
+        if mark.value not in VALUES or mark.at_ms > MAX_MS or max(video_id, mark.user_id) > MAX_ID:
+            return None
+        return video_id, mark
     if (match := _TALLY.fullmatch(name)) and _AMOUNT.fullmatch(value):
-        letter, video, hour = match.groups()
-        change = TallyChange(_TALLY_NAMES[letter], int(hour), int(value))
+        letter, video, hour, batch = match.groups()
+        change = TallyChange(_TALLY_NAMES[letter], int(hour), int(value), int(batch or 0))
         if int(video) <= MAX_ID and change.hour <= MAX_HOUR and change.amount <= MAX_AMOUNT:
             return int(video), change
     return None
@@ -85,6 +97,11 @@ def sort_in(part: Iterable[tuple[bytes, bytes]], changes: dict[int, Changes], ma
         if known is None:
             known = changes[video_id] = Changes()
         known.add(change)
+
+
+def postponed_videos(names: Iterable[bytes]) -> list[int]:
+    """The videos that a batch postponed. What is kept of it has fields of their names."""
+    return [int(name.removeprefix(POSTPONED)) for name in names if name.startswith(POSTPONED)]
 
 
 def video_of(name: bytes) -> int | None:

@@ -122,15 +122,16 @@ def _pair() -> None:
 
 
 def _meet(run: str, known: dict[int, counters.ShardRun], *, forget: bool = False, abandon: bool = False) -> None:
-    found = ledger.meet(run, {shard: (one.last, one.fence) for shard, one in known.items()}, anew=forget or abandon)
-    newer = {shard: (fence, counters.Newer(*batches)) for shard, (fence, batches) in found.items()}
-    for shard, (_, batches) in newer.items():
+    found = ledger.meet(
+        run, {shard: (one.last, one.fence, one.open) for shard, one in known.items()}, anew=forget or abandon
+    )
+    for shard, (_, batches) in found.items():
         if batches.first and known[shard].run != run:
             logger.error(
                 "Shard %s: Redis has come back without the batches from %s on. Lost is what it alone knew since.",
                 *(shard, batches.first),
             )
-    counters.take_fences(run, known, newer, forget=forget, abandon=abandon)
+    counters.take_fences(run, known, found, forget=forget, abandon=abandon)
 
 
 connection.on_new_run(meet)

@@ -22,7 +22,7 @@ from tests.soak.memory import measure
 from tests.support.faults import failing
 from tests.support.proxy import Proxy
 from videos import counters
-from videos.changes import HOUR_MS, StaleVideo, Totals, VideoFacts
+from videos.changes import HOUR_MS, Newer, StaleVideo, Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent, connection, requests
 from videos.counters.connection import FRESH_SECONDS, REFUSALS, code_of, flush_call, send
 from videos.counters.keys import keys_of
@@ -39,7 +39,7 @@ def meet_without_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def meet(run: str) -> None:
         known = counters.shard_runs()
-        counters.take_fences(run, known, {shard: (FENCE, counters.Newer()) for shard in known})
+        counters.take_fences(run, known, {shard: (FENCE, Newer()) for shard in known})
 
     monkeypatch.setattr(connection, "_meet", meet)
 
@@ -319,7 +319,7 @@ def test_nothing_that_was_remembered_before_a_loss_of_batches_counts(redis_clien
     claimed()
     known = counters.shard_runs()
     redis_client.hset("{videos:1}:batch", "met", "another run")
-    counters.take_fences(connection._met_run, known, {1: (2, counters.Newer(4, True, 5))})
+    counters.take_fences(connection._met_run, known, {1: (2, Newer(4, True, 5))})
     assert like(1, 2, 1, 1) == Missing(state=True, facts=True, version="5:2")
     assert counters.lookup([1], 2) == {1: counters.Live(None, None)}
     found = counters.view([seen(1, "v")], {1: UNMARKED._replace(version="5:2")})

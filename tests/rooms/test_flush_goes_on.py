@@ -21,6 +21,7 @@ from tests.support.load import check_batches
 from videos import counters, ledger, services
 from videos.changes import Changes
 from videos.counters import Batch
+from videos.counters import connection as connection_to_redis
 from videos.fields import field_names
 from videos.flush import culprits, read_status, reconcile, run_flush, workers
 from videos.ledger import notes, retry, sql
@@ -31,13 +32,14 @@ with_row_locks = pytest.mark.only("mariadb", "mysql")
 
 
 @contextlib.contextmanager
-def locked(table: str, pk: int) -> Iterator[None]:
-    """Inside, another transaction holds this row."""
+def locked(table: str, pk: int, *, every: bool = False) -> Iterator[None]:
+    """Inside, another transaction holds this row, or `every` row above it."""
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
         with contextlib.closing(connections["default"]), transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"SELECT id FROM {table} WHERE id = %s FOR UPDATE", [pk])  # noqa: S608
+            condition = "id > %s" if every else "id = %s"
+            cursor.execute(f"SELECT id FROM {table} WHERE {condition} FOR UPDATE", [pk])  # noqa: S608
             held.set()
             over.wait(60)
 
@@ -184,7 +186,81 @@ def test_flush_that_slept_does_not_apply_what_went_back_to_pending(monkeypatch: 
 
 
 @with_row_locks
-def test_replay_waits_for_a_locked_row(settings: Any) -> None:
+@pytest.mark.parametrize("first", ["flush that slept", "next batch"])
+def test_postponed_fields_count_once_where_the_database_forgot_that_they_were(
+    first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (video,), (user,) = make_likes()
+    services.record_view(event=services.ViewEvent(video, "v"))
+    slept: list[tuple[Batch, Any]] = []
+    move = culprits.Mover.move
+
+    def remember(mover: culprits.Mover, chunk: dict[int, Changes], **options: Any) -> bool:
+        slept.append((mover.batch, chunk))
+        return move(mover, chunk, **options)
+
+    monkeypatch.setattr(workers, "POSTPONED_SECONDS", 0.0)
+    with locked("videos_video", video), monkeypatch.context() as patch:
+        patch.setattr(culprits.Mover, "move", remember)
+        assert run_flush().postponed == 1
+    ((batch, chunk),) = slept
+    services.set_like(video_id=video, user_id=user, liked=False)
+    services.set_like(video_id=video, user_id=user, liked=True)
+    services.set_like(video_id=video, user_id=user, liked=False)
+    if first == "next batch":
+        run_flush()
+    FlushBatch.objects.filter(number=batch.number).update(postponed=[])
+    ledger.apply(batch, chunk)
+    run_flush()
+    assert Video.objects.get().totals == (0, 1) == counters.lookup([video], None)[video].totals
+    assert reconcile().differences == []
+
+
+@with_row_locks
+@pytest.mark.parametrize("newer", ["none", "unfinished", "postponed too", "covers it"])
+def test_postponed_fields_outlive_a_redis_that_comes_back_within_their_batch(
+    newer: str, redis_client: redis.Redis, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VIDEOS_SHARDS = 1
+    videos, users = make_likes(2, 2)
+    held, other = videos
+    services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
+    images: list[dict[Any, Any]] = []
+    give_back = Batch.give_back
+
+    def remember(*args: Any) -> bool:
+        images.append({key: redis_client.dump(key) for key in redis_client.scan_iter()})
+        return give_back(*args)
+
+    monkeypatch.setattr(workers, "POSTPONED_SECONDS", 0.0)
+    with locked("videos_video", held), monkeypatch.context() as patch:
+        patch.setattr(Batch, "give_back", remember)
+        run_flush()
+        if newer in {"unfinished", "postponed too"}:
+            services.record_view(event=services.ViewEvent(other, "w"))
+            run_flush()
+    if newer == "covers it":
+        run_flush()
+        services.set_like(video_id=held, user_id=users[0], liked=False)
+        run_flush()
+    elif newer == "unfinished":
+        FlushBatch.objects.filter(number=2).update(finished_at=None)
+    for key in redis_client.scan_iter():
+        redis_client.delete(key)
+    for key, image in images[0].items():
+        redis_client.restore(key, 0, image)
+    redis_client.hset("{videos:0}:batch", "met", "another run")
+    connection_to_redis.meet("", again=True)
+    assert run_flush().failures == {}
+    expected = (1, 1) if newer == "covers it" else (2, 1)
+    shown = services.read_counts(video_ids=[held], user_id=None).by_video[held].totals
+    assert Video.objects.get(pk=held).totals == expected == shown
+    assert Video.objects.get(pk=other).totals == (2, 2 if newer in {"unfinished", "postponed too"} else 1)
+    assert reconcile().differences == []
+
+
+@with_row_locks
+def test_replay_takes_in_the_other_videos_of_a_batch_with_a_locked_row(settings: Any) -> None:
     settings.VIDEOS_SHARDS = 1
     videos = make_videos(2)
     services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
@@ -193,10 +269,23 @@ def test_replay_waits_for_a_locked_row(settings: Any) -> None:
         rows.all().delete()
     Video.objects.update(view_count=0, flushed_batch=0)
     with locked("videos_video", videos[0]):
-        assert "1205" in run_flush().failures[0]
+        assert "The rows of 1 videos are locked" in run_flush().failures[0]
+        assert dict(Video.objects.values_list("id", "view_count")) == {videos[0]: 0, videos[1]: 1}
     report = run_flush()
     assert (report.failures, report.replayed) == ({}, 1)
     assert list(Video.objects.values_list("view_count", flat=True)) == [1, 1]
+    check_batches()
+
+
+@with_row_locks
+def test_many_locked_videos_are_all_postponed(settings: Any) -> None:
+    settings.VIDEOS_SHARDS = 1
+    videos = make_videos(1200)
+    services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
+    with locked("videos_video", 0, every=True):
+        report = run_flush()
+    assert (report.failures, report.postponed) == ({}, 1200)
+    assert (run_flush().failures, set(Video.objects.values_list("view_count", flat=True))) == ({}, {1})
     check_batches()
 
 

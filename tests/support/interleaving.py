@@ -14,7 +14,7 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from videos.conf import conf
 from videos.counters import connection as wire
 from videos.counters import meetings, scripts
 from videos.flush import workers
-from videos.ledger import reads
+from videos.ledger import reads, sql
 from videos.models import CountersIdentity, FlushBatch, Meeting, StaleLive, Video, VideoHour, VideoLike
 
 VIDEOS, USERS = 2, 3
@@ -151,6 +151,14 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
     # Durability, another number of shards and housekeeping are not interleaved.
     patch.setattr(counters.Batch, "make_durable", lambda batch: None)
     patch.setattr(workers, "keep_house", lambda: None)
+    patch.setattr(workers, "POSTPONED_SECONDS", 0.0)
+    lock_free = sql.lock_free_videos
+
+    def lock_unheld(video_ids: Iterable[int]) -> tuple[dict[int, Any], dict[int, int]]:
+        free, held = lock_free(set(video_ids) - World.held)
+        return free, held | sql.watermarks(World.held.intersection(video_ids))
+
+    patch.setattr(sql, "lock_free_videos", lock_unheld)
 
 
 def install_meetings(patch: pytest.MonkeyPatch) -> None:
@@ -175,6 +183,7 @@ class World:
     """One random order over two videos of one shard."""
 
     redis_run = 0  # each start of Redis
+    held: set[int] = set()  # noqa: RUF012  videos whose rows another session has locked
 
     def __init__(
         self,
@@ -201,6 +210,7 @@ class World:
         # Writers without Redis. What they write is as durable as the database's commit, no more.
         self.away = 2 if away else self.random.choice((0, 0, 1)) if not stores else 0
         self.setbacks = Setbacks(self, stores)
+        self.holds = self.random.choice((0, 0, 4, 12))
         self.written_away: list[tuple[int, bool]] = []  # the video, and whether it is a view
         self.actors: list[Actor] = []
 
@@ -224,6 +234,7 @@ class World:
                 if not actor.finished:  # one that raised an error has ended
                     actor.kill()
         self.setbacks.last()
+        self.held.clear()
         failed = [flush.run_flush().failed for _ in range(4)]
         self.faults["failed at last"] += failed[-1]
         self._judge()
@@ -242,6 +253,9 @@ class World:
         if self.expiries and self.random.random() < 0.04:
             self.expiries -= 1
             self._expire()
+        elif self.holds and self.random.random() < 0.05:
+            self.holds -= 1
+            self.held ^= {self.random.choice(list(self.videos))}
         elif not holder and self.setbacks.act():
             pass
         else:
@@ -401,4 +415,5 @@ def worlds(
         for model in (VideoLike, VideoHour, FlushBatch, StaleLive, Meeting, CountersIdentity):
             model.objects.all().delete()
         Video.objects.update(like_count=0, view_count=0, flushed_batch=0)
+        meeting._pair()  # they know each other: a database that is set back to before that is not in these orders
         yield number, World(number, videos, users, client, away=away, stores=stores).run()

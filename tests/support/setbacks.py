@@ -89,15 +89,15 @@ class Setbacks:
             return
         (lengths, views), self.redis_knows = self.redis_knows, None
         world = self.world
-        finished = (
-            FlushBatch.objects.exclude(finished_at=None).order_by("-number").values_list("number", flat=True).first()
-        )
+        batches = FlushBatch.objects.exclude(finished_at=None).order_by("-number")
+        finished = list(batches.values_list("number", "postponed"))
         rows = {row.pk: row for row in Video.objects.all()}
         for video, row in rows.items():
             world.viewed[video] = max(views[video], row.view_count)
         for key, made in self.wishes.items():
             by_rows = self.at_claim.get(rows[key[0]].flushed_batch, {}).get(key, 0)
-            by_batch = self.at_claim.get(finished or 0, {}).get(key, 0)
+            covering = next((number for number, postponed in finished if key[0] not in postponed), 0)
+            by_batch = self.at_claim.get(covering, {}).get(key, 0)
             del made[max(lengths.get(key, 0), by_rows, by_batch, self.in_rows.get(key, 0)) :]
             world.wish[key] = bool(made and made[-1])
         for number in FlushBatch.objects.filter(finished_at=None, number__gt=last).values_list("number", flat=True):

@@ -155,7 +155,8 @@ class Batch(BatchFacts):
         The ledger must have recorded before that the video is postponed.
         """
         shard = keys_of(self.shard)
-        names_of_keys = (shard.claimed, shard.batch, shard.pending, shard.sums, shard.claimed_sums)
+        done = shard.done(self.number)
+        names_of_keys = (shard.claimed, shard.batch, shard.pending, shard.sums, shard.claimed_sums, done)
         return all(
             flush_call(*scripts.GIVE_BACK.command(names_of_keys, self.fence, self.number, video_id, *part)) is not None
             for part in (names[first : first + CONFIRM_FIELDS] for first in range(0, len(names), CONFIRM_FIELDS))
@@ -286,7 +287,7 @@ def _resync_command(shard: int, moment: tuple[int, int], video_id: int, changed:
     state = 0 if changed.facts is None else 2 if changed.edited else 1
     args: list[Any] = [*moment, state, own.owner_id, own.duration, video_id]
     args += (conf.LIVE_SECONDS, conf.LIVE_SETTLED_SECONDS, conf.LIKED_SECONDS, forgotten_seconds(), *own.totals)
-    for user_id, value, at_ms in changed.marks:
+    for user_id, value, at_ms, _ in changed.marks:
         args += (mark_field(video_id, user_id), value, at_ms)
     return scripts.RESYNC.command(
         [

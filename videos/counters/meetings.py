@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from videos.changes import Newer
 from videos.conf import conf
 from videos.counters import keys, scripts
 from videos.counters.connection import exchange
@@ -26,17 +27,6 @@ class ShardRun(NamedTuple):
     fence: int
     last: int  # number of its newest batch
     open: int  # number of the open batch; 0 if none is
-
-
-class Newer(NamedTuple):
-    """The batches of a shard in the database that Redis does not know; 0 if there is none."""
-
-    first: int = 0
-    finished: bool = False
-    newest: int = 0
-
-
-NONE_NEWER: Final = Newer()
 
 
 def read_pairing() -> Pairing:
@@ -104,7 +94,8 @@ def take_fences(
         )
         flags = int(forget or abandon), int(abandon)
         newest = newer.first, int(newer.finished), newer.newest
-        commands.append(scripts.MEET.command(script_keys, run, fence, *flags, *newest))
+        postponed = len(newer.postponed_by_open), *newer.postponed_by_open, *newer.postponed_by_first
+        commands.append(scripts.MEET.command(script_keys, run, fence, *flags, *newest, *postponed))
     if commands:
         _ask(commands, run)
 

@@ -1,7 +1,7 @@
 """Applies and confirms the chunks of a batch.
 
 Halves a chunk that the database refuses until it finds the culprits. Gives the fields of a video back to pending if
-another transaction holds its row: one locked row holds up its video, not its shard. A replay waits for the row.
+another transaction holds its row: one locked row holds up its video, not its shard. A replay leaves the video out.
 """
 
 import logging
@@ -25,6 +25,7 @@ class Mover:
     def __init__(self, run: Run, batch: Batch) -> None:
         self.run = run
         self.batch = batch
+        self.left_out: set[int] = set()  # videos of a replay whose rows are locked
 
     def move(self, chunk: Mapping[int, Changes], *, again: bool = False) -> bool:
         """Apply a chunk and confirm it. Fields that the database refuses are rejected."""
@@ -32,7 +33,7 @@ class Mover:
             outcomes, sums = ledger.apply(self.batch, chunk)
         except Exception as error:
             held = ledger.is_lock_timeout(error)
-            if self.batch.is_replay if held else not ledger.is_data_fault(error):
+            if not held and not ledger.is_data_fault(error):
                 raise
             if len(chunk) > 1:
                 video_ids = sorted(chunk)
@@ -49,7 +50,9 @@ class Mover:
         postponed = [video_id for video_id in chunk if outcomes[video_id].postponed]
         for video_id in postponed:
             logger.warning("Shard %s, video %s: its row is locked, so its changes wait", self.batch.shard, video_id)
-            if not self.batch.give_back(video_id, field_names(video_id, chunk[video_id])):
+            if self.batch.is_replay:
+                self.left_out.add(video_id)
+            elif not self.batch.give_back(video_id, field_names(video_id, chunk[video_id])):
                 return False
         self.run.note_postponed(self.batch.shard, len(postponed))
         done = [video_id for video_id in chunk if not outcomes[video_id].postponed]
@@ -98,7 +101,7 @@ class Mover:
         try:
             return self._culprits(video_id, changes)
         except OperationalError as error:
-            if self.batch.is_replay or not ledger.is_lock_timeout(error):
+            if not ledger.is_lock_timeout(error):
                 raise
             return None
 

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from django.db import OperationalError
+
 from videos import counters, ledger, meeting
 from videos.changes import Changes, FieldSums
 from videos.conf import conf
 from videos.counters import Batch, DoneBatch, Kept
-from videos.fields import sort_in
+from videos.fields import postponed_videos, sort_in
 from videos.flush.culprits import Mover
 from videos.flush.run import FlushReport, Run
+from videos.ledger.retry import LOCK_TIMEOUT
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +68,24 @@ def compare(run: Run, shard: int, pause_point: Callable[[], None]) -> Kept:
 
 
 def apply_again(run: Run, batch: Batch, pause_point: Callable[[], None], sums: FieldSums | None = None) -> None:
-    """Apply all that is kept of a batch, and finish it. Raises ledger.Rewound if the database was set back again."""
+    """Apply all that is kept of a batch, and finish it.
+
+    Raises ledger.Rewound if the database was set back again, OperationalError if rows are locked: the next run goes on.
+    """
     done = DoneBatch(*batch)
     run = replace(run, report=FlushReport())  # the report has these fields already, or another run's has
     changes: dict[int, Changes] = {}
+    notes: list[bytes] = []  # malformed fields are set aside, not kept
     for part in done.scan(run.read_fields):
-        sort_in(part or (), changes, [])  # malformed fields are set aside, not kept
+        sort_in(part or (), changes, notes)
         run.rest()
     mover = Mover(run, done)
     for chunk in run.chunks(changes):
         pause_point()
         mover.move(chunk)
+    if mover.left_out:
+        reason = f"The rows of {len(mover.left_out)} videos are locked, so batch {batch.number} is not complete yet"
+        raise OperationalError(LOCK_TIMEOUT, reason)
     if sums is None:
         sums = FieldSums(sum(map(len, changes.values())), 0, 0, 0)
-    ledger.finish_batch(done, sums, videos=changes.keys())
+    ledger.finish_batch(done, sums, videos=changes.keys(), postponed=postponed_videos(notes))

@@ -70,6 +70,8 @@ def _flush_postponed(run: Run) -> None:
         pause *= 2
         shards = list(run.postponed)
         run.postponed.clear()
+        for shard in shards:
+            run.report.failures.pop(shard, None)  # a replay fails for a locked row
         Workers(run, shards).work(ShardFlush.flush)
     run.report.postponed = sum(run.postponed.values())
 

@@ -45,7 +45,6 @@ Sums: TypeAlias = dict[str, int]  # by SUM_COLUMNS
 Gains: TypeAlias = dict[int, list[int]]  # by video, in the order of COUNTS
 HourGains: TypeAlias = dict[tuple[int, int], list[int]]  # by video and hour since 1970, in the order of COUNTS
 
-MAX_POSTPONED: Final = 1000  # videos of a batch; its row names them
 _LIKES: Final = MARK_PLACES[LIKE]
 NO_SUMS: Final = dict.fromkeys(SUM_COLUMNS, 0)
 
@@ -150,12 +149,14 @@ def end_forgotten(shard: int, fence: int, last: int, *, kept: Collection[int]) -
         give_up(shard, last, kept=kept)
 
 
-def finish_batch(batch: BatchFacts, sums: FieldSums, *, videos: Collection[int] | None = None) -> bool:
+def finish_batch(
+    batch: BatchFacts, sums: FieldSums, *, videos: Collection[int] | None = None, postponed: Collection[int] = ()
+) -> bool:
     """Record the sums of a batch's fields, if transactions have taken all of them in. Repeating it changes nothing.
 
     Returns False if they have not: fields were dropped, or the database was set back. Apply all fields again then, and
-    call it with their `videos`: it asserts that each of them is gone or has the batch's watermark. Raises StaleFence,
-    Rewound.
+    call it with their `videos`: it asserts that each is gone or has the watermark of the batch. `postponed` are videos
+    that Redis remembers as such: the database may have forgotten it. Raises StaleFence, Rewound.
     """
 
     def transact() -> bool:
@@ -172,7 +173,10 @@ def finish_batch(batch: BatchFacts, sums: FieldSums, *, videos: Collection[int] 
             if any(row.flushed_batch < batch.number for row in sql.lock_videos(videos or ()).values()):
                 raise Rewound
             finished = rows(FlushBatch).filter(pk=found.pk)
-            finished.update(finished_at=to_stored(datetime.now(UTC)), fields=sum(sums), **sums._asdict())
+            noted = sorted({*found.postponed, *postponed})
+            finished.update(
+                finished_at=to_stored(datetime.now(UTC)), fields=sum(sums), postponed=noted, **sums._asdict()
+            )
         return True
 
     return again(transact)
@@ -185,10 +189,11 @@ def apply(
 
     Returns each video's outcome, with the totals that the transaction left in the rows, and the sums of what changed.
     A video whose row another transaction holds is postponed: the batch's row says so, and no flush applies this batch
-    to it any more. `postpone` does that to all videos. A replay waits for such rows instead: its fields are not
-    claimed, so they cannot go back. `commit=False` tries it and rolls back; a row that is held fails it. Raises
-    StaleFence, Rewound and django.db errors;
-    `is_data_fault` recognises those that the value of a field caused, `is_lock_timeout` those of a row that is held.
+    to it any more. `postpone` does that to all videos. For a replay the row does not say so: its fields are not
+    claimed, so they cannot go back. `commit=False` tries it and rolls back; a row that is held fails it.
+
+    Raises StaleFence, Rewound and django.db errors. Of these `is_data_fault` tells those of a field's value,
+    `is_lock_timeout` those of rows that are held.
     """
     # Nearly all users exist, and the foreign key checks them anyway: look for users only after it has failed.
     look = not commit
@@ -203,11 +208,11 @@ def apply(
             if postpone:
                 outcomes, sums = _outcomes_of_held(sql.watermarks(chosen), batch.number), NO_SUMS
             else:
-                outcomes, sums = take_in(chosen, batch.number, look_for_users=looks, wait=batch.is_replay)
+                outcomes, sums = take_in(chosen, batch.number, look_for_users=looks)
             held = {video_id: len(changes[video_id]) for video_id, outcome in outcomes.items() if outcome.postponed}
             if held and not commit:
                 raise OperationalError(LOCK_TIMEOUT, "The rows are locked, so a trial tells nothing")
-            if held:
+            if held and not batch.is_replay:
                 _record_postponed(batch, before.union(held), fields=sum(held.values()))
             outcomes |= {video_id: Outcome(None, postponed=True) for video_id in before.intersection(changes)}
             taken = sum(len(changes[video_id]) for video_id, one in outcomes.items() if one.totals and not one.repeated)
@@ -235,8 +240,6 @@ def _lock_batch(batch: BatchFacts) -> set[int]:
 
 
 def _record_postponed(batch: BatchFacts, video_ids: Collection[int], *, fields: int) -> None:
-    if len(video_ids) > MAX_POSTPONED:
-        raise OperationalError(LOCK_TIMEOUT, f"Rows of more than {MAX_POSTPONED} videos are locked")
     found = rows(FlushBatch).filter(shard=batch.shard, number=batch.number)
     found.update(postponed=sorted(video_ids), fields=F("fields") - fields)
 
@@ -254,7 +257,6 @@ def take_in(
     *,
     look_for_users: bool,
     old_snapshot: bool = False,
-    wait: bool = False,
 ) -> tuple[dict[int, Outcome], Sums]:
     """Write changes to the rows; those of batch `number` only to rows whose watermark is below it.
 
@@ -262,7 +264,7 @@ def take_in(
     raises it at the commit. `old_snapshot`: the transaction may have begun to read before this call, so compare with
     locking reads.
     """
-    if number is None or wait:
+    if number is None:
         locked, outcomes = sql.lock_videos(changes), {}
     else:
         locked, held = sql.lock_free_videos(changes)
@@ -277,7 +279,7 @@ def take_in(
         elif number is not None and row.flushed_batch >= number:
             outcomes[video_id] = Outcome(row.totals, repeated=True)
         else:
-            fresh[video_id] = change
+            fresh[video_id] = change if number is None else change.lacking(row.flushed_batch)
     if not fresh:
         return outcomes, NO_SUMS
 
@@ -368,7 +370,7 @@ def _gains_of(fresh: Mapping[int, Changes], moved: _Moved) -> tuple[Gains, HourG
             gains[video_id][place] += step
             hours[video_id, mark.at_ms // HOUR_MS][place] += step
     for video_id, change in fresh.items():
-        for name, hour, amount in change.tallies:
+        for name, hour, amount, _ in change.tallies:
             place = PLACES[name]
             gains[video_id][place] += amount
             hours[video_id, hour][place] += amount

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from django.db.models import Q
 
-from videos.changes import VideosError
+from videos.changes import Newer, VideosError
 from videos.ledger.retry import again
 from videos.ledger.writer import atomic, connection, rows
 from videos.models import CountersIdentity, FlushBatch, Meeting
@@ -39,22 +39,20 @@ def take_identity(value: str, *, only_if_none: bool = False) -> str:
     return value
 
 
-def meet(
-    run: str, known: Mapping[int, tuple[int, int]], *, anew: bool = False
-) -> dict[int, tuple[int, tuple[int, bool, int]]]:
-    """Note that shards of Redis, of this run, meet the database; `known` is each one's newest batch and fence.
+def meet(run: str, known: Mapping[int, tuple[int, int, int]], *, anew: bool = False) -> dict[int, tuple[int, Newer]]:
+    """Note that shards of Redis, of this run, meet the database; `known` is each one's newest batch, fence, open batch.
 
-    Returns each shard's fence and the batches that the shard does not know: first, whether that is finished, newest. A
-    fence is minted where the two do not remember the same meeting, or `anew`. It is above those that both remember, and
-    above the clock, because both may have been set back.
+    Returns each shard's fence and the batches that the shard does not know. A fence is minted where the two do not
+    remember the same meeting, or `anew`. It is above those that both remember, and above the clock, because both may
+    have been set back.
     """
 
-    def transact() -> dict[int, tuple[int, tuple[int, bool, int]]]:
+    def transact() -> dict[int, tuple[int, Newer]]:
         with atomic():
             known_rows = {
                 row.shard: row for row in rows(Meeting).select_for_update().filter(shard__in=known).order_by("shard")
             }
-            fences = {shard: fence for shard, (_, fence) in known.items()}
+            fences = {shard: fence for shard, (_, fence, _) in known.items()}
             minted = [
                 shard
                 for shard, fence in fences.items()
@@ -71,21 +69,26 @@ def meet(
                 )
                 # No process of before this meeting adds to a batch any more.
                 rows(FlushBatch).filter(shard__in=minted, finished_at=None).update(fence=highest + 1)
-            newer = _newer({shard: last for shard, (last, _) in known.items()})
-        return {shard: (fences[shard], newer.get(shard, (0, False, 0))) for shard in known}
+            newer = _newer(known)
+        return {shard: (fences[shard], newer.get(shard, Newer())) for shard in known}
 
     return again(transact)
 
 
-def _newer(lasts: Mapping[int, int]) -> dict[int, tuple[int, bool, int]]:
-    found: dict[int, tuple[int, bool, int]] = {}
+def _newer(known: Mapping[int, tuple[int, int, int]]) -> dict[int, Newer]:
+    found: dict[int, Newer] = {}
     wanted = Q()
-    for shard, last in lasts.items():
+    for shard, (last, _, _) in known.items():
         wanted |= Q(shard=shard, number__gt=last)
-    found_rows = rows(FlushBatch).filter(wanted).order_by("shard", "number") if wanted else rows(FlushBatch).none()
-    for shard, number, finished_at in found_rows.values_list("shard", "number", "finished_at"):
-        first = found.get(shard, (number, finished_at is not None, 0))
-        found[shard] = first[0], first[1], number
+    batches = rows(FlushBatch).filter(wanted).order_by("shard", "number") if wanted else rows(FlushBatch).none()
+    for shard, number, finished_at in batches.values_list("shard", "number", "finished_at"):
+        found[shard] = found.get(shard, Newer(number, finished_at is not None))._replace(newest=number)
+    for shard, newer in found.items():
+        own = rows(FlushBatch).filter(shard=shard, number__in=[known[shard][2], newer.first])
+        postponed = dict(own.values_list("number", "postponed"))
+        found[shard] = newer._replace(
+            postponed_by_open=postponed.get(known[shard][2], ()), postponed_by_first=postponed[newer.first]
+        )
     return found
 
 

@@ -34,6 +34,13 @@ R9   The database's word may be old. A like whose state came from it leaves a pe
      like on a `live` that was primed, until a batch that was claimed after the priming is confirmed, or settling.
 R10  The database was set back beyond the window: the batch before the oldest one that is kept is incomplete. The memory is
      made invalid, the replay goes on without `previous`, and it is marked rewound.
+R11  The database was set back, so it lacks closed batches, or the open one has to be applied again: `live` and `liked` from
+     before are not trusted, as after R10. They may show a write to the rows alone, which the database lost.
+P1   A row is held by another session: the batch's row notes that the video is postponed, and no flush applies this batch
+     to it but a replay. Its fields go back to `pending`. Each keeps the number of its batch, and is applied to a row below
+     that number only: the note may be lost with a set-back, and a flusher that had read the field applies it then.
+     P1-note: a replay writes that note again. P2: a like that went back stays, like that of R9.
+P3   The meeting closes an open batch, or drops what N covers: fields of videos that this batch postponed stay pending.
 H1   A new connection meets before any other script: it reads the run id and `last`; one transaction notes the run and mints a
      fence; one script acts on what that transaction has found. H1-once: it acts once a run. H1-again: what a process had
      read before a broken connection is not used.
@@ -76,7 +83,7 @@ RULES = (
         "H4",
         "H6",
     ),
-    *("H7", "H9"),
+    *("H7", "H9", "R11", "P1", "P1-note", "P2", "P3"),
 )
 
 
@@ -107,7 +114,7 @@ def empty_redis():
     # the claim of each batch), `refused`.
     return SimpleNamespace(
         live={}, liked={}, seen={}, pending={}, claimed={}, done={}, closed={}, open=0, last=0, tail=0, previous=0, size=0,
-        rewound=False, met=0, fence=0, meeting=0, forgotten=0, stamp=0, shadow={}, events={}, refused={}, shadows={}, claimed_at={},
+        rewound=False, met=0, fence=0, meeting=0, forgotten=0, stamp=0, shadow={}, events={}, refused={}, shadows={}, claimed_at={}, given={},
     )  # fmt: skip
 
 
@@ -169,14 +176,14 @@ class World:
     def shake_hands(w, me, forced=False):
         me.run = run = w.run_id
         yield
-        last, known = w.do(me, lambda s: (s.last, s.fence))
+        last, known, opened = w.do(me, lambda s: (s.last, s.fence, s.open))
         yield
-        fence, newer = w.meet(run, last, known, forced)
+        fence, newer, back = w.meet(run, last, known, opened, forced)
         yield
-        me.fence = w.do(me, w.take_fence, run, fence, newer, forced)
+        me.fence = w.do(me, w.take_fence, run, fence, newer, back, forced)
         yield
 
-    def meet(w, run, last, known, forced):
+    def meet(w, run, last, known, opened, forced):
         d = w.d
         if forced or (d.met, d.fence) != (run, known):
             d.met, d.fence = run, max(d.fence, *((0,) if w.broken == "H2-both" else (known, w.clock))) + 1
@@ -185,9 +192,10 @@ class World:
                     x["fence"] = x["fence"] if x["finished"] else d.fence
             w.clock += 1
             w.commit()
-        return d.fence, sorted((b, x["finished"]) for b, x in d.batches.items() if b > last)
+        newer = sorted((b, x["finished"], x["postponed"]) for b, x in d.batches.items() if b > last)
+        return d.fence, newer, d.batches[opened]["postponed"] if opened in d.batches else frozenset()
 
-    def take_fence(w, s, run, fence, newer, forced):
+    def take_fence(w, s, run, fence, newer, back, forced):
         s.fence = max(s.fence, fence)
         if forced:
             s.stamp += 1
@@ -204,7 +212,7 @@ class World:
                 entry[0] = w.clock
         if not newer:
             return s.fence
-        n, finished = newer[0]
+        n, finished, kept = newer[0]
         s.stamp += 1
         s.forgotten = s.stamp
         if w.broken == "H1":
@@ -212,17 +220,22 @@ class World:
             return s.fence
         before = s.open or s.tail
         if s.open:
+            if w.broken != "P3":
+                w.put_back(s, s.open, [f for f in s.claimed if f[1] in back])
             s.done.setdefault(s.open, {}).update(s.claimed)
             s.closed[s.open] = [w.clock, s.previous]
         drop = finished if w.broken not in ("H3-keep", "H3-drop") else w.broken == "H3-keep"
         s.previous, s.rewound, s.size, s.shadows[n] = before, True, -1, s.shadow.copy()
         s.claimed_at[n] = w.clock
-        s.open, s.claimed = (0, {}) if drop else (n, s.pending)
-        s.done[n] = s.pending.copy() if drop and w.broken != "H3-partial" else {}
+        s.claimed, s.pending = s.pending, {}
+        if drop and w.broken != "P3":
+            w.put_back(s, n, [f for f in s.claimed if f[1] in kept])
+        s.open, covered, s.claimed = (0, s.claimed, {}) if drop else (n, {}, s.claimed)
+        s.done[n] = covered if w.broken != "H3-partial" else {}
         if drop:
             s.closed[n] = [w.clock, before]
             s.tail = n if w.broken != "H4" else newer[-1][0]
-        s.pending, s.last = {}, newer[-1][0]
+        s.last = newer[-1][0]
         return s.fence
 
     # Scripts
@@ -257,12 +270,12 @@ class World:
             live, d = w.touch(s, v), wish - state
             live["likes"] += d
             live["lp"] += d
-            stays = told or f in s.pending and s.pending[f][1]
+            stays = told or f in s.pending and s.pending[f][1]  # the wish is new, so it has no number
             if f in s.pending and not stays:
                 del s.pending[f]
                 w.cancelled.add((v, u))
             else:
-                s.pending[f] = (wish, stays)
+                s.pending[f] = (wish, stays, 0)
             s.shadow[v, u] = (w.clock, wish)  # acknowledged here
         return None
 
@@ -327,6 +340,32 @@ class World:
                 w.exact(s, b, v, counts)
         return True
 
+    def put_back(w, s, b, fields):
+        for f in fields:
+            x = s.claimed.pop(f)
+            if f[0] == "v":
+                name = f if len(f) > 2 or w.broken == "P1" else (*f, b)
+                s.pending[name] = s.pending.get(name, frozenset()) | x
+            elif f in s.pending:  # a newer wish
+                if w.broken == "P2" and not (s.pending[f][1] or x[1]):
+                    del s.pending[f]
+                    w.cancelled.add(f[1:])
+                else:
+                    s.pending[f] = (s.pending[f][0], True, 0)
+            else:
+                s.pending[f] = (x[0], x[1] or w.broken != "P2", x[2] or b if w.broken != "P1" else 0)
+            s.given[b] = s.given.get(b, frozenset()) | {f[1]}
+
+    def give_back(w, s, b, fields):
+        if s.open != b:
+            return False
+        w.put_back(s, b, [f for f in fields if f in s.claimed])
+        return True
+
+    def forget(w, s):
+        s.stamp += 1
+        s.forgotten, s.meeting = s.stamp, (s.fence, s.stamp)
+
     def close(w, s, b):
         if s.open == b and not s.claimed:
             s.open, s.tail, s.closed[b] = 0, b, [w.clock, s.previous]
@@ -336,16 +375,17 @@ class World:
             s.closed[b][0] = w.clock
 
     def drop(w, s, numbers):
+        numbers = [b for b in numbers if s.closed.pop(b, None)]
         for b in numbers:
-            if s.closed.pop(b, None):
-                s.done.pop(b, None)
+            s.done.pop(b, None)
+        given = {b: s.given.pop(b, frozenset()) for b in numbers}
         # Redis knows only what it keeps: what a dropped batch held is the database's alone.
         for b in numbers:
             for shadow in (s.shadow, *(s.shadows[later] for later in s.shadows if later > b)):
                 for k, x in s.shadows[b].items():
-                    if shadow.get(k) == x:
+                    if shadow.get(k) == x and k[0] not in given[b]:
                         del shadow[k]
-            s.events = {e: True for e in s.events if e[2] > s.claimed_at[b]}
+            s.events = {e: True for e in s.events if e[2] > s.claimed_at[b] or e[0] in given[b]}
         s.refused = {k: True for k in s.refused if any(e[:2] == k for e in s.events)}
 
     def resync(w, s, b, v, counts):
@@ -371,7 +411,7 @@ class World:
         if not w.complete(previous) and w.broken != "R3":
             raise Rewound
         w.give_up(me, b - 1)
-        x = w.d.batches.setdefault(b, dict(taken=0, finished=False, rewound=False))
+        x = w.d.batches.setdefault(b, dict(taken=0, finished=False, rewound=False, postponed=frozenset(), back=0))
         x["rewound"] |= rewound
         x["fence"] = me.fence
         w.clock += 1
@@ -392,17 +432,28 @@ class World:
             raise Broken
         return x
 
-    def apply(w, me, b, fields, shadow):  # of one video; None: it is gone
+    def apply(w, me, b, fields, shadow, *, replay=False):  # of one video; None: it is gone; POSTPONED
         d = w.d
         if w.broken == "R4" and b not in d.batches:
-            d.batches[b] = dict(taken=0, finished=False, rewound=False, fence=me.fence)
+            d.batches[b] = dict(taken=0, finished=False, rewound=False, postponed=frozenset(), back=0, fence=me.fence)
         (v,) = {f[1] for f in fields}
         c = d.counts.get(v)
         x = w.row_of(me, b)
         if c is None:
             return None
+        if not replay and v in x["postponed"]:
+            return POSTPONED
+        if not replay and v in w.locked and c[2] < b:
+            x["postponed"] |= {v}
+            x["back"] += len(fields)
+            w.clock += 1
+            w.commit()
+            return POSTPONED
         if c[2] < b:
             for f, wish in fields.items():
+                number = f[2] if f[0] == "v" and len(f) > 2 else 0 if f[0] == "v" else wish[2]
+                if number and c[2] >= number:
+                    continue  # a flusher that had read it before it went back
                 if f[0] == "v":
                     c[1] += len(wish)
                     for e in wish:
@@ -425,17 +476,21 @@ class World:
             if k[0] in videos:
                 w.d.applied[k] = max(x, w.d.applied.get(k, (0,)))
 
-    def finish(w, me, b, shadow, *, size=None, videos=()):
+    def finish(w, me, b, shadow, *, size=None, videos=(), given=frozenset()):
         x = w.row_of(me, b)
         if x["finished"]:
             return True
         if w.broken != "R5":
-            if size is not None and x["taken"] != size:
+            if size is not None and x["taken"] != size - x["back"]:
                 return False
             if any(w.d.counts[v][2] < b for v in videos if v in w.d.counts):
                 raise Rewound  # once more, meanwhile
         x["finished"] = True
-        w.carry(shadow, set(range(VIDEOS)))  # also wishes that had returned to what the rows say
+        if w.broken != "P1-note":
+            x["postponed"] |= given
+        w.carry(
+            shadow, set(range(VIDEOS)) - x["postponed"] - given
+        )  # also wishes that had returned to what the rows say
         w.clock += 1
         w.commit()
         return True
@@ -443,7 +498,8 @@ class World:
     def prune(w, n):
         for _ in range(n):
             newest = max((b for b, x in w.d.batches.items() if x["finished"]), default=0)
-            w.d.batches = {b: x for b, x in w.d.batches.items() if b >= newest or not x["finished"]}
+            # Rows with a note stay: Redis does not come back older than VIDEOS_BATCHES_DAYS.
+            w.d.batches = {b: x for b, x in w.d.batches.items() if b >= newest or not x["finished"] or x["postponed"]}
             w.commit()
             yield
 
@@ -538,11 +594,17 @@ class World:
         yield
         if w.broken == "R6-order":
             lost.reverse()
+        if lost and w.broken != "R11":
+            w.do(me, w.forget)
+            yield
         for b, previous in lost if w.broken != "R6" else ():
             w.open_batch(me, b, previous, gone)
             yield
             yield from w.replay(me, b)
             w.do(me, w.renew, b)
+            yield
+        if lost and w.broken != "R11":
+            w.do(me, w.forget)
             yield
         if not opened:
             w.give_up(me, last, kept_numbers)
@@ -556,30 +618,33 @@ class World:
         b, previous, size, rewound, fields, shadow = claimed
         w.open_batch(me, b, previous, rewound)
         yield
-        for v, part in by_video(fields):
-            while v in w.locked:
-                yield
+        for _, part in by_video(fields):
             counts = w.apply(me, b, part, shadow)
             yield
-            if not w.do(me, w.confirm, b, part, counts):
+            if not (w.do(me, w.give_back, b, part) if counts == POSTPONED else w.do(me, w.confirm, b, part, counts)):
                 return
             yield
         finished = not rewound and w.finish(me, b, shadow, size=size)
         yield
         if not finished:
             yield from w.replay(me, b)
+            if w.broken != "R11":
+                w.do(me, w.forget)
+                yield
         w.do(me, w.close, b)
         yield
 
     def replay(w, me, b):  # `live` is not touched: it was right when the batch was confirmed, and still is
-        fields, shadow = w.do(me, lambda s: (w.read_done(s, b), s.shadows.get(b, {})))
+        fields, shadow, given = w.do(
+            me, lambda s: (w.read_done(s, b), s.shadows.get(b, {}), s.given.get(b, frozenset()))
+        )
         yield
         for v, part in by_video(fields):
             while v in w.locked:
                 yield
-            w.apply(me, b, part, shadow)
+            w.apply(me, b, part, shadow, replay=True)
             yield
-        w.finish(me, b, shadow, videos={f[1] for f in fields})
+        w.finish(me, b, shadow, videos={f[1] for f in fields}, given=given)
         yield
 
     def settle(w, me):
@@ -628,6 +693,18 @@ class World:
             w.clock += 1
             w.d.notes.append((w.clock, w.r.randrange(VIDEOS)))
             w.commit()
+            yield
+
+    def holder(w, n):  # a session that is not the service's
+        for _ in range(n):
+            v, me = w.r.randrange(VIDEOS), object()
+            while v in w.locked:
+                yield
+            w.locked[v] = me
+            for _ in range(w.r.randrange(1, 12)):
+                yield
+            if w.locked.get(v) is me:  # else the database was set back
+                del w.locked[v]
             yield
 
     def deleter(w, n):
@@ -710,6 +787,7 @@ def by_video(fields):
     return [(v, {f: x for f, x in fields.items() if f[1] == v}) for v in sorted({f[1] for f in fields})]
 
 
+POSTPONED = "postponed"
 SETBACKS = ((), ("redis",), ("database",), ("redis", "database"))
 
 
@@ -732,6 +810,7 @@ def run(seed: int, broken: str | None = None) -> "Counter[str]":
         actors.append(w.setter_back(r.choice((1, 1, 2, 4)), w.rewind_redis))
     if "database" in setbacks:
         actors.append(w.setter_back(r.choice((1, 1, 2, 4)), w.rewind_database))
+    actors.append(w.holder(r.choice((0, 0, 3, 10))))
     weight = {a: r.choice((0.01, 0.05, 0.3, 1, 3)) for a in actors}
     while actors:
         a = r.choices(actors, [weight[x] for x in actors])[0]

@@ -3,7 +3,7 @@
 -- KEYS     pending, claimed, batch, closed, done of the open batch, done of the first newer batch, sums, claimed sums
 -- ARGV     run id, fence, "1" if live and liked of before are invalid in any case, "1" if the database lost a batch that is no
 --          longer kept; of the batches of the database that are newer than last: the first ("0" if there is none), "1" if
---          that is finished, the newest
+--          that is finished, the newest; how many videos the open batch postponed; these; those that the first newer one did
 -- RETURNS  the fence
 --
 -- Guarantees:
@@ -12,6 +12,7 @@
 -- - Newer batches exist: Redis is behind. A batch that is open here is complete in the database, so it is closed. The first
 --   newer batch N covers what is pending. N is finished: pending is kept as done, for when the database is set back, too.
 --   N is unfinished, so it is the newest: pending becomes the open batch N, and the rows' watermark decides.
+-- - What a batch postponed is not covered by it, so it is pending, under the number of that batch: see put_back.
 -- - A batch that the database lost, and Redis no longer keeps, is no batch's previous.
 
 local run, fence, n = ARGV[1], tonumber(ARGV[2]), ARGV[5]
@@ -49,22 +50,39 @@ if n == '0' then
   return tonumber(fence)
 end
 
+-- Moves fields of these videos from claimed to pending.
+local function postpone(first, last, number)
+  local videos = {}
+  for i = first, last do
+    videos[ARGV[i]] = true
+    move_sums(KEYS[8], KEYS[7], ARGV[i])
+  end
+  for _, field in ipairs(next(videos) and redis.call('HKEYS', KEYS[2]) or {}) do
+    if videos[string.match(field, '^%a+:(%d+)')] then
+      put_back(KEYS[2], KEYS[1], field, number)
+    end
+  end
+end
+
+local last_back = 8 + tonumber(ARGV[8])
 if batch[4] == '1' then
+  postpone(9, last_back, batch[3])
   move_fields(KEYS[2], KEYS[5])
   redis.call('HSET', KEYS[4], batch[3], now .. ':' .. previous)
   tail = batch[3]
 end
 redis.call('DEL', KEYS[2], KEYS[6], KEYS[8])
+move_fields(KEYS[1], KEYS[2])
+move_fields(KEYS[7], KEYS[8])
 redis.call('HSET', KEYS[3], 'last', ARGV[7], 'forgotten', redis.call('HINCRBY', KEYS[3], 'stamp', 1), 'lost', 1)
 if ARGV[6] == '1' then
-  move_fields(KEYS[1], KEYS[6])
-  redis.call('DEL', KEYS[7])
+  postpone(last_back + 1, #ARGV, n)
+  move_fields(KEYS[2], KEYS[6])
+  redis.call('DEL', KEYS[8])
   redis.call('HDEL', KEYS[3], 'open')
   redis.call('HSET', KEYS[3], 'tail', n)
   redis.call('HSET', KEYS[4], n, now .. ':' .. tail)
 else
-  move_fields(KEYS[1], KEYS[2])
-  move_fields(KEYS[7], KEYS[8])
   redis.call('HSET', KEYS[3], 'number', n, 'open', 1, 'fields', redis.call('HLEN', KEYS[2]), 'rewound', 1, 'claimed_at',
     now, 'previous', tail, 'tail', tail, 'applied', 0, 'repeated', 0, 'dropped', 0, 'rejected', 0)
 end

@@ -10,8 +10,8 @@ local function unmet()
   return redis.error_reply('UNMET Redis and the database have to meet first')
 end
 
--- The value, the time, and the rest ("s<value>" of a pending field that stays, the stamp of liked) in "1:<ms>:<rest>"; nil
--- and 0 for any other text.
+-- The value, the time, and the rest ("s<value>" of a pending field that stays, "b<batch>" after it if that batch postponed
+-- it, the stamp of liked) in "1:<ms>:<rest>"; nil and 0 for any other text.
 local function parse_state(text)
   local value, at, rest = string.match(text or '', '^(%d+):(%d+):?(%w*)$')
   return value, tonumber(at or 0), rest
@@ -19,7 +19,7 @@ end
 
 -- The value that a pending field replaced: "s<value>" if it stays, else the other one of the two.
 local function base_of(value, stays)
-  return string.match(stays, '^s(%d+)$') or (value == '0' and '1' or '0')
+  return string.match(stays, '^s(%d+)') or (value == '0' and '1' or '0')
 end
 
 -- Redis' time in Unix ms.
@@ -56,6 +56,37 @@ end
 -- A total with more added to it, as text; never below zero, also where rows were made outside the service.
 local function total_with(total, more)
   return string.format('%.0f', math.max(tonumber(total) + more, 0))
+end
+
+-- Adds the sums of a video in one hash to those in another one, and removes them from the first.
+local function move_sums(from, to, video)
+  for place, sum in pairs(read_sums(from, video)) do
+    redis.call('HINCRBY', to, LIVE[place] .. ':' .. video, sum)
+  end
+  forget_sums(from, video)
+end
+
+-- Moves a field of a batch back to pending; returns how many fields moved. The batch has postponed the field's video, but a
+-- flush may have read the field before, and may apply it if the database was set back to before that. So the field keeps
+-- the batch's number: a row whose watermark is not below it has the field. A mark stays, for the same reason.
+local function put_back(claimed, pending, field, number)
+  local value = redis.call('HGET', claimed, field)
+  if not value then
+    return 0
+  end
+  local older, at, stays = parse_state(value)
+  if string.sub(field, 1, #MARK) ~= MARK and string.match(value, '^%d+$') then
+    local name = string.match(field, '^%a+:%d+:%d+$') and field .. ':' .. number or field
+    redis.call('HINCRBY', pending, name, value)
+  elseif not older then
+    redis.call('HSET', pending, field, value)  -- malformed: the next batch rejects it
+  else
+    local newer, newer_at = parse_state(redis.call('HGET', pending, field))
+    local batch = newer and '' or string.match(stays, 'b%d+$') or 'b' .. number
+    redis.call('HSET', pending, field,
+      (newer or older) .. ':' .. string.format('%.0f', newer and newer_at or at) .. ':s' .. base_of(older, stays) .. batch)
+  end
+  return redis.call('HDEL', claimed, field)
 end
 
 -- At maxmemory Redis checks memory only at a script's first write. A harmless HDEL first lets the rest pass: a flush is
