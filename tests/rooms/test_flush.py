@@ -66,7 +66,8 @@ def pending_key(video: int) -> str:
         ("v:{video}:" + str(HOUR), "1.5"),
         ("v:{video}:" + str(HOUR), "99999999999999999999"),
         ("v:{video}:999999999", "1"),
-        ("v:{video}:1:2", "1"),
+        ("v:{video}:1:0", "1"),
+        ("v:{video}:1:2:3", "1"),
         ("\xff\x00", "\xff"),
         ("", ""),
     ],
@@ -590,6 +591,27 @@ def test_likes_written_while_redis_is_away_show_after_the_next_flush() -> None:
     assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals.views == 1
     assert set(VideoLike.objects.values_list("user_id", flat=True)) == {users[1]}
     assert not StaleLive.objects.exists()
+
+
+def test_live_forgets_a_write_that_the_database_loses_within_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    (video,), (user, other) = make_videos(1), make_users(2)
+    services.set_like(video_id=video, user_id=user, liked=True)
+    with redis_refusing():
+        services.set_like(video_id=video, user_id=other, liked=True)
+    finish = ledger.finish_batch
+
+    def set_back(*args: Any, **options: Any) -> bool:
+        if not options:  # the first time: the batch was applied, and live was set from the rows
+            VideoLike.objects.all().delete()
+            StaleLive.objects.all().delete()
+            Video.objects.update(like_count=0, flushed_batch=0)
+            FlushBatch.objects.update(taken=0)
+        return finish(*args, **options)
+
+    monkeypatch.setattr(ledger, "finish_batch", set_back)
+    run_flush()
+    assert Video.objects.get().like_count == 1
+    assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals == (1, 0)
 
 
 def test_unlike_reaches_the_rows_though_redis_was_set_back_to_before_the_like(redis_client: redis.Redis) -> None:

@@ -86,6 +86,9 @@ class ShardFlush:
             if sums is not None:
                 if not ledger.finish_batch(batch, sums):
                     apply_again(self.run, batch, self.pause_point, sums)
+                    if not sums.dropped and not sums.rejected:
+                        # The database was set back, perhaps to before a write that live contains.
+                        counters.drop_kept(self.shard, batch.fence, (), forget=True)
                 batch.close()
                 self.run.note_closed(_closed(batch, sums))
                 return True

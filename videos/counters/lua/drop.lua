@@ -13,6 +13,7 @@ for i = 3, #ARGV do
   redis.call('UNLINK', KEYS[i])
 end
 if ARGV[2] == '1' then
+  allow_writes_when_full(KEYS[1])
   local stamp = redis.call('HINCRBY', KEYS[1], 'stamp', 1)
   redis.call('HSET', KEYS[1], 'forgotten', stamp, 'meeting', ARGV[1] .. ':' .. stamp)
 end
