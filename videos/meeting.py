@@ -11,6 +11,7 @@ Redis is not used: likes and views go to the rows, and a flush fails. `manage.py
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Iterable
@@ -56,12 +57,16 @@ def read_pair() -> Pair:
 
 def meet(run: str) -> None:
     """Let this run of Redis meet the database. Raises CountersMismatch, CountersUnavailable."""
+    for_request = connection.asked_for_request()
     try:
         known = counters.shard_runs(run=run)
         paired = _known is not None and _known.shards == conf.SHARDS and counters.read_pairing() == _known
         if not paired or any(shard.run != run for shard in known.values()):
-            _pair()
-            _meet(run, known)
+            with ledger.limited() if for_request else contextlib.nullcontext():
+                if for_request:
+                    ledger.drop_stale_connection()
+                _pair()
+                _meet(run, known)
     except django.db.Error as error:
         raise CountersUnavailable(f"Redis has to meet the database, which is away: {error}") from error
 

@@ -17,7 +17,7 @@ from servers import MariaDBServer, RedisServer, wait_until
 from tests.support.breakdowns import database_outage, proxied, redis_outage, stopped
 from tests.support.doors import Got, ask, bearer
 from tests.support.factories import make_user, make_video, make_videos
-from tests.support.faults import redis_refusing
+from tests.support.faults import end_pauses, redis_refusing
 from tests.support.outages import LONGEST_SECONDS, RECOVERY_SECONDS, Row, Service, table, word
 from tests.support.proxy import Proxy
 from videos import services
@@ -73,6 +73,37 @@ def test_the_database_is_away(own_database: MariaDBServer, database_proxy: Proxy
         assert not run_flush().failed
     for outage, row in DATABASE.items():
         assert (outage, said[outage]) == (outage, row)
+
+
+@pytest.mark.only("mariadb", "mysql")
+@pytest.mark.parametrize("outage", ["is stopped", "swallows everything"])
+def test_a_new_redis_does_not_let_requests_wait_for_a_database_that_hangs(
+    own_redis: RedisServer, own_database: MariaDBServer, database_proxy: Proxy, outage: str
+) -> None:
+    service = Service()
+    own_redis.kill()
+    own_redis.start()
+    with database_outage(outage, own_database, database_proxy):
+        end_pauses()
+        begin = time.monotonic()
+        answers = in_threads(4, lambda _: service.like(service.warm))
+        seconds = time.monotonic() - begin
+        end_pauses()
+        again = service.timed("alone", lambda: service.like(service.warm))
+    assert {got.status for got in [*answers, again]} == {503}
+    assert max(seconds, service.longest[1]) < LONGEST_SECONDS
+    assert service.recover() < RECOVERY_SECONDS
+
+
+@pytest.mark.only("mariadb", "mysql")
+def test_a_new_redis_is_met_over_a_connection_that_works(own_redis: RedisServer, own_database: MariaDBServer) -> None:
+    service = Service()
+    assert word(service.like(service.cold.pop())) == "ok"  # over a connection that the restart breaks
+    for server in (own_database, own_redis):
+        server.kill()
+        server.start()
+    end_pauses()
+    assert word(service.like(service.warm)) == "ok"
 
 
 def in_threads(count: int, act: Callable[[int], Any]) -> list[Any]:

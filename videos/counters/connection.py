@@ -159,6 +159,7 @@ class _ThreadLeases(threading.local):
 
     request: Lease | None = None
     flush: Lease | None = None
+    asked_for_request = False  # whether the last command was a request's
 
 
 _RUN_ID: Final = re.compile(rb"run_id:(\w+)")
@@ -226,6 +227,11 @@ def flush_calls(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     return exchange(commands, for_flush=True) if commands else []
 
 
+def asked_for_request() -> bool:
+    """Whether this thread uses Redis for a request now, rather than for a flush or a command."""
+    return _leases.asked_for_request
+
+
 def on_new_run(meet: Callable[[str], None]) -> None:
     """Call `meet(run)` before this process uses a run of Redis. It uses `exchange` with `meeting`."""
     global _meet
@@ -240,6 +246,8 @@ def meet(run: str, *, again: bool = False) -> None:
     with _meeting:
         if _meet is None or (run == _met_run and not again):
             return
+        if asked_for_request() and time.monotonic() < _away_until:  # another thread has just tried
+            raise CountersUnavailable
         try:
             _meet(run)
         except Unmet:
@@ -252,6 +260,7 @@ def meet(run: str, *, again: bool = False) -> None:
 
 def meet_now() -> None:
     """Have the run of Redis that a flush is connected to meet the database. Raises CountersUnavailable."""
+    _leases.asked_for_request = False
     try:
         run = _connected(for_flush=True).run()
     except (redis.RedisError, OSError) as error:
@@ -270,6 +279,8 @@ def exchange(
 
     `meeting` is for the commands of a meeting, which come before it: the run that it is about, or "" for any.
     """
+    if meeting is None:
+        _leases.asked_for_request = not for_flush
     lease, run = _lease_of_a_run(for_flush=for_flush, meeting=meeting)
     replies = _ask(lease, commands, wait_seconds)
     unmet = [place for place, reply in enumerate(replies) if isinstance(reply, Exception) and code_of(reply) == "UNMET"]

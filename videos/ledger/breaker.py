@@ -185,6 +185,7 @@ def _prepare(vendor: str, raw: Any) -> Any:
 
 def _connect(vendor: str, connect: Callable[[Any], Any], parameters: Any) -> Any:
     """Open a connection in another thread, because nothing can cut the driver short while it connects."""
+    global _away
     block = _thread.block
     if block is None:
         return connect(parameters)
@@ -201,6 +202,9 @@ def _connect(vendor: str, connect: Callable[[Any], Any], parameters: Any) -> Any
     except FutureTimeout as error:
         future.add_done_callback(_close)
         _asked.set()
+        with _lock:  # the block ends here, before the watch judges it: a request may begin another one
+            if block.asked_at is not None and _answered_at < block.asked_at:
+                _away = True
         raise DatabaseAway from error
     return raw
 
