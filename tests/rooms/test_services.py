@@ -14,6 +14,7 @@ from tests.support.factories import like_all, make_user, make_users, make_video,
 from tests.support.faults import failing
 from videos import counters, services
 from videos.changes import LIKE
+from videos.counters import requests
 from videos.flush import reconcile, run_flush
 from videos.ledger.reads import Window
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
@@ -126,6 +127,22 @@ def test_lists_of_likes_have_every_like_and_unlike_however_late_the_flush(
     assert len(left) == (0 if claimed else 1)  # a wish that was taken back before a claim reaches no flush
 
 
+@pytest.mark.parametrize("most", [3, 2])
+def test_who_likes_a_video_is_read_from_the_rows_and_says_so_where_too_much_waits(
+    most: int, video: Video, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "MAX_SCANNED_FIELDS", most)
+    stored, other = make_users(2, "other")
+    services.set_like(video_id=video.id, user_id=stored, liked=True)
+    run_flush()
+    for one in (user.id, other):
+        services.set_like(video_id=video.id, user_id=one, liked=True)
+    services.record_view(event=ViewEvent(video.id, "v"))
+    found = services.likers(video_id=video.id, user_id=user.id, window=Window("created_at", True, None, 10))
+    assert found.stored is (most < 3)
+    assert {like.id for like in found.likes} == {stored, user.id, *([other] if most == 3 else [])}
+
+
 def test_view_counts_once_in_a_window(video: Video) -> None:
     first = services.record_view(event=ViewEvent(video.id, "v1"))
     again = services.record_view(event=ViewEvent(video.id, "v1"))
@@ -228,7 +245,7 @@ def test_changes_of_a_deleted_video_are_dropped(video: Video, user: User, redis_
         services.get_like(video_id=pk, user_id=user.id)
     assert run_flush().dropped == 2
     (key,) = redis_client.scan_iter("*live*")
-    assert set(redis_client.hgetall(key)) == {"since", "born"}  # what it remembers of this id is invalid
+    assert set(redis_client.hgetall(key)) == {"since", "born", "born_at"}  # what it remembers of this id is invalid
     assert redis_client.ttl(key) > 0
     assert not StaleLive.objects.exists()
 

@@ -15,6 +15,7 @@ from videos.fields import State, mark_field, parse_state
 
 RECENT_SECONDS: Final = 30 * DAY_SECONDS  # for marks that no flush takes: repeated ones, and those taken back
 SCAN_FIELDS: Final = 1000  # of one call; all other clients of Redis wait meanwhile
+MAX_SCANNED_FIELDS: Final = 100_000  # of a shard, to find the marks on a video: 25 ms
 # How long a live key stays that was made from the row and not written to: the row may have been an old one.
 PRIMED_SECONDS: Final = 300
 REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")  # by the codes of view.lua
@@ -193,13 +194,19 @@ def recent(user_id: int) -> dict[int, int]:
     return {int(video_id): int(float(at_ms)) for video_id, at_ms in zip(reply[::2], reply[1::2], strict=True)}
 
 
-def waiting_marks(video_id: int) -> dict[int, State]:
-    """The marks on a video that wait for the flush, by user. Read the rows afterwards: those that left are there."""
+def waiting_marks(video_id: int) -> dict[int, State] | None:
+    """The marks on a video that wait for the flush, by user. Read the rows afterwards: those that left are there.
+
+    None if so much waits in the shard that it would take too long to find them: the flush is hours late.
+    """
     keys = keys_of(shard_of(video_id))
     sums = [f"{mark.name}:{video_id}" for mark in MARKS]
-    replies = send([("HMGET", key, *sums) for key in (keys.sums, keys.claimed_sums)])
+    commands: list[tuple[Any, ...]] = [("HLEN", keys.pending), ("HLEN", keys.claimed)]
+    pending, claimed, *replies = send(commands + [("HMGET", key, *sums) for key in (keys.sums, keys.claimed_sums)])
     if all(value is None for reply in replies for value in reply):
         return {}
+    if pending + claimed > MAX_SCANNED_FIELDS:
+        return None
     found: dict[int, State] = {}
     for key in (keys.pending, keys.claimed):  # in this order: a claim moves fields from the first to the second
         cursor: Any = 0
@@ -232,5 +239,5 @@ def forget_command(shard: int, video_id: int) -> tuple[Any, ...]:
 
 
 def forgotten_seconds() -> int:
-    """How long Redis remembers that a video is gone: no liked or seen key of the video lives longer."""
-    return max(conf.VIEW_WINDOW_SECONDS, conf.LIKED_SECONDS) + PRIMED_SECONDS
+    """How long Redis remembers that a video is gone: no liked, seen or dated key of the video lives longer."""
+    return max(conf.VIEW_MAX_AGE_SECONDS + conf.VIEW_WINDOW_SECONDS, conf.LIKED_SECONDS) + PRIMED_SECONDS

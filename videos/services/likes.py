@@ -68,9 +68,13 @@ def recent_marks(*, user_id: int) -> tuple[dict[int, State], bool]:
 
 
 def likers(*, video_id: int, user_id: int | None, window: Window) -> ListedLikes:
-    """The likes of a video, ordered by time and user; the ids are those of users. Raises VideoNotFound, Unavailable."""
+    """The likes of a video, ordered by time and user; the ids are those of users. Raises VideoNotFound, Unavailable.
+
+    They are `stored` ones and the user's own where Redis is away, or where too many changes wait in it.
+    """
     try:
-        marks, away = counters.waiting_marks(video_id), False
+        waiting = counters.waiting_marks(video_id)
+        marks, away = waiting or {}, waiting is None
         own = None if user_id is None else counters.lookup([video_id], user_id)[video_id].state
         if own is not None and user_id is not None:
             marks[user_id] = own
