@@ -104,7 +104,7 @@ def reconcile(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
         limit = time.monotonic() + _budget_seconds(context)
         total = flushing.ReconcileReport()
         while part := ledger.video_ids(after, RECONCILE_VIDEOS):
-            report = flushing.reconcile(video_ids=part, repair=repair)
+            report = flushing.reconcile(video_ids=part, repair=repair, forget=total.videos == 0)
             total.videos += report.videos
             total.repaired += report.repaired
             total.differences += report.differences

@@ -74,6 +74,38 @@ def test_a_like_after_an_edit_asks_no_database_and_after_a_repair_it_does(
         assert (like.liked, like.likes) == (edited, int(edited))
 
 
+def test_a_video_that_reuses_an_id_knows_no_dated_view_of_before(video: Video) -> None:
+    def dated(at_ms: int) -> str:
+        return services.record_view(event=ViewEvent(video.pk, "v", at_ms=at_ms)).reason
+
+    pk, now_ms = video.pk, counters.now_ms()
+    assert dated(now_ms - 60_000) == "new"
+    run_flush()
+    owner = video.owner
+    video.delete()
+    run_flush()
+    video = Video.objects.create(pk=pk, title="another", url="https://example.com/a", owner=owner)
+    assert dated(now_ms + 2000) == "new"
+    run_flush()
+    assert dated(now_ms + 3000) == "seen"
+    assert shown(pk) == (0, 1)
+
+
+def test_a_repair_forgets_likes_also_where_the_counts_are_right(video: Video, user: User) -> None:
+    other = make_user("other")
+    services.set_like(video_id=video.pk, user_id=user.pk, liked=True)
+    run_flush()
+    VideoLike.objects.update(user=other)  # by hand: one is gone and another is there
+    assert reconcile(repair=True).differences == []
+    for one, liked in ((user, False), (other, True)):
+        assert services.get_like(video_id=video.pk, user_id=one.pk).liked is liked
+    services.set_like(video_id=video.pk, user_id=user.pk, liked=True)
+    run_flush()
+    assert VideoLike.objects.count() == 2
+    assert shown(video.pk) == (2, 0)
+    assert reconcile().differences == []
+
+
 def test_a_video_that_redis_forgot_leaves_the_index(video: Video, redis_client: redis.Redis) -> None:
     shard = counters.shard_of(video.pk)
     reason(video, "v")
@@ -102,7 +134,7 @@ def test_a_video_that_was_deleted_by_sql_is_forgotten(video: Video, redis_client
         cursor.execute("DELETE FROM videos_video WHERE id = %s", [video.pk])
     run_flush()
     live = redis_client.hgetall(f"{{videos:{counters.shard_of(video.pk)}}}:live:{video.pk}")
-    assert set(live) == {"since", "born"}  # what was remembered of this id is invalid
+    assert set(live) == {"since", "born", "born_at"}  # what was remembered of this id is invalid
     with pytest.raises(services.VideoNotFound):
         reason(video, "w")
     assert not StaleLive.objects.exists()

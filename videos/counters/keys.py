@@ -2,7 +2,8 @@
 
 {videos:10}:live:42        hash    the totals that are shown; owner and duration; `unmarked_until`, if the video had no
                                    marks when it became live; `meeting`, its stamp; `primed`, the newest batch when it
-                                   was made from the row; `since` and `born`: older liked and seen keys are invalid
+                                   was made from the row; `since` and `born`: older liked and seen keys are invalid, and
+                                   dated views up to `born_at` (Unix seconds)
 {videos:10}:liked:42:9     string  "1:<ms>:<stamp>" or "0:…": the last mark of user 9 on video 42, as far as known; the
                                    stamp is that of the shard then
 {videos:10}:seen:42:<v>    string  a view of this viewer was counted in this window; its value is such a stamp

@@ -1,12 +1,16 @@
 """Reconcile: the recount of like rows against `like_count`, in parts. A command, Lambda and the admin call it."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from videos import ledger
+from videos import counters, ledger, meeting
 from videos.changes import LIKE, MARKS
+from videos.conf import conf
 from videos.ledger.reads import read_facts
+
+logger = logging.getLogger(__name__)
 
 RECONCILE_VIDEOS: Final = 500  # rows locked at a time
 _COLUMN: Final = next(count.column for count in MARKS if count.value == LIKE)
@@ -26,13 +30,17 @@ def reconcile(
     *,
     video_ids: Iterable[int] | None = None,
     repair: bool = False,
+    forget: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReconcileReport:
     """Recount like rows against `like_count` under the lock of each video's row, all videos by default.
 
     Needed after changes outside the service: SQL by hand, a restored backup. After a repair the next flush sets the
-    live totals.
+    live totals. A repair also lets Redis `forget` who likes which video, also where the counts are right: rows may have
+    been deleted and others added.
     """
+    if repair and forget:
+        _forget()
     report = ReconcileReport()
     chosen = None if video_ids is None else sorted(set(video_ids))
     total = ledger.video_total() if chosen is None else len(chosen)
@@ -51,6 +59,13 @@ def reconcile(
         if progress is not None:
             progress(min(done, total), total)
     return report
+
+
+def _forget() -> None:
+    try:
+        meeting.meet_again(range(conf.SHARDS), forget=True)
+    except counters.CountersUnavailable as error:
+        logger.warning("Redis is away and may remember likes whose rows are gone; repair again: %s", error)
 
 
 def _parts(chosen: list[int] | None) -> Iterator[list[int]]:

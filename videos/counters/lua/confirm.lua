@@ -14,7 +14,7 @@
 -- - It is exact then, so it is trusted, and no more primed if it was primed before the claim.
 -- - A rejected field is set aside with the number of its batch. The others move to done, where they wait for a replay.
 
-local number, settled_ttl = ARGV[2], ARGV[3]
+local number, settled_ttl = ARGV[2], tonumber(ARGV[3])
 local batch = redis.call('HMGET', KEYS[2], 'fence', 'number', 'meeting')
 if batch[1] ~= ARGV[1] then
   return unmet()
@@ -77,7 +77,7 @@ for outcome, removed in pairs(sums) do
 end
 
 local function set_live(key, head)
-  local live = redis.call('HMGET', key, 'meeting', 'primed', unpack(LIVE))
+  local live = redis.call('HMGET', key, 'meeting', 'primed', 'born', unpack(LIVE))
   if not live[1] then
     return
   end
@@ -85,7 +85,7 @@ local function set_live(key, head)
   local changed = {}
   for i = 1, WIDTH do
     local total_now = total_with(ARGV[head + i], pending[i] or 0)
-    if live[2 + i] ~= total_now then
+    if live[3 + i] ~= total_now then
       changed[#changed + 1] = LIVE[i]
       changed[#changed + 1] = total_now
     end
@@ -101,7 +101,8 @@ local function set_live(key, head)
     redis.call('HSET', key, unpack(changed))
   end
   if next(pending) == nil then
-    redis.call('EXPIRE', key, settled_ttl)
+    -- What makes keys of another video invalid must outlive them.
+    redis.call('EXPIRE', key, live[3] and math.max(settled_ttl, redis.call('TTL', key)) or settled_ttl)
   end
 end
 

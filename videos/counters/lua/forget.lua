@@ -4,11 +4,12 @@
 -- ARGV     seconds that this stays: no liked or seen key of before may live longer; video
 -- RETURNS  nothing
 --
--- Guarantees: liked keys with a stamp below `since`, and seen keys with a stamp below `born`, do not count.
+-- Guarantees: liked keys with a stamp below `since`, seen keys with a stamp below `born`, and dated views up to the Unix
+-- second `born_at`, do not count.
 
 local stamp = redis.call('HINCRBY', KEYS[2], 'stamp', 1)
 redis.call('DEL', KEYS[1])
 forget_sums(KEYS[3], ARGV[2])
 forget_sums(KEYS[4], ARGV[2])
-redis.call('HSET', KEYS[1], 'since', stamp, 'born', stamp)
+redis.call('HSET', KEYS[1], 'since', stamp, 'born', stamp, 'born_at', redis.call('TIME')[1])
 redis.call('EXPIRE', KEYS[1], ARGV[1])

@@ -27,7 +27,7 @@ if not batch[1] then
   return unmet()
 end
 local last = batch[2] or '0'
-local live = redis.call('HMGET', KEYS[1], 'meeting', LIVE[1], 'since', 'born')
+local live = redis.call('HMGET', KEYS[1], 'meeting', LIVE[1], 'since', 'born', 'born_at')
 if live[1] == batch[3] and live[2] then
   for i = 1, WIDTH do
     redis.call('HSETNX', KEYS[1], LIVE[i], ARGV[7 + i])
@@ -64,6 +64,7 @@ if live[3] then  -- what forget.lua or resync.lua left: it must outlive the keys
 end
 if live[4] then
   add('born', live[4])
+  add('born_at', live[5] or 0)
 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], unpack(fields))

@@ -30,7 +30,7 @@ redis.call('HDEL', KEYS[1], 'unmarked_until', 'primed')
 local stamp = string.format('%.0f', redis.call('HINCRBY', KEYS[4], 'stamp', ARGV[3] == '2' and 0 or 1))
 if ARGV[3] == '0' then
   redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'since', stamp, 'born', stamp)
+  redis.call('HSET', KEYS[1], 'since', stamp, 'born', stamp, 'born_at', redis.call('TIME')[1])
   redis.call('EXPIRE', KEYS[1], forgotten_ttl)
   forget_sums(KEYS[5], ARGV[6])
   forget_sums(KEYS[6], ARGV[6])
@@ -72,7 +72,8 @@ for i = 7, #KEYS do
     move_pending(base_of(pending, stays), pending, -1)
   end
   if wish ~= row or pending and stays ~= '' then
-    redis.call('HSET', KEYS[2], field, wish .. ':' .. at .. (pending and stays ~= '' and ':s' .. row or ''))
+    local batch = pending and at == string.format('%.0f', pending_at) and string.match(stays, 'b%d+$') or ''
+    redis.call('HSET', KEYS[2], field, wish .. ':' .. at .. (pending and stays ~= '' and ':s' .. row .. batch or ''))
     move_pending(row, wish, 1)
   elseif pending then
     redis.call('HDEL', KEYS[2], field)

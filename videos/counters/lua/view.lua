@@ -11,7 +11,7 @@
 --          Error LATE: the deadline has passed, nothing done
 --
 -- Guarantees: only a new view counts; then seen, pending, its sum and the live total change together. A view above the
--- limit of its address leaves no seen key. A seen key of another video that had this id does not count. Events with a
+-- limit of its address leaves no seen key. Keys of another video that had this id do not count. Events with a
 -- time of their own may come in any order, and again: of one viewer, those that count are a window apart.
 
 local late = too_late(time_ms(), ARGV[#ARGV])
@@ -58,7 +58,8 @@ local function judge(live, event)
   local at, left = tonumber(event.at), window  -- of the window that is open now
   if at then
     -- The window of an event is around its own time, so its memory lasts as long as events may be sent.
-    local near = redis.call('ZRANGEBYSCORE', event.dated, '(' .. at - window, '(' .. at + window, 'LIMIT', 0, 1)
+    local from = math.max(at - window, tonumber(live[6] or 0))
+    local near = redis.call('ZRANGEBYSCORE', event.dated, '(' .. from, '(' .. at + window, 'LIMIT', 0, 1)
     if near[1] then
       return 1
     end
@@ -107,7 +108,7 @@ while KEYS[key] do
     at = ARGV[arg + 6],
   }
   key, arg = key + 4, arg + 7
-  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'meeting', 'born')
+  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'meeting', 'born', 'born_at')
   local code, views = -1, last .. ':' .. batch[1]
   if live[1] and live[4] == batch[3] then
     code = judge(live, event)
