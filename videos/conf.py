@@ -85,6 +85,8 @@ class AppSettings:
     FLUSH_DURABLE_SECONDS = Number(5.0, 0.1, 600)
     # How long Redis keeps confirmed batches, to apply them again if the database turns out to have lost them.
     REPLAY_SECONDS = Number(600, 0, 7 * DAY_SECONDS)
+    # Above this share of its maxmemory Redis keeps none: it must be able to take likes and views.
+    REPLAY_MEMORY_SHARE = Number(0.8, 0, 1)
     BATCHES_DAYS = Number(14, 1, 3660)  # how long finished batches are kept; each shard's newest is never deleted
     HOURS_DAYS = Number(30, 1, 3660)  # how long hours are kept separately, before they are merged into days
     # How long a request waits for the database, and for a lock in it.

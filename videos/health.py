@@ -65,10 +65,18 @@ def check_redis() -> Mapping[str, Any] | None:
 
 
 def check_flush() -> Mapping[str, Any]:
-    """Where the flush stands, and the sums of its batches of the last hour. Not ok once it is late."""
+    """Where the flush stands, and the sums of its batches of the last hour.
+
+    Not ok once it is late, and while Redis has no memory to keep batches for a replay.
+    """
     status = flush.read_status()
     shards = [shard._asdict() for shard in status.shards]
-    return {"ok": not status.late, **status._asdict(), "shards": shards, "last_hour": ledger.last_hour_sums()}
+    return {
+        "ok": not (status.late or status.unkept),
+        **status._asdict(),
+        "shards": shards,
+        "last_hour": ledger.last_hour_sums(),
+    }
 
 
 PARTS = [Part("database", ledger.ping), Part("redis", check_redis), Part("flush", check_flush)]
@@ -102,8 +110,8 @@ def ready(request: HttpRequest) -> HttpResponse:
     """Each part's state, and the caller's address as the service sees it.
 
     `unavailable` and 503 when the database or Redis does not answer or takes no writes. `degraded` when the flush is
-    late or Redis has no append-only file: likes and views go on, so the status is 200, or 503 with `?strict`, which is
-    for alarms.
+    late, or Redis has no append-only file or no memory for replays: likes and views go on, so the status is 200, or 503
+    with `?strict`, which is for alarms.
     """
     states = check_parts()
     needed = not any("error" in states[name] for name in ("database", "redis"))
@@ -139,6 +147,7 @@ def _measure_flush(state: Mapping[str, Any], registry: CollectorRegistry) -> Non
         "rejected_fields": "Malformed changes, kept aside in Redis.",
         "stale_notes": "Notes of rows that changed outside a batch; the flush sets their live totals.",
         "rewound_batches": "Batches, of those kept, that found Redis rewound or replaced.",
+        "unkept": "Whether Redis had no memory lately to keep batches for when the database is set back.",
         "late": "Whether changes wait and none was flushed for three intervals.",
     }.items():
         Gauge(f"videos_flush_{name}", description, registry=registry).set(state[name])

@@ -374,6 +374,27 @@ def test_gentle_run_rests_after_each_piece_of_its_work(
     check_batches()
 
 
+def test_flush_makes_room_in_a_full_redis_at_once_and_says_what_that_costs(own_redis: RedisServer) -> None:
+    (video,), (user, other) = make_videos(1), make_users(2)
+    services.set_like(video_id=video, user_id=user, liked=True)
+    run_flush()
+    client = own_redis.client()
+    client.hset(pending_key(video), mapping={f"v:{video}:{hour}": 1 for hour in range(HOUR, HOUR + 20_000)})
+    client.config_set("maxmemory", client.info("memory")["used_memory"])
+    assert services.set_like(video_id=video, user_id=other, liked=True).stored
+    assert not read_status().unkept
+
+    report = run_flush()
+
+    assert (report.failures, report.applied, report.unkept) == ({}, 20_000, 2)
+    assert not services.set_like(video_id=video, user_id=other, liked=False).stored
+    assert list(client.scan_iter("*done*")) == []
+    assert read_status().unkept
+    client.config_set("maxmemory", 10 * client.info("memory")["used_memory"])
+    assert (run_flush().unkept, len(list(client.scan_iter("*done*")))) == (0, 1)
+    assert Video.objects.get().totals == (1, 20_000)
+
+
 def test_flush_relieves_a_full_redis(own_redis: RedisServer) -> None:
     videos, (user, other) = make_videos(3), make_users(2)
     for video in videos:

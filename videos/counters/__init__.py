@@ -43,6 +43,7 @@ from videos.counters.status import (
     depths,
     find_fault,
     last_finished_run,
+    memory_share,
     note_beats,
     note_finished_run,
     option_fault,
@@ -54,7 +55,7 @@ __all__ = [
     "REASONS", "Batch", "Claim", "Closed", "Confirmation", "CountersMismatch", "CountersUnavailable", "Depth",
     "DoneBatch", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent", "beats",
     "clear_shards", "depths", "drop_kept", "find_fault", "forget", "last_finished_run", "live_videos", "lookup",
-    "note_beats", "note_finished_run", "now_ms", "option_fault", "pair", "prime", "read_kept", "read_pairing", "recent",
-    "refresh", "resync", "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs", "take_fences", "view",
-    "waiting_marks", "watched_since",
+    "memory_share", "note_beats", "note_finished_run", "now_ms", "option_fault", "pair", "prime", "read_kept",
+    "read_pairing", "recent", "refresh", "resync", "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs",
+    "take_fences", "view", "waiting_marks", "watched_since",
 ]  # fmt: skip

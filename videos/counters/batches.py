@@ -264,11 +264,11 @@ def read_kept(shard: int) -> Kept:
     return Kept(fence, last, tail, bool(is_open), now_ms, sorted(closed))
 
 
-def drop_kept(shard: int, fence: int, numbers: Sequence[int], *, forget: bool = False) -> None:
-    """Drop closed batches that no replay will need. `forget`: live and liked keys of before are invalid."""
+def drop_kept(shard: int, fence: int, numbers: Sequence[int], *, forget: bool = False, early: bool = False) -> None:
+    """Drop closed batches. `forget`: live and liked keys of before are invalid. `early`: a replay might need them."""
     names = keys_of(shard)
     script_keys = [names.batch, names.closed, *map(names.done, numbers)]
-    flush_call(*scripts.DROP.command(script_keys, fence, int(forget), *numbers))
+    flush_call(*scripts.DROP.command(script_keys, fence, int(forget), int(early), *numbers))
 
 
 def resync(*, shard: int, fence: int, last: int, stale: Mapping[int, StaleVideo]) -> set[int]:

@@ -16,7 +16,8 @@
 {videos:10}:batch          hash    number of the claimed batch, the highest number ever, whether it is open, its sums;
                                    `tail`, the newest closed batch; `met` and `fence`, the last meeting; `meeting` and
                                    `forgotten`, the stamps from which live and liked keys are trusted;
-                                   `stamp`, which grows whenever liked keys become invalid
+                                   `stamp`, which grows whenever liked keys become invalid;
+                                   `unkept`, when batches were last dropped early (Unix ms)
 {videos:10}:done:17        hash    what batch 17 held, for a replay
 {videos:10}:closed         hash    17 -> "<closed at (Unix ms)>:<the batch before>", of batches that are kept
 {videos:10}:lives          set     videos of the shard that have, or had lately, a live key

@@ -23,17 +23,29 @@ class Depth(NamedTuple):
     pending: int
     claimed: int
     rejected: int
+    unkept_ms: int  # when batches were last dropped although a replay might need them, in Unix ms; 0: never
 
 
 def depths(shards: int | None = None) -> list[Depth]:
     """The depth of each shard, in one round trip."""
     commands = [
-        ("HLEN", key)
+        command
         for shard in map(keys_of, range(shards or conf.SHARDS))
-        for key in (shard.pending, shard.claimed, shard.rejected)
+        for command in (
+            *(("HLEN", key) for key in (shard.pending, shard.claimed, shard.rejected)),
+            ("HGET", shard.batch, "unkept"),
+        )
     ]
     replies = send(commands) if shards is None else exchange(commands, for_flush=True, meeting="")
-    return [Depth(*replies[place : place + 3]) for place in range(0, len(replies), 3)]
+    return [Depth(*(int(reply or 0) for reply in replies[at : at + 4])) for at in range(0, len(replies), 4)]
+
+
+def memory_share() -> float:
+    """How much of its maxmemory Redis uses; 0 without a maxmemory."""
+    lines = flush_call("INFO", "memory").decode().splitlines()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    limit = int(facts.get("maxmemory", 0))
+    return int(facts["used_memory"]) / limit if limit else 0.0
 
 
 def note_finished_run(at_ms: int) -> int | None:

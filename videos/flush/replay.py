@@ -6,7 +6,7 @@ exact.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -62,9 +62,23 @@ def compare(run: Run, shard: int, pause_point: Callable[[], None]) -> Kept:
     old = [closed.number for closed in kept.closed if closed.number not in lacking and closed.closed_ms < window_begin]
     if old or lacking:
         counters.drop_kept(shard, kept.fence, old, forget=bool(lacking))
+    relieve(run, shard, kept.fence, sorted(set(numbers) - set(old)))
     if not kept.is_open and any(number <= kept.last for number in compared.unfinished - set(numbers)):
         ledger.end_forgotten(shard, kept.fence, kept.last, kept=numbers)
     return kept
+
+
+def relieve(run: Run, shard: int, fence: int, numbers: Sequence[int]) -> None:
+    """Drop complete batches, although a replay might need them, if Redis is nearly full: likes and views come first."""
+    if not numbers or counters.memory_share() <= conf.REPLAY_MEMORY_SHARE:
+        return
+    counters.drop_kept(shard, fence, numbers, early=True)
+    logger.error(
+        "Shard %s: Redis uses more than %.0f %% of its memory, so it does not keep the batches %s. A database that is "
+        "set back to before them loses them. Give Redis more memory.",
+        *(shard, 100 * conf.REPLAY_MEMORY_SHARE, list(numbers)),
+    )
+    run.add(unkept=len(numbers))
 
 
 def apply_again(run: Run, batch: Batch, pause_point: Callable[[], None], sums: FieldSums | None = None) -> None:

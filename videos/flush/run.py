@@ -41,6 +41,7 @@ class FlushReport:
     sums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUM_COLUMNS, 0))
     rewound: int = 0
     replayed: int = 0  # batches that the database had lost
+    unkept: int = 0  # batches that Redis has no memory to keep for a replay
     postponed: int = 0  # videos whose rows were locked to the end; their changes are pending again
     settled: int = 0  # videos whose rows had changed outside a batch
     notes: int = 0  # of these videos, deleted

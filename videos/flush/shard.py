@@ -12,7 +12,7 @@ from videos.counters import Batch, connection
 from videos.fields import sort_in
 from videos.flush.culprits import Mover
 from videos.flush.facts import refresh_facts
-from videos.flush.replay import apply_again, compare
+from videos.flush.replay import apply_again, compare, relieve
 from videos.flush.run import ClosedBatch, Run
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ class ShardFlush:
             batch, last = Batch.claim(shard=self.shard, fence=kept.fence, floor=floor, newest=newest, at_ms=at_ms)
             if batch is not None and not self.finish(batch):
                 return  # another flush has claimed a newer batch
+            if batch is not None:
+                relieve(self.run, self.shard, kept.fence, [batch.number])
             if batch is None or batch.claimed_ms == at_ms:
                 self.run.flushed[self.shard] = last, kept.tail if batch is None else batch.number, kept.fence
                 return

@@ -1,10 +1,12 @@
 """The state of the flush, for health, metrics and the admin."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from videos import counters, ledger
 from videos.changes import moment
 from videos.conf import conf
+
+UNKEPT_SECONDS: Final = 600.0  # for which health tells it at least
 
 
 class ShardStatus(NamedTuple):
@@ -26,6 +28,7 @@ class FlushStatus(NamedTuple):
     rejected_fields: int
     stale_notes: int
     rewound_batches: int
+    unkept: bool  # lately Redis had no memory to keep batches for a replay
     late: bool  # one of the shards is late
     shards: list[ShardStatus]
 
@@ -55,6 +58,7 @@ def read_status() -> FlushStatus:
         rejected_fields=sum(depth.rejected for depth in depths),
         stale_notes=facts.stale_notes,
         rewound_batches=facts.rewound,
+        unkept=any(depth.unkept_ms > now - 1000 * max(conf.REPLAY_SECONDS, UNKEPT_SECONDS) for depth in depths),
         late=any(shard.late for shard in shards),
         shards=shards,
     )

@@ -130,6 +130,8 @@ def describe(report: FlushReport) -> str:
         parts.append(f"{report.postponed} videos whose rows are locked wait")
     if report.rewound:
         parts.append(f"{report.rewound} batches REWOUND: Redis had forgotten batches, views may be off")
+    if report.unkept:
+        parts.append(f"{report.unkept} batches NOT KEPT for a replay: Redis is nearly full")
     if not report.complete:
         parts.append("stopped early, the next run goes on")
     return "; ".join(parts)
