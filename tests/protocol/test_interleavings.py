@@ -17,7 +17,7 @@ from videos.changes import FieldSums
 from videos.counters import Batch, Claim, scripts
 from videos.counters.connection import flush_call
 from videos.counters.keys import keys_of
-from videos.ledger import batches, notes, sql
+from videos.ledger import batches, meetings, notes, sql
 from videos.models import FlushBatch
 
 ORDERS = int(os.environ.get("STREAMING_ORDERS", "500"))
@@ -182,6 +182,70 @@ def act_on_no_newer_batch(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, "MEET", ("if n == '0' then", "if true then"))
 
 
+def trust_totals_of_before_the_database_was_set_back(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "DROP", ("ARGV[2] == '1'", "false"))
+
+
+def act_at_each_meeting(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "MEET", ("batch[2] == run", "false"))
+
+
+def take_any_fence_in_redis(patch: pytest.MonkeyPatch) -> None:
+    for name in ("CLAIM", "CLAIMED", "CONFIRM", "CLOSE", "GIVE_BACK", "RESYNC", "DROP", "RENEW"):
+        test = (
+            "batch[1] ~= ARGV[1]"
+            if name not in {"DROP", "RENEW"}
+            else "redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1]"
+        )
+        rewrite(patch, name, (test, "false"))
+
+
+def open_under_any_fence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(batches, "lock_fence", lambda *_: None)
+    check = batches.check_complete
+    patch.setattr(
+        batches, "check_complete", lambda shard, _, number: check(shard, meetings.fences([shard])[shard], number)
+    )
+
+
+def apply_under_any_fence(patch: pytest.MonkeyPatch) -> None:
+    def lock(batch: Any) -> set[int]:
+        row = FlushBatch.objects.filter(shard=batch.shard, number=batch.number).first()
+        if row is None:
+            raise batches.Rewound
+        return set(row.postponed)
+
+    patch.setattr(batches, "_lock_batch", lock)
+
+
+def take_any_fence(patch: pytest.MonkeyPatch) -> None:
+    take_any_fence_in_redis(patch)
+    open_under_any_fence(patch)
+    apply_under_any_fence(patch)
+
+
+def apply_again_what_a_finished_batch_covers(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "MEET", ("if ARGV[6] == '1' then", "if false then"))
+
+
+def keep_nothing_of_what_a_finished_batch_covers(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "MEET", ("move_fields(KEYS[2], KEYS[6])", "redis.call('DEL', KEYS[2])"))
+
+
+def trust_totals_of_before_the_meeting(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, "LIKE", ("live[1] == batch[3] and", ""))
+    rewrite(patch, "VIEW", ("and live[4] == batch[3]", ""))
+    rewrite(patch, "PRIME", ("live[1] == batch[3] and", ""))
+    rewrite(patch, "READ", ("live[1] == batch[3]", "live[1]"))
+
+
+# Chance does not find these in 150 orders. Fences in Redis, at the opening of a batch and in its row guard each other:
+# one alone shows nothing. The fence of unfinished rows, and fences above the clock, need two processes that sleep at
+# the worst moments: they rest on the model's page. A batch that a meeting drops although it is unfinished is replayed,
+# which makes up for it. What a meeting does with a finished batch shows once in thousands of orders: test_meetings.py
+# has two that show it. Viewers are all new here, so whether `seen` is trusted shows in the model alone, as do marks of
+# before a meeting, primed totals, and how long batches are kept.
+
 # Each rule with an order that shows it broken. After a change of the steps another order may be the first, later.
 Rule = Callable[[pytest.MonkeyPatch], None]
 SHARED_RULES: dict[Rule, int] = {  # scripts, and Python: the same on every database
@@ -209,8 +273,18 @@ SHOWN_BY_SETBACKS: dict[Rule, str] = {  # of these stores
     let_a_mark_that_went_back_go: "redis",
     take_what_was_postponed_for_covered: "redis",
     act_on_no_newer_batch: "redis",
+    trust_totals_of_before_the_database_was_set_back: "both",
+    act_at_each_meeting: "redis",
+    take_any_fence: "redis",
+    trust_totals_of_before_the_meeting: "redis",
 }
-SHARED_RULES |= dict.fromkeys(SHOWN_BY_SETBACKS, 50_000) | {take_the_words_of_the_database_for_new: 60_000}
+SHARED_RULES |= dict.fromkeys(SHOWN_BY_SETBACKS, 50_000) | {
+    take_the_words_of_the_database_for_new: 60_060,
+    give_back_without_the_number: 50_120,
+    let_a_mark_that_went_back_go: 50_390,
+    trust_totals_of_before_the_database_was_set_back: 50_120,
+    trust_totals_of_before_the_meeting: 50_070,
+}
 BROKEN_RULES = [
     *(pytest.param(*rule, marks=pytest.mark.only("sqlite"), id=rule[0].__name__) for rule in SHARED_RULES.items()),
     pytest.param(ignore_the_watermark, 50_001, id="ignore_the_watermark"),  # a database's own SQL

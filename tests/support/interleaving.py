@@ -152,6 +152,7 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(counters.Batch, "make_durable", lambda batch: None)
     patch.setattr(workers, "keep_house", lambda: None)
     patch.setattr(workers, "POSTPONED_SECONDS", 0.0)
+    patch.setattr(counters, "memory_share", lambda: 0.0)  # nor is a full Redis
     lock_free = sql.lock_free_videos
 
     def lock_unheld(video_ids: Iterable[int]) -> tuple[dict[int, Any], dict[int, int]]:
