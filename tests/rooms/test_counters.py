@@ -239,7 +239,9 @@ def test_server_that_refuses_writes_has_done_nothing(own_redis: RedisServer, opt
     with pytest.raises(CountersUnavailable, match=error) as raised:
         counters.view([seen(1, "v")])
     assert raised.value.uncertain is False
+    assert counters.watched_since(1234) == 1234
     own_redis.client().config_set(option, "0")
+    assert counters.watched_since(1235) == counters.watched_since(1236) == 1235
     assert counters.view([seen(1, "v")]) == [("new", 8)]
 
 

@@ -74,9 +74,15 @@ def last_finished_run() -> int | None:
 
 
 def watched_since(at_ms: int) -> int:
-    """When this was first called, in Unix milliseconds. A flush that has not run since then can be late."""
-    _, reply = send([("SET", keys.WATCHED, at_ms, "NX"), ("GET", keys.WATCHED)])
-    return int(reply)
+    """When this was first called, in Unix milliseconds. A flush that has not run since then can be late.
+
+    It is `at_ms` while Redis takes no writes. Raises CountersUnavailable.
+    """
+    (reply,) = send([("GET", keys.WATCHED)])
+    if reply is None:
+        with contextlib.suppress(CountersUnavailable):
+            _, reply = send([("SET", keys.WATCHED, at_ms, "NX"), ("GET", keys.WATCHED)])
+    return at_ms if reply is None else int(reply)
 
 
 def find_fault() -> str | None:
