@@ -22,7 +22,7 @@ import pytest
 
 from servers.process import end_with_parent
 from tests.mutation.mutants import Mutant, find
-from tests.mutation.runner import ROUNDS, Runner
+from tests.mutation.runner import ROUNDS_SECONDS, Runner
 
 FOLDERS = ("videos/counters/lua", "videos/flush", "videos/ledger")
 EXPLAINED = Path(__file__).with_name("survivors.toml")
@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--on", default="sqlite", choices=("sqlite", "mariadb", "mysql"), help="database and Redis")
     parser.add_argument("--tests", nargs="+", default=["tests/protocol"], help="that should catch the mutants")
     parser.add_argument("-k", default="", help="as pytest's")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="1: only a few random orders")
+    parser.add_argument("--rounds", type=int, default=len(ROUNDS_SECONDS), help="1: only the quickest tests")
     parser.add_argument("--again", action="store_true", help="try survivors from the first round on")
     parser.add_argument("--show", action="store_true", help="show the results, and run nothing")
     parser.add_argument("--to", type=Path, default=Path("var/mutants.jsonl"), help="where the results are kept")

@@ -35,9 +35,8 @@ ENVIRONMENT = dict(os.environ)  # before conftest.py adds to it
 ORDERS = "test_no_order_of_steps_finds_a_fault"  # the random orders: a few are tried first, and many at last
 ORDERS_FIRST, ORDERS_LAST = 24, 240
 LEFT_OUT = ("test_a_broken_rule_is_found", "test_model.py", "test_soak.py", "test_mutants.py", "that_are_not_kept")
-# On the mutants that are left: a few random orders; tests that take less than SHORT_SECONDS; the others, many orders.
-ROUNDS = 3
-SHORT_SECONDS = 8.0
+# A round runs tests that take less time than this, on the mutants that are left. Few orders are in the first one.
+ROUNDS_SECONDS = (1.0, 15.0, 1000.0)
 
 
 @dataclass
@@ -57,9 +56,9 @@ class Step:
     @property
     def round(self) -> int:
         """In which round it runs, from 1 on."""
-        if self.orders == ORDERS_FIRST:
-            return 1
-        return 2 if self.seconds < SHORT_SECONDS and not self.orders else ROUNDS
+        if self.orders:
+            return 1 if self.orders == ORDERS_FIRST else len(ROUNDS_SECONDS)
+        return next(number for number, limit in enumerate(ROUNDS_SECONDS, 1) if self.seconds < limit)
 
     def runs(self, mutant: Mutant) -> bool:
         """Whether it runs the statement, or may: nobody knows which lines of scripts and of other processes run."""
@@ -107,7 +106,7 @@ class Runner:
         steps = self._measure(items)
         long = ORDERS_LAST / ORDERS_FIRST
         steps += [Step(step.item, ORDERS_LAST, step.seconds * long, step.lines) for step in steps if step.orders]
-        steps.sort(key=lambda step: (not step.orders, step.seconds))
+        steps.sort(key=lambda step: step.seconds)
         for number in range(1, self.rounds + 1):
             for mutant, survived in list(self.mutants.items()):
                 if survived < number:
