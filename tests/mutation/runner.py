@@ -36,7 +36,7 @@ ORDERS = "test_no_order_of_steps_finds_a_fault"  # the random orders: a few are 
 ORDERS_FIRST, ORDERS_LAST = 24, 240
 LEFT_OUT = ("test_a_broken_rule_is_found", "test_model.py", "test_soak.py", "test_mutants.py", "that_are_not_kept")
 # A round runs tests that take less time than this, on the mutants that are left. Few orders are in the first one.
-ROUNDS_SECONDS = (1.0, 15.0, 1000.0)
+ROUNDS_SECONDS = (0.6, 30.0, 1000.0)
 
 
 @dataclass
