@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--tests", nargs="+", default=["tests/protocol"], help="that should catch the mutants")
     parser.add_argument("-k", default="", help="as pytest's")
     parser.add_argument("--rounds", type=int, default=len(ROUNDS_SECONDS), help="1: only the quickest tests")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only about one statement of N, as a sample")
     parser.add_argument("--again", action="store_true", help="try survivors from the first round on")
     parser.add_argument("--show", action="store_true", help="show the results, and run nothing")
     parser.add_argument("--to", type=Path, default=Path("var/mutants.jsonl"), help="where the results are kept")
@@ -90,6 +92,8 @@ def judge_all(options: argparse.Namespace) -> int:
     results = read_results(options.to)
     todo = {}
     for mutant in find(Path.cwd(), options.paths):
+        if zlib.crc32(mutant.key.encode()) % options.every:
+            continue
         result = results.get(mutant.key, NO_RESULT)
         if not result["caught"]:
             todo[mutant] = 0 if options.again else result["round"]
