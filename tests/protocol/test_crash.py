@@ -18,7 +18,7 @@ from videos.models import FlushBatch
 
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
-ONCE = ("newest_batch", "claim", "make_durable", "open_batch", "sums", "finish_batch", "close", "note_finished_run")
+ONCE = ("newest_batches", "claim", "make_durable", "open_batch", "sums", "finish_batch", "close", "note_finished_run")
 STATEMENTS = ("insert_likes", "delete_likes", "add_counts", "add_hours")
 STEPS = [
     f"{moment} {call}{occurrence}"

@@ -75,7 +75,7 @@ def mint_before_the_claim(patch: pytest.MonkeyPatch) -> None:
         command = scripts.CLAIM.command(keys, fence, floor, newest, at_ms, max(last, newest) + 1)
         number, last, fields, rewound, claimed_ms, previous = flush_call(*command)
         batch = cls(shard, number, fields, bool(rewound), claimed_ms, previous, fence)
-        return Claim(batch if number else None, last)
+        return Claim(batch if number else None, last, number or previous)
 
     patch.setattr(Batch, "claim", classmethod(claim))
 
@@ -143,11 +143,11 @@ def keep_nothing_for_a_replay(patch: pytest.MonkeyPatch) -> None:
 
 
 def replay_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "compare_batches", lambda *_: batches.Compared(set(), set()))
+    patch.setattr(ledger, "compare_batches", lambda wanted: dict.fromkeys(wanted, batches.Compared(set(), set())))
 
 
 def open_a_batch_before_the_one_before_it(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(batches, "check_complete", lambda *_: None)
+    patch.setattr(batches, "check_finished", lambda *_: None)
 
 
 def finish_whatever_was_taken_in(patch: pytest.MonkeyPatch) -> None:

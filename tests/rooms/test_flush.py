@@ -31,6 +31,8 @@ from tests.support.faults import failing, redis_refusing
 from tests.support.load import Load, check_batches
 from videos import counters, ledger, meeting, services
 from videos.changes import BatchFacts
+from videos.conf import conf
+from videos.counters import connection as redis_connection
 from videos.flush import FlushReport, pace, read_status, reconcile, run, run_flush, workers
 from videos.flush.pace import REST_MAX_SECONDS
 from videos.flush.run import GENTLE_CHUNK_FIELDS
@@ -416,7 +418,7 @@ def test_flush_relieves_a_full_redis(own_redis: RedisServer) -> None:
 
 
 def test_run_in_which_every_shard_fails_slowly_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "newest_batch", failing(OperationalError(1205, "Lock wait timeout exceeded")))
+    monkeypatch.setattr(ledger, "newest_batches", failing(OperationalError(1205, "Lock wait timeout exceeded")))
     report = run_flush(max_seconds=0.000_001)
     assert (0 < len(report.failures) <= 2, report.complete) == (True, False)
 
@@ -553,7 +555,25 @@ def test_status_is_late_after_three_intervals_of_something_pending(monkeypatch: 
     assert (status.late, status.pending_fields, status.claimed_fields) == (False, 0, 0)
 
 
-@pytest.mark.parametrize(("step", "beats"), [("newest_batch", False), ("apply", True)])
+def test_run_with_nothing_to_flush_asks_once_for_all_shards(
+    monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
+) -> None:
+    make_likes(32)
+    run_flush()
+    trips: list[int] = []
+    exchange = redis_connection.exchange
+
+    def counted(commands: Any, **how: Any) -> Any:
+        trips.append(len(commands))
+        return exchange(commands, **how)
+
+    monkeypatch.setattr(redis_connection, "exchange", counted)
+    with django_assert_max_num_queries(20):  # of them 12 for the sessions of the flush, on MySQL and MariaDB
+        assert run_flush().fields == 0
+    assert len(trips) < conf.SHARDS + 10  # one claim a shard
+
+
+@pytest.mark.parametrize(("step", "beats"), [("compare_batches", False), ("apply", True)])
 def test_status_is_late_when_one_shard_is_stuck_while_the_others_go_on(
     step: str, beats: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -563,7 +583,7 @@ def test_status_is_late_when_one_shard_is_stuck_while_the_others_go_on(
     broken, act, now = counters.shard_of(stuck), getattr(ledger, step), counters.now_ms()
 
     def fail(where: Any, *chunk: Any) -> Any:
-        if broken == getattr(where, "shard", where):
+        if broken in (where if isinstance(where, dict) else {where.shard}):
             raise OperationalError(1317, "Query execution was interrupted")
         return act(where, *chunk)
 

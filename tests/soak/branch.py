@@ -200,5 +200,5 @@ BREAKS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "done": (),  # see _drop_done
     "fence": ((ledger, "meet", _meet_without_fence),),
     "meeting": ((redis_connection, "_meet", None),),
-    "replay": ((shard_flush, "compare", lambda run, shard, pause_point: counters.read_kept(shard)),),
+    "replay": ((shard_flush, "compare", lambda run, shard, pause_point, foreseen: foreseen.kept),),
 }

@@ -35,7 +35,7 @@ from videos.ledger import reads, sql
 from videos.models import CountersIdentity, FlushBatch, Meeting, StaleLive, Video, VideoHour, VideoLike
 
 VIDEOS, USERS = 2, 3
-LEDGER_READS = ("newest_batch", "stale_videos", "compare_batches")
+LEDGER_READS = ("newest_batches", "shards_with_notes", "stale_videos", "compare_batches")
 READS = ("read_counts", "read_facts", "read_facts_and_state")
 LEDGER_WRITES = ("open_batch", "finish_batch", "apply", "write_direct", "settle", "meet", "end_forgotten")
 GATE_SECONDS = 30.0  # a test that hangs says where

@@ -60,7 +60,7 @@ def main() -> None:
         stepping(counters.Batch, name)
     for name in ("resync", "note_finished_run"):
         stepping(counters, name)
-    for name in ("newest_batch", "open_batch", "apply", "finish_batch", "settle"):
+    for name in ("newest_batches", "open_batch", "apply", "finish_batch", "settle"):
         stepping(ledger, name)
     for name in ("insert_likes", "delete_likes", "add_counts", "add_hours"):
         stepping(sql, name)

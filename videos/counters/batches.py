@@ -77,7 +77,7 @@ class Batch(BatchFacts):
         script = scripts.CLAIM.command(script_keys, fence, floor, newest, at_ms)
         number, last, fields, rewound, claimed_ms, previous = flush_call(*script)
         batch = cls(shard, number, fields, bool(rewound), claimed_ms, previous, fence) if number else None
-        return Claim(batch, last)
+        return Claim(batch, last, number or previous)
 
     def scan(self, at_once: int = READ_FIELDS) -> Iterator[list[tuple[bytes, bytes]] | None]:
         """Yield lists of about `at_once` fields and values; a field may come twice. None: another batch was claimed."""
@@ -206,6 +206,7 @@ class Claim(NamedTuple):
 
     batch: Batch | None
     last: int  # number of the shard's newest batch
+    tail: int  # number of this batch, else of the newest closed one
 
 
 class DoneBatch(Batch):
@@ -254,14 +255,19 @@ class Kept(NamedTuple):
     closed: list[Closed]  # in ascending order
 
 
-def read_kept(shard: int) -> Kept:
-    """The closed batches of a shard that are kept, and the fence for all further calls."""
-    names = keys_of(shard)
-    fence, last, tail, is_open, now_ms, flat = flush_call(*scripts.KEPT.command((names.batch, names.closed)))
-    closed = [
-        Closed(int(number), *map(int, value.split(b":"))) for number, value in zip(flat[::2], flat[1::2], strict=True)
-    ]
-    return Kept(fence, last, tail, bool(is_open), now_ms, sorted(closed))
+def read_kept(shards: Iterable[int]) -> dict[int, Kept]:
+    """The closed batches of each shard that are kept, and the fence for all further calls."""
+    names = {shard: keys_of(shard) for shard in shards}
+    replies = flush_calls([scripts.KEPT.command((one.batch, one.closed)) for one in names.values()])
+    return {
+        shard: Kept(fence, last, tail, bool(is_open), now_ms, _closed(flat))
+        for shard, (fence, last, tail, is_open, now_ms, flat) in zip(names, replies, strict=True)
+    }
+
+
+def _closed(flat: Sequence[bytes]) -> list[Closed]:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return sorted(Closed(int(number), *map(int, value.split(b":"))) for number, value in pairs)
 
 
 def drop_kept(shard: int, fence: int, numbers: Sequence[int], *, forget: bool = False, early: bool = False) -> None:

@@ -6,7 +6,7 @@ exact.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from videos.conf import conf
 from videos.counters import Batch, DoneBatch, Kept
 from videos.fields import postponed_videos, sort_in
 from videos.flush.culprits import Mover
-from videos.flush.run import FlushReport, Run
+from videos.flush.run import FlushReport, Foreseen, Run
 from videos.ledger.retry import LOCK_TIMEOUT
 
 logger = logging.getLogger(__name__)
@@ -28,14 +28,26 @@ LOST_FOR_GOOD: Final = (
 )
 
 
-def compare(run: Run, shard: int, pause_point: Callable[[], None]) -> Kept:
+def foresee(shards: Iterable[int]) -> dict[int, Foreseen]:
+    """Read what the flush of each shard begins with. Raises counters.CountersUnavailable, django.db errors."""
+    kept = counters.read_kept(shards)
+    compared = ledger.compare_batches({shard: _compared_numbers(one) for shard, one in kept.items()})
+    newest = ledger.newest_batches()
+    highest, share = max(newest.values(), default=0), counters.memory_share()
+    return {shard: Foreseen(one, compared[shard], newest.get(shard, 0), highest, share) for shard, one in kept.items()}
+
+
+def _compared_numbers(kept: Kept) -> set[int]:
+    return {kept.tail, *(closed.number for closed in kept.closed), *(closed.previous for closed in kept.closed[:1])}
+
+
+def compare(run: Run, shard: int, pause_point: Callable[[], None], foreseen: Foreseen) -> Kept:
     """Replay what the database lacks of a shard's closed batches, and drop those that no replay will need.
 
     Raises ledger.Rewound, ledger.StaleFence, counters.Unmet.
     """
-    kept = counters.read_kept(shard)
+    kept, compared = foreseen.kept, foreseen.compared
     numbers = [closed.number for closed in kept.closed]
-    compared = ledger.compare_batches(shard, {kept.tail, *numbers, *(closed.previous for closed in kept.closed[:1])})
     lacking = compared.lacking
     lost = [closed for closed in kept.closed if closed.number in lacking]
     # Whether it lacks the batch before the oldest that can be replayed; all others are before that.
@@ -47,7 +59,7 @@ def compare(run: Run, shard: int, pause_point: Callable[[], None]) -> Kept:
         )
     if beyond:
         meeting.meet_again([shard], abandon=True)
-        kept = kept._replace(fence=counters.read_kept(shard).fence)
+        kept = kept._replace(fence=counters.read_kept([shard])[shard].fence)
     if lacking:  # now, in case this run is killed, and again when the rows are complete
         counters.drop_kept(shard, kept.fence, (), forget=True)
     for closed in lost:
@@ -62,15 +74,15 @@ def compare(run: Run, shard: int, pause_point: Callable[[], None]) -> Kept:
     old = [closed.number for closed in kept.closed if closed.number not in lacking and closed.closed_ms < window_begin]
     if old or lacking:
         counters.drop_kept(shard, kept.fence, old, forget=bool(lacking))
-    relieve(run, shard, kept.fence, sorted(set(numbers) - set(old)))
+    relieve(run, shard, kept.fence, sorted(set(numbers) - set(old)), foreseen.memory_share)
     if not kept.is_open and any(number <= kept.last for number in compared.unfinished - set(numbers)):
         ledger.end_forgotten(shard, kept.fence, kept.last, kept=numbers)
     return kept
 
 
-def relieve(run: Run, shard: int, fence: int, numbers: Sequence[int]) -> None:
+def relieve(run: Run, shard: int, fence: int, numbers: Sequence[int], memory_share: float) -> None:
     """Drop complete batches, although a replay might need them, if Redis is nearly full: likes and views come first."""
-    if not numbers or counters.memory_share() <= conf.REPLAY_MEMORY_SHARE:
+    if not numbers or memory_share <= conf.REPLAY_MEMORY_SHARE:
         return
     counters.drop_kept(shard, fence, numbers, early=True)
     logger.error(

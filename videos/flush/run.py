@@ -8,8 +8,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from videos.changes import SUM_COLUMNS, Changes, VideosError
 from videos.conf import conf
+from videos.counters import Kept
 from videos.counters.batches import READ_FIELDS
 from videos.flush.pace import Pace
+from videos.ledger.batches import Compared
 
 # For a gentle run: it rests while the rows of a chunk are locked, so a chunk is small.
 GENTLE_CHUNK_FIELDS: Final = 100
@@ -75,6 +77,16 @@ class ClosedBatch(NamedTuple):
     seconds: float
 
 
+class Foreseen(NamedTuple):
+    """What a flush of a shard begins with, of both stores."""
+
+    kept: Kept
+    compared: Compared
+    floor: int  # number of the newest batch that the database knows of the shard
+    newest: int  # and of any shard
+    memory_share: float  # how much of its maxmemory Redis uses
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of the flush."""
@@ -90,6 +102,7 @@ class Run:
     gentle_time_over: threading.Event = field(default_factory=threading.Event)
     # shard -> its newest batch, its newest closed batch and the fence, if this run has flushed it
     flushed: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    foreseen: dict[int, Foreseen] = field(default_factory=dict)  # by shard, until that begins
     postponed: dict[int, int] = field(default_factory=dict)  # shard -> videos whose rows are locked
 
     def check_time(self, *, low_priority: bool) -> None:

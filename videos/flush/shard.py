@@ -11,8 +11,7 @@ from videos.conf import conf
 from videos.counters import Batch, connection
 from videos.fields import sort_in
 from videos.flush.culprits import Mover
-from videos.flush.facts import refresh_facts
-from videos.flush.replay import apply_again, compare, relieve
+from videos.flush.replay import apply_again, compare, foresee, relieve
 from videos.flush.run import ClosedBatch, Run
 
 logger = logging.getLogger(__name__)
@@ -53,16 +52,16 @@ class ShardFlush:
     def _flush(self) -> None:
         while True:
             self.pause_point()
-            kept = compare(self.run, self.shard, self.pause_point)
-            at_ms = counters.now_ms()
-            floor, newest = ledger.newest_batch(self.shard)
-            batch, last = Batch.claim(shard=self.shard, fence=kept.fence, floor=floor, newest=newest, at_ms=at_ms)
+            foreseen = self.run.foreseen.pop(self.shard, None) or foresee([self.shard])[self.shard]
+            kept = compare(self.run, self.shard, self.pause_point, foreseen)
+            at_ms, known = counters.now_ms(), {"floor": foreseen.floor, "newest": foreseen.newest}
+            batch, last, tail = Batch.claim(shard=self.shard, fence=kept.fence, at_ms=at_ms, **known)
             if batch is not None and not self.finish(batch):
                 return  # another flush has claimed a newer batch
             if batch is not None:
-                relieve(self.run, self.shard, kept.fence, [batch.number])
+                relieve(self.run, self.shard, kept.fence, [batch.number], counters.memory_share())
             if batch is None or batch.claimed_ms == at_ms:
-                self.run.flushed[self.shard] = last, kept.tail if batch is None else batch.number, kept.fence
+                self.run.flushed[self.shard] = last, tail, kept.fence
                 return
 
     def finish(self, batch: Batch) -> bool:
@@ -97,9 +96,8 @@ class ShardFlush:
         return False
 
     def settle(self) -> None:
-        """Set the live totals, owners and durations of videos whose rows changed outside a batch."""
+        """Set the live totals of videos whose rows changed outside a batch."""
         with contextlib.suppress(counters.Unmet, ledger.StaleFence, ledger.Rewound):  # the next run goes on
-            refresh_facts(self.run, self.shard, self.pause_point)
             self._settle(*self.run.flushed[self.shard])
 
     def _settle(self, last: int, tail: int, fence: int) -> None:

@@ -1,5 +1,6 @@
 """One run of the flush: threads that share its shards."""
 
+import contextlib
 import logging
 import random
 import time
@@ -14,8 +15,10 @@ import django.db
 from videos import counters, ledger
 from videos.changes import moment
 from videos.conf import conf
+from videos.flush.facts import refresh_facts
 from videos.flush.pace import Pace, lower_priority
-from videos.flush.run import ClosedBatch, FlushReport, GentleTimeOver, Run, Stopped
+from videos.flush.replay import foresee
+from videos.flush.run import ClosedBatch, FlushReport, Foreseen, GentleTimeOver, Run, Stopped
 from videos.flush.shard import ShardFlush
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ def run_flush(
         chosen = chosen[first:] + chosen[:first]
     pace = Pace(seconds=gentle_seconds, waiting=_waiting(chosen)) if gentle_seconds else None
     run = Run(report, max_seconds, pace, should_stop, on_batch, begin)
+    run.foreseen.update(_foresee(chosen))
     Workers(run, chosen, progress).work(ShardFlush.flush)
     _flush_postponed(run)
     _finish(run, chosen)
@@ -84,9 +88,30 @@ def _finish(run: Run, chosen: Collection[int]) -> None:
     except counters.CountersUnavailable as error:
         logger.warning("Health takes the flush for older than it is: %s", error)
     if report.complete:
-        Workers(run, list(run.flushed)).work(ShardFlush.settle)
+        _settle(run)
     if flushed_all and not report.failed and 0 in chosen:  # if several runs share the shards, one of them does
         keep_house()
+
+
+def _settle(run: Run) -> None:
+    """Refresh what Redis knows of live videos' owners and durations, then settle notes, in shards that have some."""
+    shards = list(run.flushed)
+    noted: set[int] = set()
+
+    def look(first: ShardFlush) -> None:
+        refresh_facts(run, shards, first.pause_point)
+        noted.update(ledger.shards_with_notes(conf.SHARDS))
+
+    Workers(run, shards[:1]).work(look)
+    Workers(run, [shard for shard in shards if shard in noted]).work(ShardFlush.settle)
+
+
+def _foresee(shards: Collection[int]) -> dict[int, Foreseen]:
+    """What the first steps of all shards need, in three round trips; each shard reads it itself if that fails."""
+    try:
+        return foresee(shards)
+    except (counters.CountersUnavailable, ledger.StaleFence, django.db.Error):
+        return {}
 
 
 class Workers:
@@ -141,24 +166,47 @@ class Workers:
             run.check_time(low_priority=low_priority)
 
         while self.left:
+            # One session for many shards. A failure ends it, because it breaks the connection.
+            with contextlib.ExitStack() as session:
+                try:
+                    self._take_in_session(act, session, pause_point, low_priority=low_priority)
+                except Stopped:
+                    run.report.complete = False
+                    return
+                except GentleTimeOver:
+                    return
+
+    def _take_in_session(
+        self,
+        act: Callable[[ShardFlush], object],
+        session: contextlib.ExitStack,
+        pause_point: Callable[[], None],
+        *,
+        low_priority: bool,
+    ) -> None:
+        """Take shards until none is left, or one fails."""
+        run, is_open = self.run, False
+        while self.left:
             try:
                 shard = self.left.popleft()
             except IndexError:  # another thread took the last one
                 return
             try:
                 run.check_time(low_priority=low_priority)
-                with ledger.flush_session(None if run.pace is None else run.pace.rest):
-                    act(ShardFlush(run, shard, pause_point))
-            except Stopped:
-                run.report.complete = False
-                return
+                if not is_open:
+                    session.enter_context(ledger.flush_session(None if run.pace is None else run.pace.rest))
+                    is_open = True
+                act(ShardFlush(run, shard, pause_point))
             except GentleTimeOver:
                 self.left.appendleft(shard)
-                return
+                raise
             except (counters.CountersUnavailable, django.db.Error) as error:
                 run.report.failures[shard] = f"{type(error).__name__}: {error}"
                 logger.exception("Shard %s failed; what it had claimed stays for the next run", shard)
+                session.close()
                 ledger.disconnect()
+                self._show_progress(done=1)
+                return
             self._show_progress(done=1)
 
     def _show_progress(self, *, done: int = 0) -> None:

@@ -13,7 +13,7 @@ from videos.ledger.batches import (
     compare_batches,
     end_forgotten,
     finish_batch,
-    newest_batch,
+    newest_batches,
     open_batch,
 )
 from videos.ledger.breaker import limited
@@ -28,6 +28,7 @@ from videos.ledger.notes import (
     note_stale,
     note_total,
     settle,
+    shards_with_notes,
     stale_videos,
     write_direct,
 )
@@ -41,7 +42,7 @@ __all__ = [
     "check_complete", "compare_batches", "disconnect", "drop_stale_connection", "end_forgotten", "fences",
     "finish_batch", "flush_session", "forget_user", "forget_video", "has_doubts", "has_one_writer", "identity",
     "import_counts", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited", "location", "meet",
-    "newest_batch", "note_doubts", "note_edit", "note_like", "note_stale", "note_total", "open_batch", "ping", "prune",
-    "read_flush_facts", "recount", "rows", "settle", "stale_videos", "take_identity", "video_ids", "video_total",
-    "write_direct",
+    "newest_batches", "note_doubts", "note_edit", "note_like", "note_stale", "note_total", "open_batch", "ping",
+    "prune", "read_flush_facts", "recount", "rows", "settle", "shards_with_notes", "stale_videos", "take_identity",
+    "video_ids", "video_total", "write_direct",
 ]  # fmt: skip

@@ -62,12 +62,6 @@ class Outcome:
     postponed: bool = False  # another transaction holds the row: the changes must go back to pending
 
 
-def newest_batch(shard: int) -> tuple[int, int]:
-    """The highest batch number of a shard, and of any shard, that the database knows; 0 for none."""
-    newest = newest_batches()
-    return newest.get(shard, 0), max(newest.values(), default=0)
-
-
 def newest_batches() -> dict[int, int]:
     """The highest batch number of each shard."""
     # In this form the index on (shard, number) takes one step for each shard, however many batches are kept.
@@ -85,15 +79,22 @@ class Compared(NamedTuple):
     unfinished: set[int]  # of its own
 
 
-def compare_batches(shard: int, numbers: Collection[int]) -> Compared:
-    """Find which of the batches are not complete: not finished, or lost because the database was set back.
+def compare_batches(wanted: Mapping[int, Collection[int]]) -> dict[int, Compared]:
+    """Find which of these batches, by shard, are not complete: not finished, or lost because the database was set back.
 
     A batch is opened only when the one before is complete. So one that is missing, while the database has a newer one,
     was complete and is pruned.
     """
-    wanted = Q(number__gte=min(numbers)) | Q(finished_at=None)
-    found = rows(FlushBatch).filter(wanted, shard=shard).order_by("number")
-    finished = {number: at is not None for number, at in found.values_list("number", "finished_at")}
+    chosen = Q(pk=None)
+    for shard, numbers in wanted.items():
+        chosen |= Q(shard=shard) & (Q(number__gte=min(numbers)) | Q(finished_at=None))
+    finished: dict[int, dict[int, bool]] = {shard: {} for shard in wanted}
+    for shard, number, at in rows(FlushBatch).filter(chosen).values_list("shard", "number", "finished_at"):
+        finished[shard][number] = at is not None
+    return {shard: _compare(numbers, finished[shard]) for shard, numbers in wanted.items()}
+
+
+def _compare(numbers: Collection[int], finished: Mapping[int, bool]) -> Compared:
     newest = max(finished, default=0)
     lacking = {number for number in numbers if number and not finished.get(number, number < newest)}
     return Compared(lacking, {number for number, done in finished.items() if not done})
@@ -103,7 +104,12 @@ def check_complete(shard: int, fence: int, number: int) -> None:
     """In a transaction: raise StaleFence if the fence is another, Rewound if this closed batch is not complete."""
     if fences([shard]).get(shard) != fence:
         raise StaleFence
-    if compare_batches(shard, {number}).lacking:
+    check_finished(shard, number)
+
+
+def check_finished(shard: int, number: int) -> None:
+    """In a transaction: raise Rewound if this closed batch is not complete."""
+    if compare_batches({shard: {number}})[shard].lacking:
         raise Rewound
 
 
@@ -116,19 +122,19 @@ def open_batch(batch: BatchFacts) -> None:
     def transact() -> None:
         with atomic(durable=True):
             lock_fence(batch.shard, batch.fence)
-            check_complete(batch.shard, batch.fence, batch.previous)
+            check_finished(batch.shard, batch.previous)
             give_up(batch.shard, batch.number - 1)
-            row, created = rows(FlushBatch).get_or_create(
-                shard=batch.shard,
-                number=batch.number,
-                defaults={
-                    "claimed_at": to_stored(moment(batch.claimed_ms)),
-                    "fields": batch.fields,
-                    "rewound": batch.rewound,
-                    "fence": batch.fence,
-                },
-            )
-            if not created and (row.fence, row.rewound) != (batch.fence, row.rewound or batch.rewound):
+            row = rows(FlushBatch).filter(shard=batch.shard, number=batch.number).first()
+            if row is None:
+                rows(FlushBatch).create(
+                    shard=batch.shard,
+                    number=batch.number,
+                    claimed_at=to_stored(moment(batch.claimed_ms)),
+                    fields=batch.fields,
+                    rewound=batch.rewound,
+                    fence=batch.fence,
+                )
+            elif (row.fence, row.rewound) != (batch.fence, row.rewound or batch.rewound):
                 rows(FlushBatch).filter(pk=row.pk).update(fence=batch.fence, rewound=row.rewound or batch.rewound)
 
     again(transact)

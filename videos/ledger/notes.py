@@ -111,6 +111,12 @@ def note_total() -> int:
     return rows(StaleLive).count()
 
 
+def shards_with_notes(shards: int) -> set[int]:
+    """The shards that have notes."""
+    notes = rows(StaleLive).annotate(shard=F("video_id") % shards).order_by()
+    return set(notes.values_list("shard", flat=True).distinct())
+
+
 def stale_videos(shard: int, shards: int) -> Iterator[list[int]]:
     """Yield lists of videos of a shard that together have about SETTLE_NOTES notes; a video with more stands alone."""
     notes = rows(StaleLive).annotate(shard=F("video_id") % shards).filter(shard=shard)

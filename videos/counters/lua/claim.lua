@@ -3,7 +3,8 @@
 -- KEYS     pending, claimed, batch, sums, claimed sums
 -- ARGV     the flush's fence; floor: the highest batch number that the database knows of this shard; the highest it knows
 --          of any shard; now (Unix ms)
--- RETURNS  {number, last, fields, rewound (0 or 1), claimed at (Unix ms), previous}; number is 0 when nothing is pending
+-- RETURNS  {number, last, fields, rewound (0 or 1), claimed at (Unix ms), previous}; where nothing is pending {0, last, 0, 0,
+--          0, tail: the newest closed batch}
 --
 -- Guarantees:
 -- - The number is minted in the moment in which pending becomes claimed. It is above last, and above every number that
@@ -27,7 +28,7 @@ end
 if redis.call('EXISTS', KEYS[2]) == 0 then
   if redis.call('EXISTS', KEYS[1]) == 0 then
     redis.call('DEL', KEYS[4])  -- changes that were taken back left zeros
-    return { 0, last, 0, 0, 0, 0 }
+    return { 0, last, 0, 0, 0, tonumber(batch[9] or 0) }
   end
   allow_writes_when_full(KEYS[3])
   redis.call('RENAME', KEYS[1], KEYS[2])
