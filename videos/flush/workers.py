@@ -110,7 +110,11 @@ def _foresee(shards: Collection[int]) -> dict[int, Foreseen]:
     """What the first steps of all shards need, in three round trips; each shard reads it itself if that fails."""
     try:
         return foresee(shards)
-    except (counters.CountersUnavailable, ledger.StaleFence, django.db.Error):
+    except counters.CountersUnavailable:
+        return {}
+    except django.db.Error as error:
+        logger.warning("The flush connects anew: %s", error)  # a connection that the server has ended fails no shard
+        ledger.disconnect()
         return {}
 
 
