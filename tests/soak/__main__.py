@@ -1,6 +1,6 @@
 """Load and faults for some minutes, then an audit: script/soak MINUTES [--on PAIR] [--seed N] [--share 0.7] [--to DIR]
 
-`script/soak setbacks --help` tells of stores that are set back under load.
+`script/soak setbacks --help`: stores that are set back under load. `script/soak memory --help`: Redis by kind of key.
 
 Measures the capacity, then lets requests arrive at 70 % of it while the flush runs all the time and a fault comes every
 10 s: flush, Redis, database or web worker are killed, stopped for some seconds, or cut off. Then everything is healed
@@ -38,6 +38,8 @@ def main() -> int:
     """Soak, write the report, return the exit code."""
     if sys.argv[1:2] == ["setbacks"]:
         return setbacks.main(sys.argv[2:])
+    if sys.argv[1:2] == ["memory"]:
+        return memory.main(sys.argv[2:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the servers and removes their files
     parser = argparse.ArgumentParser("script/soak", description=__doc__.partition("\n")[2] if __doc__ else None)
     parser.add_argument("minutes", type=float)
