@@ -92,8 +92,8 @@ def like(video: int, user: int, *, liked: bool = True) -> None:
 
 def claimed() -> tuple[counters.Kept, Batch]:
     """What a flush begins with, and the batch that it claims."""
-    kept = counters.read_kept(0)
-    batch, _ = Batch.claim(shard=0, fence=kept.fence, floor=kept.last, newest=kept.last, at_ms=counters.now_ms())
+    kept = counters.read_kept([0])[0]
+    batch = Batch.claim(shard=0, fence=kept.fence, floor=kept.last, newest=kept.last, at_ms=counters.now_ms()).batch
     assert batch is not None
     return kept, batch
 
@@ -136,7 +136,7 @@ def test_scripts_do_nothing_for_a_flush_of_before(redis_client: Any) -> None:
     assert batch.confirm([Confirmation(video, Totals(0, 0), applied=names + names)])  # it leaves claimed once
     assert batch.sums() == batch.sums() == (1, 0, 0, 0)
     late.close()
-    assert counters.read_kept(0).is_open
+    assert counters.read_kept([0])[0].is_open
 
 
 @pytest.mark.parametrize("change", [{}, {"meeting": "old", "unmarked_until": "9999999999"}, {"primed": "0"}])
