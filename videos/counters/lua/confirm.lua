@@ -5,7 +5,7 @@
 --          head: what to do with live ("1" set it, "0" delete it: the video is gone, "" leave it), the total of each of
 --          COUNTS in its row, how many fields were applied, repeated, dropped, rejected; then the fields of all videos, in
 --          this order
--- RETURNS  fields removed; nil when the number is not that of the claimed batch
+-- RETURNS  1; nil when the number is not that of the claimed batch
 --
 -- Guarantees:
 -- - Each field is counted in the sums once, when it leaves claimed.
@@ -37,7 +37,7 @@ for from = first_field, #ARGV, CHUNK do
   end
 end
 
-local sums, moved, done, total = {}, {}, {}, 0
+local sums, moved, done = {}, {}, {}
 local field = first_field
 for video = FIRST_LIVE, #KEYS do
   local head, removed = FIRST_HEAD + (video - FIRST_LIVE) * HEAD, 0
@@ -59,7 +59,6 @@ for video = FIRST_LIVE, #KEYS do
       field = field + 1
     end
   end
-  total = total + removed
   if removed > 0 then
     moved[#moved + 1] = { KEYS[video], head }
   end
@@ -114,4 +113,4 @@ for _, video in ipairs(moved) do
     redis.call('DEL', key)
   end
 end
-return total
+return 1

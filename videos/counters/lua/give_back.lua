@@ -2,7 +2,7 @@
 --
 -- KEYS     claimed, batch, pending, sums, claimed sums, done
 -- ARGV     the flush's fence, number of the batch, video, fields
--- RETURNS  fields moved; nil when the number is not that of the claimed batch
+-- RETURNS  1; nil when the number is not that of the claimed batch
 --
 -- Guarantees:
 -- - The caller has recorded in the database that no flush applies this batch to the video any more. Otherwise a flush
@@ -28,4 +28,4 @@ end
 redis.call('HSET', KEYS[6], 'postponed:' .. video, 1)
 redis.call('HINCRBY', KEYS[2], 'fields', 0 - moved)  -- -moved would be "-0" where nothing was left to move
 move_sums(KEYS[5], KEYS[4], video)
-return moved
+return 1

@@ -4,7 +4,7 @@
 -- ARGV     run id, fence, "1" if live and liked of before are invalid in any case, "1" if the database lost a batch that is no
 --          longer kept; of the batches of the database that are newer than last: the first ("0" if there is none), "1" if
 --          that is finished, the newest; how many videos the open batch postponed; these; those that the first newer one did
--- RETURNS  the fence
+-- RETURNS  nothing
 --
 -- Guarantees:
 -- - It acts once a run. Another process of the same run only raises the fence.
@@ -37,7 +37,7 @@ if ARGV[4] == '1' then
   end
 end
 if batch[2] == run then
-  return tonumber(fence)
+  return
 end
 
 redis.call('HSET', KEYS[3], 'met', run, 'meeting', fence)
@@ -47,7 +47,7 @@ for i = 1, #closed, 2 do  -- Redis may have forgotten that a replay renewed it
   redis.call('HSET', KEYS[4], closed[i], now .. string.match(closed[i + 1], ':%d+$'))
 end
 if n == '0' then
-  return tonumber(fence)
+  return
 end
 
 -- Moves fields of these videos from claimed to pending.
@@ -86,4 +86,3 @@ else
   redis.call('HSET', KEYS[3], 'number', n, 'open', 1, 'fields', redis.call('HLEN', KEYS[2]), 'rewound', 1, 'claimed_at',
     now, 'previous', tail, 'tail', tail, 'applied', 0, 'repeated', 0, 'dropped', 0, 'rejected', 0)
 end
-return tonumber(fence)
