@@ -176,12 +176,44 @@ def test_a_confirm_makes_no_live_key_and_removes_that_of_a_video_that_is_gone(re
     for video in (one, other):
         like(video, user)
     redis_client.delete(KEYS.live(one))
+    _, batch = claimed()
+    assert batch.confirm([Confirmation(one, Totals(1, 0), applied=[f"l:{one}:{user}"])])
+    assert batch.confirm([Confirmation(other, None, dropped=[f"l:{other}:{user}"])])
+    assert redis_client.exists(KEYS.live(one), KEYS.live(other), KEYS.claimed) == 0
+
+
+def test_what_is_left_of_videos_without_rows_goes_with_the_next_flush(redis_client: Any) -> None:
+    """Of those with something pending, and of those without; changes that were taken back leave nothing either."""
+    (one, other, third), (user,) = make_videos(3), make_users(1)
+    for video in (one, other, third):
+        like(video, user)
+    run_flush()
+    assert redis_client.smembers(KEYS.lives) == {str(video) for video in (one, other, third)}
+    like(other, user, liked=False)
+    like(third, user, liked=False)
+    like(third, user)
     sql._delete("videos_videolike", VideoLike.objects.values_list("id", flat=True))
-    sql._delete("videos_video", [other])
+    sql._delete("videos_videohour", VideoHour.objects.values_list("id", flat=True))
+    sql._delete("videos_video", [one, other])
+    redis_client.delete(KEYS.live(third))
     assert run_flush().dropped == 1
-    assert redis_client.exists(KEYS.live(one), KEYS.sums, KEYS.claimed) == 0
-    assert "likes" not in redis_client.hgetall(KEYS.live(other))
-    assert redis_client.zscore(recent_key(user), one) is None
+    for video in (one, other):
+        assert "likes" not in redis_client.hgetall(KEYS.live(video))
+    assert redis_client.zscore(recent_key(user), other) is None
+    assert run_flush().failures == {}
+    assert redis_client.exists(KEYS.sums, KEYS.claimed, KEYS.lives) == 0
+
+
+def test_sums_of_the_batch_before_are_not_added_to_a_live_key(redis_client: Any) -> None:
+    (video,), users = make_videos(1), make_users(2)
+    like(video, users[0])
+    run_flush()
+    redis_client.hset(KEYS.pending, f"l:{video}:{users[0]}", f"1:{counters.now_ms()}:s1")  # it stays and moves no sum
+    assert not redis_client.exists(KEYS.sums)
+    claimed()
+    redis_client.delete(KEYS.live(video))
+    like(video, users[1])
+    assert redis_client.hget(KEYS.live(video), "likes") == "2"
 
 
 def test_a_video_may_have_more_fields_than_a_script_can_unpack(redis_client: Any, settings: Any) -> None:
@@ -242,6 +274,7 @@ def test_nothing_that_redis_remembers_of_a_video_outlives_it(by_sql: bool, redis
         sql._delete("videos_video", [video])
     else:
         Video.objects.get().delete()
+        assert redis_client.hmget(KEYS.sums, f"likes:{video}", f"views:{video}") == [None, None]
     assert run_flush().dropped == 2
     assert StaleLive.objects.count() == 0
     live = redis_client.hgetall(KEYS.live(video))
