@@ -202,6 +202,33 @@ def test_what_is_left_of_videos_without_rows_goes_with_the_next_flush(redis_clie
     assert redis_client.zscore(recent_key(user), other) is None
     assert run_flush().failures == {}
     assert redis_client.exists(KEYS.sums, KEYS.claimed, KEYS.lives) == 0
+    like(third, user)
+    run_flush()
+    like(third, user, liked=False)
+    like(third, user)
+    assert redis_client.hgetall(KEYS.sums) == {f"likes:{third}": "0"}
+    run_flush()
+    assert not redis_client.exists(KEYS.sums)
+
+
+def test_only_keys_of_a_shard_as_a_whole_stay_for_ever(redis_client: Any) -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    whole = {KEYS.batch, KEYS.closed, KEYS.lives, KEYS.pending, KEYS.sums, KEYS.claimed_sums}
+    like(video, user)
+    services.record_view(event=services.ViewEvent(video, "v", address="here"))
+    services.record_views(events=[services.ViewEvent(video, "w", at_ms=counters.now_ms() - 3_600_000)])
+    for _ in range(2):
+        left = [key for key in redis_client.scan_iter("{*") if redis_client.ttl(key) < 0 and ":done:" not in key]
+        assert set(left) <= whole
+        assert redis_client.ttl(KEYS.seen(video, "v")) <= conf.VIEW_WINDOW_SECONDS
+        assert 0 < redis_client.ttl(KEYS.address(video, "here")) <= conf.VIEW_WINDOW_SECONDS
+        assert 0 < redis_client.ttl(KEYS.liked(video, user)) <= conf.LIKED_SECONDS
+        assert redis_client.ttl(KEYS.dated(video, "w")) > conf.VIEW_MAX_AGE_SECONDS
+        run_flush()
+    redis_client.delete(KEYS.live(video))
+    services.record_view(event=services.ViewEvent(video, "x"))
+    like(video, user, liked=False)
+    assert conf.LIVE_SECONDS - 5 <= redis_client.ttl(KEYS.live(video)) <= conf.LIVE_SECONDS
 
 
 def test_sums_of_the_batch_before_are_not_added_to_a_live_key(redis_client: Any) -> None:
@@ -284,6 +311,8 @@ def test_nothing_that_redis_remembers_of_a_video_outlives_it(by_sql: bool, redis
     Video.objects.create(id=video, title="new", url="https://example.com", owner_id=owner)
     assert services.get_like(video_id=video, user_id=user)[1:3] == (False, 0)
     assert services.record_view(event=event).counted
+    if by_sql:
+        run_flush()  # live is not primed any more, so what it says of before has to be kept
     like(video, user)
     for _ in range(2):
         assert run_flush().failures == {}
