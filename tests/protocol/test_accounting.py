@@ -1,10 +1,14 @@
-"""Each field of a batch has its outcome, each total is made exact, and no script acts for a flush of before."""
+"""Each field of a batch has its outcome, each total is made exact, and no script acts for a flush of before.
+
+Over 250 lines: all of it is about one shard and its keys.
+"""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from tests.support.factories import make_users, make_videos
 from tests.support.load import check_batches
@@ -12,6 +16,7 @@ from videos import counters, ledger, services
 from videos.changes import HOUR_SECONDS, StaleVideo, Totals, VideoFacts
 from videos.conf import conf
 from videos.counters import Batch, Confirmation
+from videos.counters import connection as wire
 from videos.counters.keys import keys_of, recent_key
 from videos.counters.requests import forgotten_seconds
 from videos.flush import reconcile, run_flush
@@ -319,3 +324,67 @@ def test_nothing_that_redis_remembers_of_a_video_outlives_it(by_sql: bool, redis
     assert Video.objects.get().totals == (1, 1)
     assert set(VideoLike.objects.values_list("user_id", flat=True)) == {user}
     assert counters.lookup([video], user)[video].totals == (1, 1)
+
+
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("finished", [True, False])
+def test_redis_that_came_back_older_takes_over_what_the_database_has(
+    opened: bool, finished: bool, redis_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had a batch `opened` and a like pending; the database has both, and the last batch is `finished` there."""
+    (video,), users = make_videos(1), make_users(4)
+    like(video, users[0])
+    run_flush()
+    if opened:
+        like(video, users[1])
+        claimed()
+    like(video, users[2])
+    state = state_of(redis_client)
+    with monkeypatch.context() as patch:
+        if not finished:
+            finish = ledger.finish_batch
+            newest = 2 + opened
+
+            def fail(batch: Any, *args: Any, **options: Any) -> bool:
+                if batch.number == newest:
+                    raise OperationalError(2006, "gone away")
+                return finish(batch, *args, **options)
+
+            patch.setattr(ledger, "finish_batch", fail)
+        assert run_flush().failed is not finished
+    if finished:
+        like(video, users[3])
+        run_flush()
+    right = {users[0], *users[1 : 1 + opened], users[2], *users[3 : 3 + finished]}
+    redis_client.flushdb()
+    for key, value in state.items():
+        redis_client.restore(key, 0, value)
+    monkeypatch.setattr(wire.Lease, "run", lambda _: "another")
+    monkeypatch.setattr(wire, "_met_run", "")
+    report = run_flush()
+    assert (report.failures, report.rewound) == ({}, int(not finished))
+    assert set(VideoLike.objects.values_list("user_id", flat=True)) == right
+    assert Video.objects.get().totals == (len(right), 0)
+    batch = redis_client.hgetall(KEYS.batch)
+    assert ("open" in batch, batch["met"], batch["last"]) == (False, "another", str(2 + opened + finished))
+    assert not redis_client.exists(KEYS.pending, KEYS.claimed, KEYS.sums)
+    kept = {1: [users[0]], 2: [users[1]], 3: [users[2]]} if opened else {1: [users[0]], 2: [users[2]]}
+    closed = redis_client.hgetall(KEYS.closed)
+    assert {int(number): int(value.split(":")[1]) for number, value in closed.items()} == {n: n - 1 for n in kept}
+    for number, held in kept.items():
+        assert redis_client.hkeys(KEYS.done(number)) == [f"l:{video}:{user}" for user in held]
+    check_batches()
+    like(video, users[0], liked=False)
+    like(video, users[0])
+    assert run_flush().failures == {}
+    shown = services.read_counts(video_ids=[video], user_id=None).by_video[video].totals
+    assert Video.objects.get().totals == shown == (len(right), 0)
+
+    VideoLike.objects.exclude(user=users[0]).delete()
+    FlushBatch.objects.filter(number__gt=1).delete()
+    Video.objects.update(like_count=1, flushed_batch=1)
+    for _ in range(2):
+        assert run_flush().failures == {}
+    likers = set(VideoLike.objects.values_list("user_id", flat=True))
+    assert {users[0], *users[1 : 1 + opened], users[2]} <= likers <= right
+    assert Video.objects.get().like_count == len(likers)
