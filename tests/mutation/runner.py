@@ -96,7 +96,7 @@ class Runner:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Judge all mutants."""
         items = [item for item in session.items if not any(name in item.nodeid for name in LEFT_OUT)]
-        self.ends = items[0], items[-1]  # two are needed at least
+        self.items = items
         first = Step(min(items, key=lambda item: ORDERS not in item.nodeid), orders=4)
         self._run(first)  # sets up what lasts for the session: every child has it
         from django.db import connections
@@ -136,12 +136,13 @@ class Runner:
             file.write_bytes(original)
         return ""
 
-    def _run(self, step: Step) -> None:
+    def _run(self, step: Step, follows: pytest.Item | None = None) -> None:
+        """Run a test. Its module's fixtures end unless the test that follows shares them, those of the session stay."""
         if step.orders:
             sys.modules[step.item.module.__name__].ORDERS = step.orders  # type: ignore[attr-defined]
-        # The fixtures of the session stay only while another test follows.
-        follows = next(other for other in self.ends if other is not step.item)
-        step.item.config.hook.pytest_runtest_protocol(item=step.item, nextitem=follows)
+        others = [item for item in self.items if item is not step.item]
+        elsewhere = next((item for item in others if item.path != step.item.path), others[0])
+        step.item.config.hook.pytest_runtest_protocol(item=step.item, nextitem=follows or elsewhere)
 
     def _fork(self, mutant: Mutant | None, steps: Sequence[Step], *, trace: bool = False) -> tuple[int, str]:
         """The number of the test that a child ended with, and why it counts as failed; "" if all passed."""
@@ -188,7 +189,7 @@ class Runner:
             if trace:
                 out.write(json.dumps(self._lines(step)) + "\n")
                 return
-            self._run(step)
+            self._run(step, steps[place + 1].item if place + 1 < len(steps) else None)
             if self.failed:
                 out.write("failed\n")
                 return
