@@ -34,10 +34,11 @@ VIDEOS: Final = 40  # so about 6,000 pairs
 RATE: Final = 100.0  # requests a second
 INTERVALS: Final = 30  # of the flush between the oldest copy and now
 SHOW_SECONDS: Final = 10.0
+SHARDS: Final = 2
 # Few shards, so that a branch has few batches to replay; small chunks, so that copies fall between two of them; and no
 # request gives up while a store stands still to be copied.
 SETTINGS: Final = {
-    "VIDEOS_SHARDS": 2, "VIDEOS_FLUSH_CHUNK_FIELDS": 25, "VIDEOS_REPLAY_SECONDS": 600,
+    "VIDEOS_SHARDS": SHARDS, "VIDEOS_FLUSH_CHUNK_FIELDS": 25, "VIDEOS_REPLAY_SECONDS": 600,
     "VIDEOS_DATABASE_WAIT_SECONDS": 10, "VIDEOS_REDIS_PAUSE_SECONDS": 0.05,
 }  # fmt: skip
 QUIET: Final = {"LOG_LEVEL": "CRITICAL"}  # of this process: that a store was set back is no news
@@ -102,6 +103,7 @@ class Setbacks:
         from django.db import connections
 
         from tests.soak.clients import fill
+        from videos.models import FlushBatch
 
         call_command("migrate", verbosity=0)
         tokens, videos = fill(USERS, VIDEOS)
@@ -113,6 +115,8 @@ class Setbacks:
         clients = Clients(stack.folder, settings)
         clients.tell(do="arrive", rate=RATE, seconds=1e6)
         try:
+            stack.wait_until(FlushBatch.objects.filter(number__gt=SHARDS).exists, what="flushes")
+            connections.close_all()
             self._take_turns(list(tokens))
         finally:
             clients.kill()

@@ -6,7 +6,7 @@ Over 250 lines: what the transactions of a batch check of each other stands in o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeAlias
@@ -87,11 +87,16 @@ def compare_batches(wanted: Mapping[int, Collection[int]]) -> dict[int, Compared
     """
     chosen = Q(pk=None)
     for shard, numbers in wanted.items():
-        chosen |= Q(shard=shard) & (Q(number__gte=min(numbers)) | Q(finished_at=None))
+        chosen |= _from(shard, min(filter(None, numbers), default=MAX_ID))
     finished: dict[int, dict[int, bool]] = {shard: {} for shard in wanted}
     for shard, number, at in rows(FlushBatch).filter(chosen).values_list("shard", "number", "finished_at"):
         finished[shard][number] = at is not None
     return {shard: _compare(numbers, finished[shard]) for shard, numbers in wanted.items()}
+
+
+def _from(shard: int, number: int) -> Q:
+    """The batches of a shard from this one on, and all that are not finished."""
+    return Q(shard=shard) & (Q(number__gte=number) | Q(finished_at=None))
 
 
 def _compare(numbers: Collection[int], finished: Mapping[int, bool]) -> Compared:
@@ -104,12 +109,13 @@ def check_complete(shard: int, fence: int, number: int) -> None:
     """In a transaction: raise StaleFence if the fence is another, Rewound if this closed batch is not complete."""
     if fences([shard]).get(shard) != fence:
         raise StaleFence
-    check_finished(shard, number)
-
-
-def check_finished(shard: int, number: int) -> None:
-    """In a transaction: raise Rewound if this closed batch is not complete."""
     if compare_batches({shard: {number}})[shard].lacking:
+        raise Rewound
+
+
+def check_finished(number: int, finished: Mapping[int, bool]) -> None:
+    """Raise Rewound if this closed batch is not complete, of the shard's batches from it on."""
+    if _compare({number}, finished).lacking:
         raise Rewound
 
 
@@ -122,9 +128,11 @@ def open_batch(batch: BatchFacts) -> None:
     def transact() -> None:
         with atomic(durable=True):
             lock_fence(batch.shard, batch.fence)
-            check_finished(batch.shard, batch.previous)
-            give_up(batch.shard, batch.number - 1)
-            row = rows(FlushBatch).filter(shard=batch.shard, number=batch.number).first()
+            wanted = _from(batch.shard, batch.previous or batch.number)
+            found = {row.number: row for row in rows(FlushBatch).filter(wanted)}
+            check_finished(batch.previous, {number: one.finished_at is not None for number, one in found.items()})
+            _end(one.pk for number, one in found.items() if number < batch.number and one.finished_at is None)
+            row = found.get(batch.number)
             if row is None:
                 rows(FlushBatch).create(
                     shard=batch.shard,
@@ -143,8 +151,11 @@ def open_batch(batch: BatchFacts) -> None:
 def give_up(shard: int, last: int, *, kept: Collection[int] = ()) -> None:
     """End unfinished batches up to `last`, except those `kept` in Redis, which forgot them: no flush finishes them."""
     unfinished = rows(FlushBatch).filter(shard=shard, number__lte=last, finished_at=None)
-    lost = [pk for pk, number in unfinished.values_list("id", "number") if number not in kept]
-    if lost:
+    _end(pk for pk, number in unfinished.values_list("id", "number") if number not in kept)
+
+
+def _end(ids: Iterable[int]) -> None:
+    if lost := list(ids):
         rows(FlushBatch).filter(id__in=lost).update(finished_at=to_stored(datetime.now(UTC)), rewound=True)
 
 
@@ -165,9 +176,16 @@ def finish_batch(
     that Redis remembers as such: the database may have forgotten it. Raises StaleFence, Rewound.
     """
 
+    ended = {"fields": sum(sums), **sums._asdict()}
+    complete = Q(fence=batch.fence, finished_at=None, rewound=False, taken=F("fields"))
+
     def transact() -> bool:
+        own = rows(FlushBatch).filter(shard=batch.shard, number=batch.number)
+        # Nearly always all was taken in: then one statement checks that and records it.
+        if videos is None and own.filter(complete).update(finished_at=to_stored(datetime.now(UTC)), **ended):
+            return True
         with atomic(durable=True):
-            found = rows(FlushBatch).select_for_update().filter(shard=batch.shard, number=batch.number).first()
+            found = own.select_for_update().first()
             if found is None:
                 raise Rewound
             if found.fence != batch.fence:
@@ -178,11 +196,8 @@ def finish_batch(
                 return False
             if any(row.flushed_batch < batch.number for row in sql.lock_videos(videos or ()).values()):
                 raise Rewound
-            finished = rows(FlushBatch).filter(pk=found.pk)
             noted = sorted({*found.postponed, *postponed})
-            finished.update(
-                finished_at=to_stored(datetime.now(UTC)), fields=sum(sums), postponed=noted, **sums._asdict()
-            )
+            own.update(finished_at=to_stored(datetime.now(UTC)), postponed=noted, **ended)
         return True
 
     return again(transact)
