@@ -83,6 +83,11 @@ class Stores:
             client.hset(keys_of(shard).batch, "met", info["run_id"])
         Meeting.objects.update(run=info["run_id"])
 
+    def claimed(self, shard: int) -> list[tuple[bytes, bytes]]:
+        """The fields of the open batch of a shard."""
+        fields: Any = self.redis.client().hgetall(keys_of(shard).claimed)
+        return [(name.encode(), value.encode()) for name, value in fields.items()]
+
     def lasts(self) -> dict[int, int]:
         """The newest batch of each shard that Redis knows."""
         client = self.redis.client()

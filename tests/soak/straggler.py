@@ -29,7 +29,7 @@ class Straggler:
 
     def __init__(self, choose: random.Random) -> None:
         self.failure: BaseException | None = None
-        self._shard = choose.randrange(conf.SHARDS)
+        self.shard = choose.randrange(conf.SHARDS)
         owner, name = choose.choice(STOPS)
         self._left = choose.choice((1, 1, 2))
         self._stopped, self._go = threading.Event(), threading.Event()
@@ -68,7 +68,7 @@ class Straggler:
 
     def _work(self) -> None:
         try:
-            flush.run_flush(shards=[self._shard])
+            flush.run_flush(shards=[self.shard])
         except BaseException as error:  # noqa: BLE001 - raised again by join
             self.failure = error
         finally:
