@@ -38,8 +38,10 @@ def one_shard(settings: Any) -> None:
 KEYS = keys_of(0)
 
 
-def test_every_field_has_its_outcome(redis_client: Any) -> None:
+@pytest.mark.parametrize("chunk", [3, 1000])
+def test_every_field_has_its_outcome(chunk: int, redis_client: Any, settings: Any) -> None:
     """Good, malformed, refused by the database alone and together, of a video and of a user that are gone."""
+    settings.VIDEOS_FLUSH_CHUNK_FIELDS = chunk
     good, full, fuller, gone = sorted(make_videos(4))
     (user, other) = make_users(2)
     Video.objects.filter(pk__in=(full, fuller)).update(view_count=FULL)
@@ -234,6 +236,17 @@ def test_only_keys_of_a_shard_as_a_whole_stay_for_ever(redis_client: Any) -> Non
     services.record_view(event=services.ViewEvent(video, "x"))
     like(video, user, liked=False)
     assert conf.LIVE_SECONDS - 5 <= redis_client.ttl(KEYS.live(video)) <= conf.LIVE_SECONDS
+
+
+def test_a_pending_like_is_shown_when_its_liked_key_is_gone(redis_client: Any) -> None:
+    (video,), (user,) = make_videos(1), make_users(1)
+    like(video, user)
+    for act in (lambda: None, claimed):
+        act()
+        redis_client.delete(KEYS.liked(video, user))
+        assert services.get_like(video_id=video, user_id=user)[1:3] == (True, 1)
+        like(video, user)
+        assert services.get_like(video_id=video, user_id=user)[1:3] == (True, 1)
 
 
 def test_sums_of_the_batch_before_are_not_added_to_a_live_key(redis_client: Any) -> None:
