@@ -3,6 +3,7 @@
 Over 250 lines: all of it is about one shard and its keys.
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -238,6 +239,41 @@ def test_only_keys_of_a_shard_as_a_whole_stay_for_ever(redis_client: Any) -> Non
     assert conf.LIVE_SECONDS - 5 <= redis_client.ttl(KEYS.live(video)) <= conf.LIVE_SECONDS
 
 
+@pytest.mark.parametrize("flushed", [True, False])
+def test_fields_that_are_given_back_are_pending_again(flushed: bool, redis_client: Any) -> None:
+    """With the batch's number, because another flush may have read them; the newer wish of a user stands."""
+    (video, other), users = make_videos(2), make_users(3)
+    event = services.ViewEvent(video, "first", at_ms=counters.now_ms())
+    services.record_views(events=[event])
+    if flushed:
+        like(video, users[0])
+        run_flush()
+    for user in users[1:]:
+        like(video, user)
+    like(other, users[0])
+    services.record_views(events=[event._replace(viewer="second")])
+    _, batch = claimed()
+    services.record_views(events=[event._replace(viewer="third")])
+    like(video, users[1], liked=False)
+    names = [name.decode() for part in batch.scan() for name, _ in part or () if name.split(b":")[1] == b"%d" % video]
+    assert batch.give_back(video, names)
+    assert redis_client.hkeys(KEYS.claimed) == [f"l:{other}:{users[0]}"]
+    assert int(redis_client.hget(KEYS.batch, "fields")) == 1
+    pending = redis_client.hgetall(KEYS.pending)
+    hour, number = f"v:{video}:{event.hour}", batch.number
+    assert (pending[hour], pending[f"{hour}:{number}"]) == ("1", str(1 if flushed else 2))
+    assert re.fullmatch(rf"1:\d+:s0b{number}", pending[f"l:{video}:{users[2]}"])
+    assert re.fullmatch(r"0:\d+:s0", pending[f"l:{video}:{users[1]}"])
+    assert redis_client.hmget(KEYS.sums, f"likes:{video}", f"views:{video}") == ["1", str(2 if flushed else 3)]
+    assert redis_client.hmget(KEYS.claimed_sums, f"likes:{video}", f"likes:{other}") == [None, "1"]
+    for _ in range(2):
+        assert run_flush().failures == {}
+    right = {other: (1, 0), video: (1 + flushed, 3)}
+    assert {row.pk: row.totals for row in Video.objects.all()} == right
+    assert {pk: counters.lookup([pk], None)[pk].totals for pk in right} == right
+    check_batches()
+
+
 def test_a_pending_like_is_shown_when_its_liked_key_is_gone(redis_client: Any) -> None:
     (video,), (user,) = make_videos(1), make_users(1)
     like(video, user)
@@ -320,6 +356,7 @@ def test_nothing_that_redis_remembers_of_a_video_outlives_it(by_sql: bool, redis
     else:
         Video.objects.get().delete()
         assert redis_client.hmget(KEYS.sums, f"likes:{video}", f"views:{video}") == [None, None]
+        assert redis_client.hkeys(KEYS.live(video)) == ["since", "born", "born_at"]
     assert run_flush().dropped == 2
     assert StaleLive.objects.count() == 0
     live = redis_client.hgetall(KEYS.live(video))
