@@ -97,8 +97,12 @@ class ShardFlush:
 
     def settle(self) -> None:
         """Set the live totals of videos whose rows changed outside a batch."""
-        with contextlib.suppress(counters.Unmet, ledger.StaleFence, ledger.Rewound):  # the next run goes on
-            self._settle(*self.run.flushed[self.shard])
+        with contextlib.suppress(counters.Unmet, ledger.Rewound):  # the next run goes on
+            try:
+                self._settle(*self.run.flushed[self.shard])
+            except ledger.StaleFence:
+                # A process that minted a fence may have died before Redis knew it: then no run would settle.
+                meeting.meet_again([self.shard])
 
     def _settle(self, last: int, tail: int, fence: int) -> None:
         def set_live(stale: Mapping[int, StaleVideo]) -> set[int]:
