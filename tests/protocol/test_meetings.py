@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.protocol import test_interleavings as broken
+from tests.protocol.simulator import rules as broken
 from tests.support.factories import make_users, make_videos
 from tests.support.faults import redis_refusing
 from videos import ledger, services

@@ -1,0 +1,1 @@
+"""A simulator of the real code: one seed makes one run."""
