@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError, connection
+from django.db import OperationalError, ProgrammingError, connection
 from django.test import Client
 
 from tests.support.doors import Call
@@ -162,3 +162,16 @@ def test_an_unknown_path_elsewhere_is_answered_with_a_page(call: Call) -> None:
 def test_too_many_fields_and_an_unknown_host_are_answered_in_json(call: Call, query: str, host: str) -> None:
     response = call("GET", f"/api/videos/?{query}", host=host)
     assert (response.status_code, list(response.json())) == (400, ["detail"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ProgrammingError(1146, "Table doesn't exist"), 503), (ProgrammingError(1064, "You have an error"), 500)],
+)
+def test_a_missing_table_is_an_outage_and_wrong_sql_is_a_fault(
+    call: Call, video: Video, user: User, *, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    for name in ("read_facts", "read_facts_and_state"):
+        monkeypatch.setattr(reads, name, failing(error))
+    response = call("PUT", f"/api/videos/{video.id}/like/", user=user)
+    assert (response.status_code, response.headers.get("Retry-After")) == (status, "2" if status == 503 else None)

@@ -16,7 +16,7 @@ from servers import MariaDBServer, RedisServer
 from tests.support.faults import failing
 from videos import counters, health, services
 from videos.flush import run_flush
-from videos.models import FlushBatch, Video
+from videos.models import FlushBatch, StaleLive, Video
 from videos.services import ViewEvent
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -171,3 +171,15 @@ def test_callers_are_shown_how_they_are_seen(settings: Any) -> None:
 def test_nothing_is_kept_by_caches_and_nothing_is_written(path: str) -> None:
     assert "no-store" in Client().get(path).headers["Cache-Control"]
     assert Client().post(path).status_code == 405
+
+
+def test_a_database_that_lacks_a_table_is_not_ready() -> None:
+    table = StaleLive._meta.db_table
+    with connection.schema_editor() as editor:
+        editor.alter_db_table(StaleLive, table, "gone")
+    try:
+        status, body = ready()
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_db_table(StaleLive, "gone", table)
+    assert (status, body["database"]["error"]) == (503, "DatabaseLacksTable")

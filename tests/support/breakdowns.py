@@ -150,6 +150,14 @@ def locked(server: MariaDBServer, statement: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def lacking(server: MariaDBServer, table: str) -> Iterator[None]:
+    """Inside, a table is gone, as while a dump is loaded."""
+    server.query(f"RENAME TABLE {table} TO gone", database="streaming")
+    yield
+    server.query(f"RENAME TABLE gone TO {table}", database="streaming")
+
+
 def database_outage(name: str, server: MariaDBServer, proxy: Proxy) -> AbstractContextManager[None]:
     return {
         "refuses connections": lambda: refused(proxy),
@@ -159,5 +167,6 @@ def database_outage(name: str, server: MariaDBServer, proxy: Proxy) -> AbstractC
         "is killed": lambda: killed(server),
         "is read-only": lambda: read_only(server),
         "has locked tables": lambda: locked(server, "LOCK TABLES videos_video WRITE, auth_user WRITE"),
+        "lacks a table": lambda: lacking(server, "videos_video"),
         "has locked rows": lambda: locked(server, "SELECT id FROM videos_video FOR UPDATE"),
     }[name]()

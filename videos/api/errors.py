@@ -4,7 +4,6 @@ import logging
 from typing import Any, Final
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse, UnreadablePostError
 from rest_framework.exceptions import APIException
 from rest_framework.views import set_rollback
@@ -18,15 +17,11 @@ from videos.conf import conf
 logger = logging.getLogger(__name__)
 
 # The first row that matches is used. Errors of Django REST framework have a status and a detail of their own.
-TABLE: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int, str], ...]] = (
+TABLE: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (services.VideoNotFound, 404, "No such video."),
     (services.ValueRefused, 400, "The database cannot hold a character or a number of this request."),
     (services.UserNotFound, 401, "The user of this token is gone."),
-    (
-        (services.Unavailable, OperationalError, InterfaceError),
-        503,
-        "Counts cannot be taken or read just now; try again in a moment.",
-    ),
+    (services.Unavailable, 503, "Counts cannot be taken or read just now; try again in a moment."),
     (LengthRequired, 411, "Send the body with a Content-Length."),
     (RequestDataTooBig, 413, "The request's body is too large."),
     (UnreadablePostError, 400, "The request's body ended early."),
@@ -43,8 +38,10 @@ def answer_of(error: Exception) -> Answer | None:
         return _error_answer(error.status_code, data, getattr(error, "wait", None))
     if services.refuses_value(error):  # raised outside of services, by the admin or a session
         error = services.ValueRefused()
-    for kinds, status, detail in TABLE:
-        if isinstance(error, kinds):
+    elif services.is_away(error):
+        error = services.Unavailable(str(error))
+    for kind, status, detail in TABLE:
+        if isinstance(error, kind):
             if status == 503:
                 logger.warning("Answered 503: %s", error.__cause__ or error)
             return _error_answer(status, {"detail": detail}, conf.RETRY_AFTER_SECONDS if status == 503 else None)

@@ -61,6 +61,10 @@ class DatabaseReadOnly(OperationalError):
         super().__init__(min(READ_ONLY_ERRORS), "The database takes no writes.")
 
 
+class DatabaseLacksTable(OperationalError):
+    """A table of the service is missing: a dump is being loaded, or `migrate` has not run."""
+
+
 class _Block:
     """A thread's work with the database within a request."""
 

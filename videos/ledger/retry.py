@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
-from django.db import DataError, IntegrityError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from videos.conf import conf
 from videos.ledger.breaker import time_is_over
@@ -23,6 +23,9 @@ DEADLOCK, LOCK_TIMEOUT = 1213, 1205  # error numbers of MySQL and MariaDB
 # Their errors about a value: out of range, cut off, too long, or with characters that a column, a comparison or the
 # connection cannot hold. mysqlclient raises most of them as OperationalError, as it does when the server is away.
 REFUSED_VALUES: Final = frozenset({1264, 1265, 1267, 1270, 1271, 1292, 1300, 1366, 1367, 1406, 1690, 3854, 3988})
+# The database, a column or a table is missing: a dump is being loaded, or `migrate` has not run. mysqlclient raises a
+# missing table as ProgrammingError, as it does for wrong SQL; SQLite raises OperationalError.
+MISSING: Final = frozenset({1049, 1054, 1146})
 
 SESSION_VARIABLES: Final = ("innodb_lock_wait_timeout", "wait_timeout")
 SET_VARIABLES: Final = f"SET SESSION {', '.join(f'{name} = %s' for name in SESSION_VARIABLES)}"
@@ -35,6 +38,13 @@ def is_data_fault(error: Exception) -> bool:
     if isinstance(error, OperationalError):
         return bool(error.args) and error.args[0] in REFUSED_VALUES
     return isinstance(error, DataError | IntegrityError | OverflowError)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database does not answer, takes no writes or lacks a table, so that a later retry may succeed."""
+    if isinstance(error, ProgrammingError):
+        return bool(error.args) and error.args[0] in MISSING
+    return isinstance(error, InterfaceError | OperationalError)
 
 
 def is_lock_timeout(error: Exception) -> bool:

@@ -4,13 +4,15 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.db.models import Count, Max, Sum
 
 from videos.changes import COUNTS, HOUR_SECONDS, SUM_COLUMNS, FieldSums, zeros
 from videos.conf import conf
 from videos.ledger import sql
 from videos.ledger.batches import HourGains, newest_batches
-from videos.ledger.breaker import DatabaseReadOnly
+from videos.ledger.breaker import DatabaseLacksTable, DatabaseReadOnly
 from videos.ledger.doubts import forget_doubts
 from videos.ledger.sql import STATEMENT_ROWS
 from videos.ledger.times import from_stored, to_stored
@@ -18,6 +20,10 @@ from videos.ledger.writer import atomic, connection, rows
 from videos.models import FlushBatch, StaleLive, VideoHour
 
 LOOSE_HOURS: Final = 100  # of which one run merges rows
+TABLES: Final = {
+    "mysql": "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()",
+    "sqlite": "SELECT name FROM sqlite_master",
+}
 
 
 class FlushFacts(NamedTuple):
@@ -54,11 +60,20 @@ def last_hour_sums() -> dict[str, int]:
 
 
 def ping() -> None:
-    """Ask the database whether it takes writes. Raises DatabaseReadOnly and other django.db errors."""
+    """Ask whether the database takes writes and has each table.
+
+    Only the names of the tables are read, which waits for no lock. Raises DatabaseReadOnly, DatabaseLacksTable and
+    other django.db errors.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@read_only" if connection.vendor == "mysql" else "SELECT 0")
         if cursor.fetchone() != (0,):
             raise DatabaseReadOnly
+        cursor.execute(TABLES[connection.vendor])
+        found = {name.lower() for (name,) in cursor.fetchall()}
+    for model in (*apps.get_app_config("videos").get_models(), get_user_model()):
+        if (table := model._meta.db_table).lower() not in found:
+            raise DatabaseLacksTable(f"The table {table} is missing.")
 
 
 def has_one_writer() -> bool:

@@ -5,7 +5,7 @@ docs/glossary.md explains the terms.
 
 from videos.counters import ViewEvent
 from videos.ledger.reads import VideoRow, Window
-from videos.services.database import own_transactions, refuses_value, whole_request
+from videos.services.database import is_away, own_transactions, refuses_value, whole_request
 from videos.services.likes import get_like, liked_videos, likers, recent_marks, set_like
 from videos.services.outcomes import (
     Counts,
@@ -46,7 +46,7 @@ __all__ = [
     "IMPORTABLE", "Counts", "LikeResult", "Unavailable", "UserNotFound", "ValueRefused", "VideoCounts",
     "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "Window", "active_user", "add_video",
     "delete_video", "edit_video", "forget_user", "forget_video", "get_like", "ids_by_name", "import_counts",
-    "liked_videos", "likers", "list_videos", "note_like", "overlay_rows", "own_transactions", "read_counts",
+    "is_away", "liked_videos", "likers", "list_videos", "note_like", "overlay_rows", "own_transactions", "read_counts",
     "read_video", "read_videos", "recent_marks", "record_view", "record_views", "refresh_video", "refuses_value",
     "set_like", "sign_in", "usernames", "whole_request",
 ]  # fmt: skip

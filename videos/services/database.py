@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
-from django.db import DataError, InterfaceError, OperationalError, connections
+from django.db import DataError, Error, OperationalError, connections
 from django.db import transaction as transactions
 
 from videos import ledger
@@ -21,19 +21,28 @@ def database(*, patient: bool = False) -> Iterator[None]:
     """Work with a connection that is neither broken nor too old.
 
     It takes VIDEOS_DATABASE_WAIT_SECONDS at most; if it is `patient`, longer as long as the database answers others.
-    Raises Unavailable when the database is away, ValueRefused when it cannot hold or compare a value.
+    Raises Unavailable when the database is away or lacks a table, ValueRefused when it cannot hold or compare a value.
     """
     try:
         with ledger.limited(patient=patient):
             ledger.drop_stale_connection()
             yield
-    except (DataError, InterfaceError, OperationalError) as error:
-        raise (ValueRefused if refuses_value(error) else Unavailable) from error
+    except Error as error:
+        if refuses_value(error):
+            raise ValueRefused from error
+        if is_away(error):
+            raise Unavailable from error
+        raise
 
 
 def refuses_value(error: Exception) -> bool:
     """Whether the database says that it cannot hold or compare a value; a retry would fail too."""
     return isinstance(error, DataError | OperationalError) and ledger.is_data_fault(error)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database does not answer, takes no writes or lacks a table."""
+    return ledger.is_away(error)
 
 
 def own_transactions(view: View) -> View:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from django.contrib.auth import authenticate, get_user_model
-from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, Error, IntegrityError, transaction
 from django.http import HttpRequest
 
 from videos import counters, ledger
@@ -143,5 +143,7 @@ def _try_at_once(act: Callable[[], None]) -> None:
     """Do now what the flush will do when it settles the note; an outage is therefore only logged."""
     try:
         act()
-    except (counters.CountersUnavailable, InterfaceError, OperationalError) as error:
+    except (counters.CountersUnavailable, Error) as error:
+        if isinstance(error, Error) and not ledger.is_away(error):
+            raise
         logger.warning("Left to the next flush: %s", error)
