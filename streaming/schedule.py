@@ -92,7 +92,7 @@ def reconcile(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Recount like rows against `like_count`; `event["kwargs"]["repair"]` corrects them, else they are only reported.
 
     Out of time it stops and returns the last recounted video as `after`. An event with that in its kwargs continues
-    there. Raises ValueError for invalid arguments.
+    there. Raises ValueError for invalid arguments, CountersUnavailable for a repair while Redis is away.
     """
     with _type_error_as_runtime_error():
         arguments = _arguments(event, {"repair", "after"})

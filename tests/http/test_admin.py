@@ -139,6 +139,13 @@ def test_reconciling_says_what_it_found_and_repairs_it(client: Client, video: Vi
     assert shown(client) == [("one", 1, 1, 0, 0)]
 
 
+@pytest.mark.usefixtures("redis_away")
+def test_reconciling_while_redis_is_away_says_that_nothing_was_repaired(client: Client, video: Video) -> None:
+    Video.objects.filter(pk=video.pk).update(like_count=40)
+    assert "Nothing was repaired" in act(client, "videos_video", "reconcile", video)
+    assert Video.objects.get(pk=video.pk).like_count == 40
+
+
 def test_deleting_a_video_keeps_nothing_of_it(client: Client, video: Video, owner: User) -> None:
     services.set_like(video_id=video.id, user_id=owner.id, liked=True)
     run_flush()

@@ -6,16 +6,24 @@ import pty
 import re
 import select
 import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from functools import partial
 
 import pytest
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from tqdm import tqdm
 
+from servers import RedisServer
+from tests.support.breakdowns import stopped
 from tests.support.factories import make_likes, make_videos
+from tests.support.faults import end_pauses
+from videos import services
 from videos.conf import conf
+from videos.flush import run_flush
+from videos.models import Video, VideoLike
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -82,3 +90,19 @@ def test_a_recount_names_videos_that_are_not_there() -> None:
         "video 987655: there is none",
         "1 videos recounted, 0 differences, 0 repaired",
     ]
+
+
+def test_a_repair_fails_soon_while_redis_hangs_and_can_be_repeated(own_redis: RedisServer) -> None:
+    (video,), users = make_likes(1, 2)
+    run_flush()
+    VideoLike.objects.filter(user=users[0]).delete()
+    begin = time.monotonic()
+    with stopped(own_redis), pytest.raises(CommandError, match="Nothing was repaired"):
+        call_command("reconcile_counters", "--repair", verbosity=0)
+    seconds = time.monotonic() - begin
+    end_pauses()
+    assert (seconds < 2, Video.objects.get(pk=video).like_count) == (True, 2)
+    call_command("reconcile_counters", "--repair", verbosity=0)
+    services.set_like(video_id=video, user_id=users[0], liked=True)
+    run_flush()
+    assert (Video.objects.get(pk=video).like_count, VideoLike.objects.count()) == (2, 2)

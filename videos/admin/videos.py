@@ -103,7 +103,11 @@ class VideoAdmin(QuickAdmin):
     @admin.action(description="Reconcile selected videos", permissions=["change"])
     def reconcile(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Recount the likes of the selected videos from their rows, and repair what differs."""
-        report = flush.reconcile(video_ids=queryset.values_list("pk", flat=True), repair=True)
+        try:
+            report = flush.reconcile(video_ids=queryset.values_list("pk", flat=True), repair=True)
+        except flush.CountersUnavailable as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
         for found in report.differences[:20]:
             self.message_user(
                 request,

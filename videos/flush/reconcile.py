@@ -1,6 +1,5 @@
 """Reconcile: the recount of like rows against `like_count`, in parts. A command, Lambda and the admin call it."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -8,9 +7,8 @@ from typing import Any, Final
 from videos import counters, ledger, meeting
 from videos.changes import LIKE, MARKS
 from videos.conf import conf
+from videos.counters import connection
 from videos.ledger.reads import read_facts
-
-logger = logging.getLogger(__name__)
 
 RECONCILE_VIDEOS: Final = 500  # rows locked at a time
 _COLUMN: Final = next(count.column for count in MARKS if count.value == LIKE)
@@ -37,7 +35,7 @@ def reconcile(
 
     Needed after changes outside the service: SQL by hand, a restored backup. After a repair the next flush sets the
     live totals. A repair also lets Redis `forget` who likes which video, also where the counts are right: rows may have
-    been deleted and others added.
+    been deleted and others added. Raises CountersUnavailable, and repairs nothing, where Redis does not answer.
     """
     if repair and forget:
         _forget()
@@ -63,9 +61,13 @@ def reconcile(
 
 def _forget() -> None:
     try:
+        connection.send([("PING",)])  # as a request, which gives up earlier than a flush
         meeting.meet_again(range(conf.SHARDS), forget=True)
     except counters.CountersUnavailable as error:
-        logger.warning("Redis is away and may remember likes whose rows are gone; repair again: %s", error)
+        raise counters.CountersUnavailable(
+            "Nothing was repaired, because Redis does not answer and would go on to show likes whose rows are gone. "
+            f"Repair again once it answers. {error}"
+        ) from error
 
 
 def _parts(chosen: list[int] | None) -> Iterator[list[int]]:

@@ -3,10 +3,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from videos.flush import reconcile
+from videos.flush import CountersUnavailable, reconcile
 
 
 class Command(BaseCommand):
@@ -29,7 +29,10 @@ class Command(BaseCommand):
                 bar.total = total
                 bar.update(done - bar.n)
 
-            report = reconcile(video_ids=options["videos"] or None, repair=options["repair"], progress=show)
+            try:
+                report = reconcile(video_ids=options["videos"] or None, repair=options["repair"], progress=show)
+            except CountersUnavailable as error:
+                raise CommandError(str(error)) from error
         for video in report.absent:
             self.stdout.write(f"video {video}: there is none")
         for found in report.differences:
