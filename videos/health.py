@@ -52,15 +52,18 @@ class Part:
 def check_redis() -> Mapping[str, Any] | None:
     """The counters' Redis answers, takes writes and belongs to this database.
 
-    Not ok if it may lose writes, unless check W012 is silenced.
+    Not ok if it may lose writes, or if the database may be a copy, unless check W012 or W018 is silenced.
     """
-    fault = None
+    fault = moved = None
     with contextlib.suppress(DatabaseError):  # the database has a check of its own
-        fault = meeting.read_pair().fault()
+        pair = meeting.read_pair()
+        fault, moved = pair.fault(), pair.moved()
     if fault is None:
-        fault = counters.find_fault()
-        if "videos.W012" in settings.SILENCED_SYSTEM_CHECKS:
-            return None
+        silenced = settings.SILENCED_SYSTEM_CHECKS
+        unsafe = counters.find_fault()
+        fault = (unsafe if "videos.W012" not in silenced else None) or (
+            moved if "videos.W018" not in silenced else None
+        )
     return None if fault is None else {"ok": False, "fault": fault}
 
 
@@ -109,9 +112,9 @@ def live(request: HttpRequest) -> HttpResponse:
 def ready(request: HttpRequest) -> HttpResponse:
     """Each part's state, and the caller's address as the service sees it.
 
-    `unavailable` and 503 when the database or Redis does not answer or takes no writes. `degraded` when the flush is
-    late, or Redis has no append-only file or no memory for replays: likes and views go on, so the status is 200, or 503
-    with `?strict`, which is for alarms.
+    `unavailable` and 503 when the database or Redis does not answer or takes no writes, or a table is missing.
+    `degraded` when the flush is late, Redis has no append-only file or no memory for replays, or the database may be a
+    copy: likes and views go on, so the status is 200, or 503 with `?strict`, which is for alarms.
     """
     states = check_parts()
     needed = not any("error" in states[name] for name in ("database", "redis"))

@@ -26,6 +26,8 @@ from videos.counters import CountersMismatch, CountersUnavailable, Pairing, conn
 
 logger = logging.getLogger(__name__)
 
+MOVED_HINT = "Give a copy a Redis of its own. If the database was moved, run manage.py adopt_counters."
+
 
 class Pair(NamedTuple):
     """The identities and the numbers of shards of Redis and of the database."""
@@ -48,6 +50,20 @@ class Pair(NamedTuple):
         if redis.shards is not None and redis.shards != database.shards:
             return f"The keys of this Redis are in {redis.shards} shards, and VIDEOS_SHARDS is {database.shards}."
         return None
+
+    def moved(self) -> str | None:
+        """Why the database may be a copy; None if it is where it was when the two met.
+
+        A copy carries the identity of its original. A move on purpose looks the same, so Redis is used meanwhile.
+        """
+        redis, database = self
+        same = database.identity is not None and redis.identity == database.identity
+        if not same or redis.location in {None, database.location}:
+            return None
+        return (
+            "DATABASE_URL names another host, port or name than when this Redis and the database met: "
+            "this may be a copy of that database."
+        )
 
 
 def read_pair() -> Pair:
@@ -123,6 +139,8 @@ def _pair() -> None:
     if fault := pair.fault():
         logger.error("%s Nothing of this Redis is used. `manage.py adopt_counters` joins the two on purpose.", fault)
         raise CountersMismatch(f"{fault} See manage.py adopt_counters.")
+    if moved := pair.moved():
+        logger.warning("%s %s", moved, MOVED_HINT)
     _known = pair.redis
 
 

@@ -7,14 +7,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import redis
+from django.core.checks import run_checks
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from prometheus_client.parser import text_string_to_metric_families
 
 from servers import MariaDBServer, RedisServer
 from tests.support.faults import failing
 from videos import counters, health, services
+from videos.counters import connection as connection_to_redis
+from videos.counters.keys import LOCATION
 from videos.flush import run_flush
 from videos.models import FlushBatch, StaleLive, Video
 from videos.services import ViewEvent
@@ -183,3 +188,22 @@ def test_a_database_that_lacks_a_table_is_not_ready() -> None:
         with connection.schema_editor() as editor:
             editor.alter_db_table(StaleLive, "gone", table)
     assert (status, body["database"]["error"]) == (503, "DatabaseLacksTable")
+
+
+def test_a_copy_of_the_database_on_the_redis_of_its_original_is_told(
+    video: Video, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    services.record_view(event=ViewEvent(video.id, "a"))
+    assert "videos.W018" not in {check.id for check in run_checks(databases=["default"])}
+    redis_client.set(LOCATION, "where the original is")
+    connection_to_redis.meet_now()
+    assert "may be a copy" in caplog.text
+    (told,) = [check for check in run_checks(databases=["default"]) if check.id == "videos.W018"]
+    assert told.hint
+    status, body = ready()
+    assert (status, body["status"], body["redis"]["fault"]) == (200, "degraded", told.msg)
+    assert ready("?strict")[0] == 503
+    with override_settings(SILENCED_SYSTEM_CHECKS=["videos.W018"]):
+        assert ready()[1]["status"] == "ok"
+    call_command("adopt_counters", "--keep", verbosity=0)
+    assert ready()[1]["status"] == "ok"

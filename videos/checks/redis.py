@@ -149,11 +149,14 @@ def ask_server() -> Iterator[CheckMessage]:
     try:
         yield from judge_server(counters.server_facts())
         with contextlib.suppress(DatabaseError):  # it has checks of its own; before `migrate` it lacks the table
-            if fault := meeting.read_pair().fault():
+            pair = meeting.read_pair()
+            if fault := pair.fault():
                 hint = (
                     "See to DATABASE_URL, REDIS_URL and VIDEOS_SHARDS; or join the two with manage.py adopt_counters."
                 )
                 yield Error(fault, hint=hint, id="videos.E017")
+            elif moved := pair.moved():
+                yield Warning(moved, hint=meeting.MOVED_HINT, id="videos.W018")
     except (counters.CountersUnavailable, KeyError) as error:
         hint = "Start it, or see to its address in CACHES; then run this check again."
         yield Warning(f"The counters' Redis could not be asked: {error}", hint=hint, id="videos.W010")
