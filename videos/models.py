@@ -20,8 +20,11 @@ class CountField(models.BigIntegerField):  # type: ignore[type-arg]  # no generi
         super().__init__(**{"default": 0, "editable": False, **options})
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
-        """For a new row the value of the object, for an existing row the column's current value."""
-        return super().pre_save(model_instance, add) if add else models.F(self.attname)
+        """Zero for a new row, also for a copy of another one; for an existing row the column's current value."""
+        if not add:
+            return models.F(self.attname)
+        setattr(model_instance, self.attname, 0)
+        return 0
 
     def deconstruct(self) -> Any:
         """Migrations see a plain BigIntegerField, which it is in the database."""

@@ -262,6 +262,19 @@ def test_saving_an_old_object_leaves_the_counts(video: Video, user: User) -> Non
     assert (video.like_count, video.title) == (1, "new title")
 
 
+def test_a_new_row_has_no_counts_also_where_it_copies_one(video: Video, user: User) -> None:
+    services.set_like(video_id=video.id, user_id=user.id, liked=True)
+    run_flush()
+    copy, other = Video.objects.get(), Video.objects.get()
+    copy.pk = other.pk = None
+    copy.save()
+    Video.objects.bulk_create([other])
+    made = Video.objects.create(url="https://example.com/3", owner=video.owner, like_count=7, flushed_batch=10**6)
+    assert (made.totals, made.flushed_batch) == ((0, 0), 0)
+    counted = Video.objects.order_by("id").values_list("like_count", "flushed_batch")
+    assert list(counted)[1:] == [(0, 0)] * 3
+
+
 @pytest.mark.parametrize("column", ["view_count", "like_count", "flushed_batch"])
 def test_saving_a_count_is_refused_with_the_reason(video: Video, column: str) -> None:
     with pytest.raises(ValueError, match=rf"save\(\) does not write {column}: .* import_counts .* reconcile_counters"):

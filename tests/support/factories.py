@@ -32,10 +32,16 @@ def make_users(count: int, prefix: str = "user") -> list[int]:
 
 
 def make_video(owner: User | None = None, **values: Any) -> Video:
-    """A video of the given owner, or of a user named "owner"."""
+    """A video of the given owner, or of a user named "owner". Its counts stand in the row only."""
+    from videos.changes import COLUMNS
     from videos.models import Video
 
-    return Video.objects.create(**_video_values(owner, values))
+    video = Video.objects.create(**_video_values(owner, values))
+    counts = {column: values[column] for column in COLUMNS if column in values}
+    if counts:
+        Video.objects.filter(pk=video.pk).update(**counts)
+        video.refresh_from_db()
+    return video
 
 
 def make_videos(count: int, owner: User | None = None) -> list[int]:
