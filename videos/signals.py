@@ -9,7 +9,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.db.models.signals import post_save, pre_delete
+from django.db.models.signals import post_save, pre_delete, pre_save
 
 from videos import services
 from videos.models import Video, VideoLike
@@ -34,6 +34,12 @@ def refresh_video(sender: type[Any], instance: Video, created: bool, using: str,
         services.refresh_video(video_id=instance.pk, using=using, at_once=not raw)
 
 
+def keep_watermark(sender: type[Any], instance: Video, using: str, raw: bool, **kwargs: Any) -> None:
+    """Keep a watermark from coming with a fixture: it is a number of another database, or of an earlier time."""
+    if raw:
+        services.keep_watermark(video=instance, using=using)
+
+
 def note_like(sender: type[Any], instance: VideoLike, using: str, raw: bool, **kwargs: Any) -> None:
     """Let the flush show a like that a fixture brought."""
     if raw:
@@ -47,5 +53,6 @@ def connect() -> None:
             pre_delete.connect(forget_user, sender=model, dispatch_uid="videos.forget_user")
         if issubclass(model, Video):
             pre_delete.connect(forget_video, sender=model, dispatch_uid="videos.forget_video")
+            pre_save.connect(keep_watermark, sender=model, dispatch_uid="videos.keep_watermark")
             post_save.connect(refresh_video, sender=model, dispatch_uid="videos.refresh_video")
     post_save.connect(note_like, sender=VideoLike, dispatch_uid="videos.note_like")

@@ -225,6 +225,24 @@ def test_a_video_of_a_fixture_is_not_taken_for_the_one_before(video: Video, tmp_
     assert shown(video.pk).views == 2  # the view of the fixture's row and the one that was pending
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_watermark_does_not_come_with_a_fixture(video: Video, user: User, tmp_path: Path, there: bool) -> None:
+    for viewer in "abc":
+        reason(video, viewer)
+        run_flush()
+    own = Video.objects.get().flushed_batch
+    row = {"title": "t", "url": "https://example.com", "owner": user.pk, "view_count": 3, "flushed_batch": 1000}
+    out = tmp_path / "rows.json"
+    out.write_text(json.dumps([{"model": "videos.video", "pk": video.pk if there else 987654, "fields": row}]))
+    call_command("loaddata", str(out), verbosity=0)
+    loaded = Video.objects.get(pk=video.pk if there else 987654)
+    assert (loaded.view_count, loaded.flushed_batch) == (3, own if there else 0)
+    reason(loaded, "d")
+    run_flush()
+    loaded.refresh_from_db()
+    assert (loaded.view_count, shown(loaded.pk).views) == (4, 4)
+
+
 # Views with a time of their own
 
 

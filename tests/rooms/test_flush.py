@@ -616,6 +616,26 @@ def test_batch_whose_claim_redis_has_lost_is_ended(redis_client: redis.Redis) ->
     assert VideoLike.objects.count() == 1
 
 
+@pytest.mark.parametrize("emptied", [True, False])
+def test_watermarks_that_no_batch_explains_hold_up_no_change(redis_client: redis.Redis, emptied: bool) -> None:
+    (video,), users = make_videos(1), make_users(3)
+    like_all([video], users[:1])
+    run_flush()
+    Video.objects.update(flushed_batch=1000)
+    FlushBatch.objects.all().delete()
+    if emptied:
+        redis_client.flushdb()
+    for user in users[1:]:
+        like_all([video], [user])
+        services.record_view(event=services.ViewEvent(video, f"v{user}"))
+        assert run_flush().repeated == 0
+    assert list(Video.objects.values_list("like_count", "view_count", "flushed_batch")) == [(3, 2, 1002)]
+    assert VideoLike.objects.count() == 3
+    with CaptureQueriesContext(connection) as queries:
+        run_flush()
+    assert not any("MAX(" in query["sql"] and "videos_video" in query["sql"] for query in queries)
+
+
 def test_likes_written_while_redis_is_away_show_after_the_next_flush() -> None:
     (video,), users = make_videos(1), make_users(3)
     services.set_like(video_id=video, user_id=users[0], liked=True)

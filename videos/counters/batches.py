@@ -252,16 +252,18 @@ class Kept(NamedTuple):
     tail: int  # number of the newest closed batch
     is_open: bool  # whether a batch is
     now_ms: int  # Unix milliseconds, of the server's clock
+    waits: bool  # whether there is something to claim
     closed: list[Closed]  # in ascending order
 
 
 def read_kept(shards: Iterable[int]) -> dict[int, Kept]:
     """The closed batches of each shard that are kept, and the fence for all further calls."""
     names = {shard: keys_of(shard) for shard in shards}
-    replies = flush_calls([scripts.KEPT.command((one.batch, one.closed)) for one in names.values()])
+    script_keys = [(one.batch, one.closed, one.pending, one.claimed, one.sums) for one in names.values()]
+    replies = flush_calls([scripts.KEPT.command(one) for one in script_keys])
     return {
-        shard: Kept(fence, last, tail, bool(is_open), now_ms, _closed(flat))
-        for shard, (fence, last, tail, is_open, now_ms, flat) in zip(names, replies, strict=True)
+        shard: Kept(fence, last, tail, bool(is_open), now_ms, bool(waits), _closed(flat))
+        for shard, (fence, last, tail, is_open, now_ms, waits, flat) in zip(names, replies, strict=True)
     }
 
 

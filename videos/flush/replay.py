@@ -34,7 +34,15 @@ def foresee(shards: Iterable[int]) -> dict[int, Foreseen]:
     compared = ledger.compare_batches({shard: _compared_numbers(one) for shard, one in kept.items()})
     newest = ledger.newest_batches()
     highest, share = max(newest.values(), default=0), counters.memory_share()
+    # Watermarks may be above all numbers that Redis and the table of batches know: one is new, or was emptied.
+    if any(one.waits and is_first(one, newest.get(shard, 0)) for shard, one in kept.items()):
+        highest = max(highest, ledger.highest_watermark())
     return {shard: Foreseen(one, compared[shard], newest.get(shard, 0), highest, share) for shard, one in kept.items()}
+
+
+def is_first(kept: Kept, floor: int) -> bool:
+    """Whether Redis or the database knows no batch of a shard yet: then a claim needs the highest watermark."""
+    return not kept.is_open and not (kept.last and floor)
 
 
 def _compared_numbers(kept: Kept) -> set[int]:

@@ -11,7 +11,7 @@ from videos.conf import conf
 from videos.counters import Batch, connection
 from videos.fields import sort_in
 from videos.flush.culprits import Mover
-from videos.flush.replay import apply_again, compare, foresee, relieve
+from videos.flush.replay import apply_again, compare, foresee, is_first, relieve
 from videos.flush.run import ClosedBatch, Run
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,9 @@ class ShardFlush:
             self.pause_point()
             foreseen = self.run.foreseen.pop(self.shard, None) or foresee([self.shard])[self.shard]
             kept = compare(self.run, self.shard, self.pause_point, foreseen)
+            if is_first(kept, foreseen.floor) and not foreseen.kept.waits:  # what came since is the next run's
+                self.run.flushed[self.shard] = kept.last, kept.tail, kept.fence
+                return
             at_ms, known = counters.now_ms(), {"floor": foreseen.floor, "newest": foreseen.newest}
             batch, last, tail = Batch.claim(shard=self.shard, fence=kept.fence, at_ms=at_ms, **known)
             if batch is not None and not self.finish(batch):

@@ -13,6 +13,8 @@ from videos.ledger.batches import (
     compare_batches,
     end_forgotten,
     finish_batch,
+    highest_watermark,
+    lock_watermark,
     newest_batches,
     open_batch,
 )
@@ -40,9 +42,9 @@ from videos.ledger.writer import alias, atomic, disconnect, drop_stale_connectio
 __all__ = [
     "TRIES", "Difference", "FlushFacts", "Outcome", "Rewound", "Settled", "StaleFence", "alias", "apply", "atomic",
     "check_complete", "compare_batches", "disconnect", "drop_stale_connection", "end_forgotten", "fences",
-    "finish_batch", "flush_session", "forget_user", "forget_video", "has_doubts", "has_one_writer", "identity",
-    "import_counts", "is_away", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited", "location", "meet",
-    "newest_batches", "note_doubts", "note_edit", "note_like", "note_stale", "note_total", "open_batch", "ping",
-    "prune", "read_flush_facts", "recount", "rows", "settle", "shards_with_notes", "stale_videos", "take_identity",
-    "video_ids", "video_total", "write_direct",
+    "finish_batch", "flush_session", "forget_user", "forget_video", "has_doubts", "has_one_writer", "highest_watermark",
+    "identity", "import_counts", "is_away", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited", "location",
+    "lock_watermark", "meet", "newest_batches", "note_doubts", "note_edit", "note_like", "note_stale", "note_total",
+    "open_batch", "ping", "prune", "read_flush_facts", "recount", "rows", "settle", "shards_with_notes", "stale_videos",
+    "take_identity", "video_ids", "video_total", "write_direct",
 ]  # fmt: skip

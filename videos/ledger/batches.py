@@ -39,7 +39,7 @@ from videos.ledger.retry import LOCK_TIMEOUT, again
 from videos.ledger.sql import parts
 from videos.ledger.times import to_stored
 from videos.ledger.writer import atomic, roll_back, rows
-from videos.models import FlushBatch, StaleLive
+from videos.models import FlushBatch, StaleLive, Video
 
 Sums: TypeAlias = dict[str, int]  # by SUM_COLUMNS
 Gains: TypeAlias = dict[int, list[int]]  # by video, in the order of COUNTS
@@ -66,6 +66,16 @@ def newest_batches() -> dict[int, int]:
     """The highest batch number of each shard."""
     # In this form the index on (shard, number) takes one step for each shard, however many batches are kept.
     return dict(rows(FlushBatch).order_by().values_list("shard").annotate(Max("number")))
+
+
+def highest_watermark() -> int:
+    """The highest watermark of all videos. It reads all rows: no index would be worth its cost to each flush."""
+    return int(rows(Video).aggregate(highest=Max("flushed_batch"))["highest"] or 0)
+
+
+def lock_watermark(video_id: int | None) -> int:
+    """Lock a video's row until the transaction ends; return its watermark, 0 without a row."""
+    return next((row.flushed_batch for row in sql.lock_videos([video_id] if video_id else []).values()), 0)
 
 
 class Rewound(VideosError):

@@ -36,6 +36,7 @@ from videos.services.videos import (
     forget_user,
     forget_video,
     import_counts,
+    keep_watermark,
     note_like,
     refresh_video,
     sign_in,
@@ -43,10 +44,10 @@ from videos.services.videos import (
 from videos.services.views import record_view, record_views
 
 __all__ = [
-    "IMPORTABLE", "Counts", "LikeResult", "Unavailable", "UserNotFound", "ValueRefused", "VideoCounts",
-    "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "Window", "active_user", "add_video",
-    "delete_video", "edit_video", "forget_user", "forget_video", "get_like", "ids_by_name", "import_counts",
-    "is_away", "liked_videos", "likers", "list_videos", "note_like", "overlay_rows", "own_transactions", "read_counts",
+    "IMPORTABLE", "Counts", "LikeResult", "Unavailable", "UserNotFound", "ValueRefused", "VideoCounts", "VideoNotFound",
+    "VideoRow", "View", "ViewEvent", "ViewSums", "Window", "active_user", "add_video", "delete_video", "edit_video",
+    "forget_user", "forget_video", "get_like", "ids_by_name", "import_counts", "is_away", "keep_watermark",
+    "liked_videos", "likers", "list_videos", "note_like", "overlay_rows", "own_transactions", "read_counts",
     "read_video", "read_videos", "recent_marks", "record_view", "record_views", "refresh_video", "refuses_value",
     "set_like", "sign_in", "usernames", "whole_request",
 ]  # fmt: skip

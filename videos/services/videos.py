@@ -121,6 +121,12 @@ def refresh_video(*, video_id: int, using: str, at_once: bool) -> None:
         transaction.on_commit(lambda: _try_at_once(refresh), using=using)
 
 
+def keep_watermark(*, video: Video, using: str) -> None:
+    """Give a video of a fixture the watermark of its row here, or none."""
+    if using == ledger.alias():
+        video.flushed_batch = ledger.lock_watermark(video.pk)
+
+
 def note_like(*, video_id: int, user_id: int, using: str) -> None:
     """Let the flush set what Redis knows of a like that was written to the rows, and of its video."""
     if using == ledger.alias():
