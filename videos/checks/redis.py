@@ -147,6 +147,11 @@ def ask_server() -> Iterator[CheckMessage]:
     if any(check_alias()) or any(check_location()) or counters.option_fault():
         return
     try:
+        if refused := counters.refused():
+            message = f"The user of the counters' Redis may not use {', '.join(refused)}."
+            hint = "Grant it with ACL SETUSER (docs/operations.md has the rules): otherwise requests or flushes fail."
+            yield Error(message, hint=hint, id="videos.E019")
+            return
         yield from judge_server(counters.server_facts())
         with contextlib.suppress(DatabaseError):  # it has checks of its own; before `migrate` it lacks the table
             pair = meeting.read_pair()

@@ -47,6 +47,7 @@ from videos.counters.status import (
     note_beats,
     note_finished_run,
     option_fault,
+    refused,
     server_facts,
     watched_since,
 )
@@ -56,6 +57,6 @@ __all__ = [
     "DoneBatch", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent", "beats",
     "clear_shards", "depths", "drop_kept", "find_fault", "forget", "last_finished_run", "live_videos", "lookup",
     "memory_share", "note_beats", "note_finished_run", "now_ms", "option_fault", "pair", "prime", "read_kept",
-    "read_pairing", "recent", "refresh", "resync", "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs",
-    "take_fences", "view", "waiting_marks", "watched_since",
+    "read_pairing", "recent", "refresh", "refused", "resync", "server_facts", "set_facts", "set_mark", "shard_of",
+    "shard_runs", "take_fences", "view", "waiting_marks", "watched_since",
 ]  # fmt: skip

@@ -28,6 +28,7 @@ videos:location            string  a hash of where that database was when they m
 videos:shards              string  VIDEOS_SHARDS
 videos:flushed             string  when a run of the flush last finished, in Unix milliseconds
 videos:probed              string  that health could write
+{videos:0}:tried           string  that a check could write; {user:0}:tried, too
 videos:beats               hash    shard -> when a run of the flush last finished with it, in Unix milliseconds
 videos:watched             string  when the state of the flush was first read, in Unix milliseconds
 """

@@ -8,11 +8,23 @@ import redis
 from django.core.exceptions import ImproperlyConfigured
 
 from videos.conf import conf
-from videos.counters import keys
+from videos.counters import keys, scripts
 from videos.counters.connection import CountersUnavailable, exchange, flush_call, make_connection, send
 from videos.counters.keys import keys_of
 
 PROBED_SECONDS: Final = 60
+# Each command that scripts, requests and the flush use, in a form that changes nothing but a key of its own.
+_KEY: Final = "{videos:0}:tried"
+TRIALS: Final[tuple[tuple[Any, ...], ...]] = (
+    *(("SET", key, 1, "EX", PROBED_SECONDS) for key in ("videos:probed", "{user:0}:tried", _KEY)),
+    *(("PING",), ("TIME",), ("INFO", "server"), ("WAIT", 0, 1), ("WAITAOF", 0, 0, 1)),
+    *(("SCRIPT", "LOAD", "return 1"), scripts.KEPT.command([])),
+    *((name, _KEY) for name in ("EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "INCR", "TTL")),
+    *((name, _KEY, "0") for name in ("HDEL", "HEXISTS", "HGET", "HMGET", "HSCAN", "SADD", "SREM", "SSCAN", "ZREM")),
+    *(("HSET", _KEY, "0", 0), ("HSETNX", _KEY, "0", 0), ("HINCRBY", _KEY, "0", 0), ("ZADD", _KEY, 0, "0")),
+    *(("ZRANGEBYSCORE", _KEY, 0, 0), ("ZREVRANGE", _KEY, 0, 0), ("RENAME", _KEY, _KEY), ("EXPIRE", _KEY, 60)),
+    *(("UNLINK", _KEY), ("DEL", _KEY)),
+)
 AOF_OFF: Final = "no append-only file"
 AOF_FAILS: Final = "the append-only file cannot be written"
 
@@ -104,6 +116,21 @@ def option_fault() -> str | None:
     except (TypeError, ValueError, redis.RedisError, ImproperlyConfigured) as error:
         return str(error)
     return None
+
+
+def refused() -> list[str]:
+    """What Redis' access control list refuses to the service's user: commands, and patterns of keys."""
+    found: dict[str, None] = {}
+    for trial in TRIALS:
+        try:
+            _ask(*trial)
+        except CountersUnavailable as error:
+            if not error.code:
+                raise
+            if error.code == "NOPERM":
+                name = "SCRIPT LOAD" if trial[0] == "SCRIPT" else trial[0]
+                found[name if "to run" in str(error) else f"keys like {trial[1]}"] = None
+    return list(found)
 
 
 def server_facts() -> dict[str, Any]:
