@@ -129,15 +129,39 @@ def test_many_live_videos_are_compared(owner: User) -> None:
 def test_a_video_that_was_deleted_by_sql_is_forgotten(video: Video, redis_client: redis.Redis) -> None:
     reason(video, "v")
     run_flush()
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM videos_videohour WHERE video_id = %s", [video.pk])
-        cursor.execute("DELETE FROM videos_video WHERE id = %s", [video.pk])
+    delete_by_sql(video.pk)
     run_flush()
     live = redis_client.hgetall(f"{{videos:{counters.shard_of(video.pk)}}}:live:{video.pk}")
     assert set(live) == {"since", "born", "born_at"}  # what was remembered of this id is invalid
     with pytest.raises(services.VideoNotFound):
         reason(video, "w")
     assert not StaleLive.objects.exists()
+
+
+def delete_by_sql(video_id: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM videos_videohour WHERE video_id = %s", [video_id])
+        cursor.execute("DELETE FROM videos_video WHERE id = %s", [video_id])
+
+
+def test_facts_follow_also_where_a_note_made_the_live_key(video: Video, user: User) -> None:
+    video.save()  # nobody has viewed it: settling this note makes the live key
+    run_flush()
+    by_sql(video, 12, user)
+    run_flush()
+    assert reason(video, "v", 8) == "new"
+    assert reason(video, "@", 99, user) == "owner"
+
+
+@pytest.mark.parametrize("pk", [7, 2**60 + 1])
+def test_a_video_of_any_id_that_was_deleted_by_sql_is_gone(owner: User, pk: int) -> None:
+    video = make_video(owner, pk=pk)
+    video.save()
+    run_flush()
+    delete_by_sql(pk)
+    for settled in (1, 0):
+        assert run_flush().settled == settled
+    assert pk not in services.read_counts(video_ids=[pk], user_id=None).by_video
 
 
 # Imports

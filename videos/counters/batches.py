@@ -300,6 +300,7 @@ def _resync_command(shard: int, moment: tuple[int, int], video_id: int, changed:
     return scripts.RESYNC.command(
         [
             *(names.live(video_id), names.pending, names.claimed, names.batch, names.sums, names.claimed_sums),
+            names.lives,
             *(names.liked(video_id, mark.user_id) for mark in changed.marks),
         ],
         *args,

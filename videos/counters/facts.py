@@ -27,7 +27,7 @@ def set_facts(found: Mapping[int, Sequence[int]], facts: Mapping[int, VideoFacts
     Returns the videos that have a live key and no row.
     """
     commands = [_facts_command(shard, video_ids, facts) for shard, video_ids in found.items()]
-    return [video_id for gone in flush_calls(commands) for video_id in gone]
+    return [int(video_id) for gone in flush_calls(commands) for video_id in gone]
 
 
 def _facts_command(shard: int, video_ids: Sequence[int], facts: Mapping[int, VideoFacts]) -> tuple[Any, ...]:

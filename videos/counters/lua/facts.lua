@@ -14,7 +14,7 @@ for i = 2, #KEYS do
   if not live[1] then
     redis.call('SREM', KEYS[1], video)
   elseif owner == '' then
-    gone[#gone + 1] = tonumber(video)
+    gone[#gone + 1] = video  -- its text: Lua's numbers are exact up to 2^53 only
   elseif live[1] ~= owner or live[2] ~= duration then
     redis.call('HSET', KEYS[i], 'owner', owner, 'duration', duration)
   end

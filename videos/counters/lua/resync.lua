@@ -1,10 +1,10 @@
 -- Sets a video's live totals from its row, after rows changed outside a batch. The caller holds the lock of that row.
 --
--- KEYS     live, pending, claimed, batch, sums, claimed sums; then liked of each user whose mark changed
+-- KEYS     live, pending, claimed, batch, sums, claimed sums, lives; then liked of each user whose mark changed
 -- ARGV     the flush's fence; last: the number of the newest batch that the caller knows; "1", "0" if the video is gone, or
---          "2" if it was only edited; owner and duration in its row; video; seconds that live stays, that it stays once settled, that liked
---          stays, and that what forget.lua leaves stays; the total of each of COUNTS in the row; then for each user: pending
---          field, value in the rows, time of wish (Unix ms)
+--          "2" if it was only edited; owner and duration in its row; video; seconds that live stays, that it stays once
+--          settled, that liked stays, and that what forget.lua leaves stays; the total of each of COUNTS in the row; then for
+--          each user: pending field, value in the rows, time of wish (Unix ms)
 -- RETURNS  1 done; 0 nothing done: a batch is claimed, or was claimed since last
 --
 -- Guarantees:
@@ -23,7 +23,7 @@ local last = batch[2] or '0'
 if last ~= ARGV[2] or batch[3] == '1' or redis.call('EXISTS', KEYS[3]) == 1 then
   return 0
 end
-local live_ttl, settled_ttl, liked_ttl, forgotten_ttl = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local live_ttl, settled_ttl, liked_ttl, forgotten_ttl = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
 -- Users without a liked key may have marked the video in the rows. This HDEL is also the harmless first write that a
 -- full Redis allows: see shared.lua.
 redis.call('HDEL', KEYS[1], 'unmarked_until', 'primed')
@@ -34,7 +34,7 @@ if ARGV[3] == '0' then
   redis.call('EXPIRE', KEYS[1], forgotten_ttl)
   forget_sums(KEYS[5], ARGV[6])
   forget_sums(KEYS[6], ARGV[6])
-  for i = 7, #KEYS do
+  for i = 8, #KEYS do
     redis.call('DEL', KEYS[i])
   end
   return 1
@@ -53,9 +53,10 @@ local function move_pending(from, to, step)
   end
 end
 
-local trusted_from = math.max(tonumber(batch[5] or 0), tonumber(redis.call('HGET', KEYS[1], 'since') or 0))
-for i = 7, #KEYS do
-  local arg = FIRST_TOTAL + WIDTH + (i - 7) * 3
+local since = redis.call('HGET', KEYS[1], 'since')
+local trusted_from = math.max(tonumber(batch[5] or 0), tonumber(since or 0))
+for i = 8, #KEYS do
+  local arg = FIRST_TOTAL + WIDTH + (i - 8) * 3
   local field, row, noted = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2]
   local pending, pending_at, stays = parse_state(redis.call('HGET', KEYS[2], field))
   local liked, liked_at, liked_stamp = parse_state(redis.call('GET', KEYS[i]))
@@ -91,5 +92,6 @@ redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'duration', ARGV[5], 'meeting', ba
 if ARGV[3] ~= '2' then
   redis.call('HSET', KEYS[1], 'since', stamp)
 end
-redis.call('EXPIRE', KEYS[1], next(sums) and live_ttl or math.max(tonumber(settled_ttl), tonumber(liked_ttl)))
+redis.call('EXPIRE', KEYS[1], next(sums) and live_ttl or math.max(settled_ttl, liked_ttl))
+redis.call('SADD', KEYS[7], ARGV[6])
 return 1
