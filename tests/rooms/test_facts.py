@@ -164,6 +164,34 @@ def test_a_video_of_any_id_that_was_deleted_by_sql_is_gone(owner: User, pk: int)
     assert pk not in services.read_counts(video_ids=[pk], user_id=None).by_video
 
 
+def test_what_makes_older_keys_invalid_outlives_them(
+    video: Video, user: User, settings: Any, redis_client: redis.Redis
+) -> None:
+    settings.VIDEOS_VIEW_WINDOW_SECONDS = settings.VIDEOS_LIKED_SECONDS = 100_000
+    settings.VIDEOS_LIVE_SECONDS = 3600
+    pk, owner = video.pk, video.owner
+    reason(video, "v")
+    services.set_like(video_id=pk, user_id=user.pk, liked=True)
+    run_flush()
+    video.delete()
+    run_flush()
+    video = make_video(owner, pk=pk)
+    live = f"{{videos:{counters.shard_of(pk)}}}:live:{pk}"
+    lives = [redis_client.ttl(live)]
+    for act in (
+        lambda: reason(video, "w"),
+        lambda: services.set_like(video_id=pk, user_id=user.pk, liked=True),
+        video.save,
+        lambda: (VideoLike.objects.all().delete(), reconcile(repair=True), reason(video, "y")),
+    ):
+        act()
+        lives.append(redis_client.ttl(live))
+        run_flush()
+        lives.append(redis_client.ttl(live))
+    assert min(lives) > 100_000
+    assert redis_client.hget(live, "born")
+
+
 # Imports
 
 

@@ -76,7 +76,7 @@ for outcome, removed in pairs(sums) do
 end
 
 local function set_live(key, head)
-  local live = redis.call('HMGET', key, 'meeting', 'primed', 'born', unpack(LIVE))
+  local live = redis.call('HMGET', key, 'meeting', 'primed', 'since', unpack(LIVE))
   if not live[1] then
     return
   end
@@ -100,8 +100,7 @@ local function set_live(key, head)
     redis.call('HSET', key, unpack(changed))
   end
   if next(pending) == nil then
-    -- What makes keys of another video invalid must outlive them.
-    redis.call('EXPIRE', key, live[3] and math.max(settled_ttl, redis.call('TTL', key)) or settled_ttl)
+    expire_live(key, settled_ttl, live[3])
   end
 end
 

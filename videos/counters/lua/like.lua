@@ -72,7 +72,7 @@ if state ~= wish then
     end
   end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[4])
+expire_live(KEYS[1], tonumber(ARGV[4]), live[3])
 
 if told or pending and stays ~= '' then
   redis.call('HSET', KEYS[3], field, wish .. ':' .. now .. ':s' .. (pending and base_of(pending, stays) or state))

@@ -92,6 +92,6 @@ redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'duration', ARGV[5], 'meeting', ba
 if ARGV[3] ~= '2' then
   redis.call('HSET', KEYS[1], 'since', stamp)
 end
-redis.call('EXPIRE', KEYS[1], next(sums) and live_ttl or math.max(settled_ttl, liked_ttl))
+expire_live(KEYS[1], math.max(next(sums) and live_ttl or settled_ttl, liked_ttl), since)
 redis.call('SADD', KEYS[7], ARGV[6])
 return 1

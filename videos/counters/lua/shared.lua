@@ -58,6 +58,12 @@ local function total_with(total, more)
   return string.format('%.0f', math.max(tonumber(total) + more, 0))
 end
 
+-- Sets how long a live key stays. With `since` it stays as long as before at least: the keys that this makes invalid must
+-- not outlive it.
+local function expire_live(key, ttl, since)
+  redis.call('EXPIRE', key, since and math.max(ttl, redis.call('TTL', key)) or ttl)
+end
+
 -- Adds the sums of a video in one hash to those in another one, and removes them from the first.
 local function move_sums(from, to, video)
   for place, sum in pairs(read_sums(from, video)) do

@@ -18,7 +18,7 @@ local late = too_late(time_ms(), ARGV[#ARGV])
 if late then
   return late
 end
-local live_ttl, window, limit, min_watched = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local live_ttl, window, limit, min_watched = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local dated_ttl = ARGV[5]
 local batch = redis.call('HMGET', KEYS[3], 'fence', 'last', 'meeting', 'stamp')
 if not batch[1] then
@@ -95,7 +95,7 @@ local function count(live, event)
   local views = tonumber(live[1]) + 1
   redis.call('HINCRBY', KEYS[2], 'views:' .. event.video, 1)
   redis.call('HSET', event.live, 'views', views)
-  redis.call('EXPIRE', event.live, live_ttl)
+  expire_live(event.live, live_ttl, live[7])
   return views
 end
 
@@ -108,7 +108,7 @@ while KEYS[key] do
     at = ARGV[arg + 6],
   }
   key, arg = key + 4, arg + 7
-  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'meeting', 'born', 'born_at')
+  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'meeting', 'born', 'born_at', 'since')
   local code, views = -1, last .. ':' .. batch[1]
   if live[1] and live[4] == batch[3] then
     code = judge(live, event)
