@@ -147,6 +147,28 @@ def test_a_doubt_ends_with_its_window(redis_away: None, video: Video, settings: 
     assert services.record_view(event=ViewEvent(video.id, "v")).counted
 
 
+@pytest.mark.parametrize("liked", [False, True])
+@pytest.mark.parametrize("step_seconds", [-3600, 3600])
+def test_a_wall_clock_that_is_set_while_redis_is_away_undoes_no_wish(
+    video: Video, user: User, monkeypatch: pytest.MonkeyPatch, step_seconds: int, liked: bool
+) -> None:
+    set_like(video, user, liked=not liked)
+    time.sleep(0.02)  # longer than a reading of the clock
+    with monkeypatch.context() as patch, redis_refusing():
+        patch.setattr(clock, "time", SimpleNamespace(time=lambda: time.time() + step_seconds, monotonic=time.monotonic))
+        assert set_like(video, user, liked=liked).stored
+        time.sleep(0.02)
+    assert flushed(video)[0] == liked
+    set_like(video, user, liked=not liked)
+    assert flushed(video)[0] != liked
+
+
+def test_a_clock_that_was_set_is_believed_at_its_next_reading() -> None:
+    was = clock.Skew(1000, 0.001, 5000)
+    for seconds, error, is_better in ((1000.001, 0.01, False), (1000.001, 0.001, True), (4600, 0.01, True)):
+        assert clock.Skew(seconds, error, 5001).is_better_than(was) is is_better
+
+
 @pytest.mark.parametrize("ahead_seconds", [-3600, 3600])
 def test_wishes_have_the_time_of_redis_whatever_the_clocks_of_the_web_servers_say(
     video: Video, user: User, redis_client: Any, monkeypatch: pytest.MonkeyPatch, ahead_seconds: int

@@ -17,15 +17,20 @@ MARGIN_SECONDS: Final = 0.01
 
 
 class Skew(NamedTuple):
-    """How far Redis' clock is ahead of this machine's."""
+    """How far Redis' clock is ahead of time.monotonic(). A wall clock would not do: it may be set at any time."""
 
     seconds: float
     error_seconds: float  # at most, when it was read
     read_at: float  # on time.monotonic()
 
     def is_better_than(self, other: Skew) -> bool:
-        """Whether this later reading is the more exact one now."""
-        return self.error_seconds <= other.error_seconds + DRIFT * (self.read_at - other.read_at)
+        """Whether this later reading is the more exact one now, or one of the two clocks was set since the other."""
+        drifted = DRIFT * (self.read_at - other.read_at)
+        apart = abs(self.seconds - other.seconds)
+        return (
+            self.error_seconds <= other.error_seconds + drifted
+            or apart > self.error_seconds + other.error_seconds + drifted
+        )
 
 
 _skew: Skew | None = None
@@ -33,7 +38,16 @@ _skew: Skew | None = None
 
 def now_ms() -> int:
     """Unix milliseconds by Redis' clock, which all processes share, or by this machine's if Redis' was never read."""
-    return int((time.time() + (0.0 if _skew is None else _skew.seconds)) * 1000)
+    return int((time.time() if _skew is None else time.monotonic() + _skew.seconds) * 1000)
+
+
+def note(server: float, sent: float, received: float) -> None:
+    """Note what Redis' clock said between these two moments of time.monotonic(), in Unix seconds."""
+    global _skew
+    error = (received - sent) / 2
+    skew = Skew(server + error - received, error, received)
+    if _skew is None or skew.is_better_than(_skew):
+        _skew = skew
 
 
 def forget() -> None:
@@ -59,16 +73,12 @@ class Clock:
 
     def read(self, connection: Any) -> float:
         """Ask the server for its time, on a connection of redis-py; returns when the answer came."""
-        global _skew
-        sent, wall = time.monotonic(), time.time()
+        sent = time.monotonic()
         connection.send_packed_command([pack_command(("TIME",))], check_health=False)
         seconds, microseconds = map(int, connection.read_response())
         server, received = seconds + microseconds / 1e6, time.monotonic()
         self._ahead, self._read_at = server - received, received
-        error = (received - sent) / 2
-        skew = Skew(server - wall - error, error, received)
-        if _skew is None or skew.is_better_than(_skew):
-            _skew = skew
+        note(server, sent, received)
         return received
 
     def with_deadlines(self, commands: Sequence[tuple[Any, ...]], seconds: float) -> list[tuple[Any, ...]]:
