@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +10,11 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.db.models import Sum
 
-from tests.support.factories import make_likes
+from tests.support.factories import like_all, make_likes, make_user
 from tests.support.load import check_batches
 from videos import counters, ledger, services
 from videos.changes import DAY_SECONDS, HOUR_SECONDS, PLACES, Changes, TallyChange, Totals, moment
-from videos.counters import keys
+from videos.counters import clock, keys
 from videos.counters.keys import keys_of
 from videos.flush import read_status, reconcile, run_flush
 from videos.flush.run import ClosedBatch
@@ -86,6 +87,30 @@ def test_a_shard_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyP
     report = run_flush()
     assert (report.failures, report.fields, likes()[0]) == ({}, USERS * VIDEOS // SHARDS, USERS * VIDEOS)
     assert counters.last_finished_run() is not None
+
+
+@pytest.mark.parametrize("ahead_seconds", [-3600, 3600])
+def test_a_flush_that_dies_is_late_also_where_its_clock_is_ahead(
+    redis_client: Any, monkeypatch: pytest.MonkeyPatch, ahead_seconds: int
+) -> None:
+    make_likes(VIDEOS, USERS)
+    now_ms = time.time() * 1000
+    wrong = SimpleNamespace(time=lambda: time.time() + ahead_seconds, monotonic=time.monotonic)
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "time", wrong)
+        clock.forget()
+        run_flush()
+    noted = [*redis_client.hvals(keys.BEATS), redis_client.get(keys.FLUSHED)]
+    assert len(noted) == SHARDS + 1
+    assert all(abs(int(at_ms) - now_ms) < 60_000 for at_ms in noted)
+    FlushBatch.objects.update(finished_at=moment(int(now_ms) + 1000 * ahead_seconds))
+    like_all(Video.objects.values_list("pk", flat=True), [make_user("late").pk])
+    assert not read_status().late
+    now = counters.now_ms()
+    monkeypatch.setattr(counters, "now_ms", lambda: now + 181_000)
+    status = read_status()
+    assert status.late
+    assert 181 <= (status.last_finished_seconds or 0) < 300
 
 
 def test_the_status_tells_which_shard_is_late(redis_client: Any, settings: Any) -> None:

@@ -5,6 +5,7 @@ Over 250 lines: all of these calls share a batch's keys, its number and its fenc
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ import redis
 
 from videos.changes import BatchFacts, FieldSums, StaleVideo, Totals, VideoFacts, zeros
 from videos.conf import conf
-from videos.counters import scripts
+from videos.counters import clock, scripts
 from videos.counters.connection import FLUSH_TIMEOUT_SECONDS, CountersUnavailable, flush_call, flush_calls
 from videos.counters.keys import keys_of, recent_key
 from videos.counters.requests import forget_command, forgotten_seconds
@@ -260,7 +261,10 @@ def read_kept(shards: Iterable[int]) -> dict[int, Kept]:
     """The closed batches of each shard that are kept, and the fence for all further calls."""
     names = {shard: keys_of(shard) for shard in shards}
     script_keys = [(one.batch, one.closed, one.pending, one.claimed, one.sums) for one in names.values()]
+    sent = time.monotonic()
     replies = flush_calls([scripts.KEPT.command(one) for one in script_keys])
+    for *_, now_ms, _, _ in replies[-1:]:
+        clock.note(now_ms / 1000, sent, time.monotonic())  # so that what this run records has the time of Redis
     return {
         shard: Kept(fence, last, tail, bool(is_open), now_ms, bool(waits), _closed(flat))
         for shard, (fence, last, tail, is_open, now_ms, waits, flat) in zip(names, replies, strict=True)

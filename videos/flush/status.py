@@ -41,7 +41,9 @@ def read_status() -> FlushStatus:
     facts = ledger.read_flush_facts(moment(limit))
     shards = []
     for shard, depth in enumerate(depths):
-        finished = max(beats.get(shard, 0), facts.finished_ms.get(shard, 0)) or None
+        ends = beats.get(shard, 0), facts.finished_ms.get(shard, 0)
+        # The clock of a flush's machine may be ahead: an end that is to come would hide for long that the flush died.
+        finished = max((at_ms for at_ms in ends if at_ms <= now), default=0) or None
         late = False
         if depth.pending or depth.claimed:
             begun = finished or counters.watched_since(now)
@@ -49,7 +51,7 @@ def read_status() -> FlushStatus:
         age = (now - finished) / 1000 if finished else None
         shards.append(ShardStatus(shard, age, depth.pending, depth.claimed, late))
     ages = [shard.finished_seconds for shard in shards if shard.finished_seconds is not None]
-    if facts.last_finished is not None:
+    if facts.last_finished is not None and facts.last_finished <= moment(now):
         ages.append(now / 1000 - facts.last_finished.timestamp())
     return FlushStatus(
         last_finished_seconds=min(ages, default=None),

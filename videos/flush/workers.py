@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import UTC, datetime
 from typing import Final
 
 import django.db
@@ -233,8 +232,8 @@ def _waiting(shards: Collection[int]) -> int:
 def keep_house() -> None:
     """Record that a run finished; once an hour, delete old batches and merge old hours."""
     try:
-        now = datetime.now(UTC)
-        before = counters.note_finished_run(counters.now_ms())
+        now_ms = counters.now_ms()
+        now, before = moment(now_ms), counters.note_finished_run(now_ms)
         if before is None or moment(before).hour != now.hour:
             ledger.prune(now=now)
     except (counters.CountersUnavailable, django.db.Error) as error:
