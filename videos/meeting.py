@@ -71,24 +71,34 @@ def read_pair() -> Pair:
     return Pair(counters.read_pairing(), Pairing(ledger.identity(), conf.SHARDS, ledger.location()))
 
 
-def meet(run: str) -> None:
-    """Let this run of Redis meet the database. Raises CountersMismatch, CountersUnavailable."""
+def meet(run: str) -> Pairing:
+    """Let this run of Redis meet the database, unless they have; return the pairing of both.
+
+    A run that has met may be older than what the database knows: it was away while another Redis served, or was given
+    older data. Raises CountersMismatch, CountersUnavailable.
+    """
     for_request = connection.asked_for_request()
     try:
-        known = counters.shard_runs(run=run)
-        paired = _known is not None and _known.shards == conf.SHARDS and counters.read_pairing() == _known
-        if not paired or any(shard.run != run for shard in known.values()):
-            with ledger.limited() if for_request else contextlib.nullcontext():
-                if for_request:
-                    ledger.drop_stale_connection()
-                _pair()
-                _meet(run, known)
+        with ledger.limited() if for_request else contextlib.nullcontext():
+            if for_request:
+                ledger.drop_stale_connection()
+            pairing = _pair()
+            met, newest = ledger.met_runs(), ledger.newest_batches()
+            known = counters.shard_runs(run=run)  # after the database: a flush may claim and open a batch meanwhile
+            new = {
+                shard: one
+                for shard, one in known.items()
+                if one.run != run or met.get(shard) != (run, one.fence) or one.last < newest.get(shard, 0)
+            }
+            if new:
+                _meet(run, new)
+            return pairing
     except django.db.Error as error:
         raise CountersUnavailable(f"Redis has to meet the database, which is away: {error}") from error
 
 
 def meet_again(shards: Iterable[int], *, forget: bool = False, abandon: bool = False) -> None:
-    """Let shards meet the database again, because the database was set back.
+    """Let shards meet the database again, because the database or Redis was set back.
 
     `forget`: what Redis remembers of likes and totals is invalid. `abandon`: the database has lost a batch for good.
     """
@@ -125,11 +135,7 @@ def adopt(*, keep: bool = False, drop: bool = False) -> Pair:
     return before
 
 
-_known: Pairing | None = None  # what this process has seen to be the same in both
-
-
-def _pair() -> None:
-    global _known
+def _pair() -> Pairing:
     pair = read_pair()
     if pair.fault() is None and None in (pair.redis.identity, pair.redis.shards, pair.database.identity):
         wanted = pair.redis.identity or secrets.token_hex(8)
@@ -141,20 +147,18 @@ def _pair() -> None:
         raise CountersMismatch(f"{fault} See manage.py adopt_counters.")
     if moved := pair.moved():
         logger.warning("%s %s", moved, MOVED_HINT)
-    _known = pair.redis
+    return pair.redis
 
 
 def _meet(run: str, known: dict[int, counters.ShardRun], *, forget: bool = False, abandon: bool = False) -> None:
     found = ledger.meet(
         run, {shard: (one.last, one.fence, one.open) for shard, one in known.items()}, anew=forget or abandon
     )
-    for shard, (_, batches) in found.items():
-        if batches.first and known[shard].run != run:
-            logger.error(
-                "Shard %s: Redis has come back without the batches from %s on. Lost is what it alone knew since.",
-                *(shard, batches.first),
-            )
-    counters.take_fences(run, known, found, forget=forget, abandon=abandon)
+    for shard in sorted(counters.take_fences(run, known, found, forget=forget, abandon=abandon)):
+        logger.error(
+            "Shard %s: Redis has come back without the batches from %s on. Lost is what it alone knew since.",
+            *(shard, found[shard][1].first),
+        )
 
 
 connection.on_new_run(meet)

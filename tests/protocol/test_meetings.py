@@ -9,7 +9,7 @@ import redis
 from tests.protocol.simulator import rules as broken
 from tests.support.factories import make_users, make_videos
 from tests.support.faults import redis_refusing
-from videos import ledger, services
+from videos import counters, ledger, services
 from videos.counters import connection
 from videos.flush import run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
@@ -29,11 +29,16 @@ def image(client: redis.Redis) -> dict[Any, Any]:
     return {key: client.dump(key) for key in client.scan_iter()}
 
 
-def restore(client: redis.Redis, saved: dict[Any, Any]) -> None:
-    """Redis comes back with this, as another run."""
+def set_back(client: redis.Redis, saved: dict[Any, Any]) -> None:
+    """Redis is given this without a new run id, as REPLICAOF does."""
     client.flushdb()
     for key, value in saved.items():
         client.restore(key, 0, value)
+
+
+def restore(client: redis.Redis, saved: dict[Any, Any]) -> None:
+    """Redis comes back with this, as another run."""
+    set_back(client, saved)
     client.hset(BATCH, "met", "another run")
     connection.meet("", again=True)
 
@@ -91,3 +96,50 @@ def test_notes_are_settled_after_a_meeting_whose_process_died(redis_client: redi
     for _ in range(2):
         run_flush()
     assert StaleLive.objects.count() == 0
+
+
+@pytest.mark.parametrize("other_run", [False, True])
+def test_redis_that_comes_back_older_as_the_same_run_is_behind(
+    other_run: bool, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `other_run` its replica served meanwhile: the database has met that one."""
+    (video,), (user,) = make_videos(1), make_users(1)
+    services.set_like(video_id=video, user_id=user, liked=True)
+    services.record_view(event=services.ViewEvent(video, "v"))
+    run_flush()
+    services.record_view(event=services.ViewEvent(video, "w"))
+    saved = image(redis_client)
+    if other_run:
+        own = str(redis_client.hget(BATCH, "met"))
+        with monkeypatch.context() as patch:
+            patch.setattr(connection.Lease, "run", lambda _: "replica")
+            services.set_like(video_id=video, user_id=user, liked=False)
+            run_flush()
+        assert redis_client.hget(BATCH, "met") == "replica" != own
+    else:
+        services.set_like(video_id=video, user_id=user, liked=False)
+        run_flush()
+    set_back(redis_client, saved)
+    if other_run:  # who has used the replica sees another run, and has it meet the database before anything else
+        assert services.read_counts(video_ids=[video], user_id=user).by_video[video].totals == (0, 2)
+    report = run_flush()
+    assert (report.failures, likes(video), Video.objects.get().view_count) == ({}, (0, 0), 2)
+    services.record_view(event=services.ViewEvent(video, "x"))
+    assert run_flush().rewound == 1
+    assert services.read_counts(video_ids=[video], user_id=user).by_video[video].totals == (0, 3)
+
+
+def test_a_batch_that_another_flush_opens_meanwhile_is_no_reason_to_meet_again(redis_client: redis.Redis) -> None:
+    (video,) = make_videos(1)
+    services.record_view(event=services.ViewEvent(video, "v"))
+    run_flush()
+    known = counters.shard_runs()
+    services.record_view(event=services.ViewEvent(video, "w"))
+    run_flush()
+    services.record_view(event=services.ViewEvent(video, "x"))
+    run = str(redis_client.hget(BATCH, "met"))
+    found = ledger.meet(run, {0: (known[0].last, known[0].fence, known[0].open)})
+    assert found[0][1].newest > known[0].last
+    assert counters.take_fences(run, known, found) == set()
+    assert redis_client.hvals("{videos:0}:pending") == ["1"]
+    assert run_flush().rewound == 0

@@ -65,8 +65,8 @@ def like(video_id: int, user_id: int, value: int, at_ms: int = 1, **known: Any) 
 
 
 def claim(shard: int = 1, floor: int = 0, at_ms: int = 1) -> Claim:
-    """Claim what is pending; this shard's batches are the database's newest."""
-    return Batch.claim(shard=shard, fence=FENCE, floor=floor, newest=floor, at_ms=at_ms)
+    """Claim what is pending; the numbers are above `floor`, the newest batch of another shard."""
+    return Batch.claim(shard=shard, fence=FENCE, floor=0, newest=floor, at_ms=at_ms)
 
 
 def claimed(shard: int = 1) -> Batch:

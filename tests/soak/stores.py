@@ -15,7 +15,6 @@ from servers.process import HOST
 from tests.soak.copies import Copy, copy_sqlite
 from tests.soak.stack import Stack
 from tests.support.faults import end_pauses
-from videos import meeting
 from videos.conf import conf
 from videos.counters.connection import FRESH_SECONDS
 from videos.counters.keys import keys_of
@@ -47,7 +46,6 @@ class Stores:
         connection.settings_dict |= own
         counters_cache = settings.CACHES["counters"] | {"LOCATION": self.redis.url}
         self._stack.enter_context(override_settings(CACHES=settings.CACHES | {"counters": counters_cache}))
-        meeting._known = None  # of another pair
         end_pauses()
         return self
 

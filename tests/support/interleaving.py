@@ -412,7 +412,6 @@ def worlds(
     for number in range(seed, seed + count):
         client.flushdb()
         World.redis_run += 1
-        meeting._known = None
         for model in (VideoLike, VideoHour, FlushBatch, StaleLive, Meeting, CountersIdentity):
             model.objects.all().delete()
         Video.objects.update(like_count=0, view_count=0, flushed_batch=0)

@@ -165,7 +165,7 @@ class _ThreadLeases(threading.local):
 _RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 _connecting = threading.Lock()
 _meeting = threading.Lock()
-_meet: Callable[[str], None] | None = None
+_meet: Callable[[str], Any] | None = None
 _met_run = ""  # the run of Redis that this process knows to have met the database
 _leases = _ThreadLeases()
 _generation = 0  # grows when the settings change, so that no thread keeps a connection to the old server
@@ -232,7 +232,7 @@ def asked_for_request() -> bool:
     return _leases.asked_for_request
 
 
-def on_new_run(meet: Callable[[str], None]) -> None:
+def on_new_run(meet: Callable[[str], Any]) -> None:
     """Call `meet(run)` before this process uses a run of Redis. It uses `exchange` with `meeting`."""
     global _meet
     _meet = meet

@@ -80,8 +80,10 @@ def take_fences(
     *,
     forget: bool = False,
     abandon: bool = False,
-) -> None:
-    """Give shards their fences, and let each act on the newer batches, once a run. Raises Unmet if this is another run.
+) -> set[int]:
+    """Give shards their fences, and let each act on the newer batches, once; return those that did.
+
+    Raises Unmet if this is another run, or a shard has claimed or been set back since it was read.
 
     `forget`: live and liked keys of before are invalid in any case. `abandon`: the database has lost a batch for good.
     """
@@ -93,11 +95,11 @@ def take_fences(
             *(names.done(known[shard].open), names.done(newer.first), names.sums, names.claimed_sums),
         )
         flags = int(forget or abandon), int(abandon)
-        newest = newer.first, int(newer.finished), newer.newest
+        newest = newer.first, int(newer.finished), newer.newest, known[shard].last
         postponed = len(newer.postponed_by_open), *newer.postponed_by_open, *newer.postponed_by_first
         commands.append(scripts.MEET.command(script_keys, run, fence, *flags, *newest, *postponed))
-    if commands:
-        _ask(commands, run)
+    replies = _ask(commands, run) if commands else []
+    return {shard for shard, behind in zip(found, replies, strict=True) if behind}
 
 
 def _ask(commands: Sequence[tuple[Any, ...]], run: str = "") -> list[Any]:

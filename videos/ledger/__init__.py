@@ -20,7 +20,7 @@ from videos.ledger.batches import (
 )
 from videos.ledger.breaker import limited
 from videos.ledger.doubts import has_doubts, note_doubts
-from videos.ledger.meetings import StaleFence, fences, identity, location, meet, take_identity
+from videos.ledger.meetings import StaleFence, fences, identity, location, meet, met_runs, take_identity
 from videos.ledger.notes import (
     Settled,
     forget_user,
@@ -44,7 +44,7 @@ __all__ = [
     "check_complete", "compare_batches", "disconnect", "drop_stale_connection", "end_forgotten", "fences",
     "finish_batch", "flush_session", "forget_user", "forget_video", "has_doubts", "has_one_writer", "highest_watermark",
     "identity", "import_counts", "is_away", "is_data_fault", "is_lock_timeout", "last_hour_sums", "limited", "location",
-    "lock_watermark", "meet", "newest_batches", "note_doubts", "note_edit", "note_like", "note_stale", "note_total",
-    "open_batch", "ping", "prune", "read_flush_facts", "recount", "rows", "settle", "shards_with_notes", "stale_videos",
-    "take_identity", "video_ids", "video_total", "write_direct",
+    "lock_watermark", "meet", "met_runs", "newest_batches", "note_doubts", "note_edit", "note_like", "note_stale",
+    "note_total", "open_batch", "ping", "prune", "read_flush_facts", "recount", "rows", "settle", "shards_with_notes",
+    "stale_videos", "take_identity", "video_ids", "video_total", "write_direct",
 ]  # fmt: skip

@@ -42,9 +42,9 @@ def take_identity(value: str, *, only_if_none: bool = False) -> str:
 def meet(run: str, known: Mapping[int, tuple[int, int, int]], *, anew: bool = False) -> dict[int, tuple[int, Newer]]:
     """Note that shards of Redis, of this run, meet the database; `known` is each one's newest batch, fence, open batch.
 
-    Returns each shard's fence and the batches that the shard does not know. A fence is minted where the two do not
-    remember the same meeting, or `anew`. It is above those that both remember, and above the clock, because both may
-    have been set back.
+    Returns each shard's fence and the batches that the shard does not know. A fence is minted where there are some,
+    where the two do not remember the same meeting, or `anew`. It is above those that both remember, and above the
+    clock, because both may have been set back.
     """
 
     def transact() -> dict[int, tuple[int, Newer]]:
@@ -53,10 +53,14 @@ def meet(run: str, known: Mapping[int, tuple[int, int, int]], *, anew: bool = Fa
                 row.shard: row for row in rows(Meeting).select_for_update().filter(shard__in=known).order_by("shard")
             }
             fences = {shard: fence for shard, (_, fence, _) in known.items()}
+            newer = _newer(known)
             minted = [
                 shard
                 for shard, fence in fences.items()
-                if anew or shard not in known_rows or (known_rows[shard].run, known_rows[shard].fence) != (run, fence)
+                if anew
+                or shard in newer
+                or shard not in known_rows
+                or (known_rows[shard].run, known_rows[shard].fence) != (run, fence)
             ]
             if minted:
                 highest = max(
@@ -69,7 +73,6 @@ def meet(run: str, known: Mapping[int, tuple[int, int, int]], *, anew: bool = Fa
                 )
                 # No process of before this meeting adds to a batch any more.
                 rows(FlushBatch).filter(shard__in=minted, finished_at=None).update(fence=highest + 1)
-            newer = _newer(known)
         return {shard: (fences[shard], newer.get(shard, Newer())) for shard in known}
 
     return again(transact)
@@ -97,6 +100,11 @@ def lock_fence(shard: int, fence: int) -> None:
     found = rows(Meeting).select_for_update().filter(shard=shard).values_list("fence", flat=True).first()
     if found != fence:
         raise StaleFence
+
+
+def met_runs() -> dict[int, tuple[str, int]]:
+    """The run that each shard met, and its fence."""
+    return {shard: (run, fence) for shard, run, fence in rows(Meeting).values_list("shard", "run", "fence")}
 
 
 def fences(shards: Iterable[int]) -> dict[int, int]:

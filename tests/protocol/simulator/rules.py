@@ -144,7 +144,7 @@ def take_what_was_postponed_for_covered(patch: pytest.MonkeyPatch) -> None:
 
 
 def act_on_no_newer_batch(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "MEET", ("if n == '0' then", "if true then"))
+    rewrite(patch, "MEET", ("if not behind then", "if true then"))
 
 
 def trust_totals_of_before_the_database_was_set_back(patch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def trust_totals_of_before_the_database_was_set_back(patch: pytest.MonkeyPatch) 
 
 
 def act_at_each_meeting(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "MEET", ("batch[2] == run", "false"))
+    rewrite(patch, "MEET", ("last < tonumber(ARGV[7])", "n ~= '0'"), ("behind and last", "false and last"))
 
 
 def take_any_fence_in_redis(patch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@
 -- - The number is minted in the moment in which pending becomes claimed. It is above last, and above every number that
 --   the database knows.
 -- - The sums of what is pending become claimed with it.
+-- - Redis may be given older data without a new run id. Then the database knows a newer batch than last, and the two have to
+--   meet again. The caller has read floor before, so another flush that claims meanwhile is no reason.
 -- - One batch of a shard is open at a time. An open batch is finished first, under its own number.
 -- - After a change of VIDEOS_SHARDS, no video has a watermark above the numbers of its new shard: this is why the
 --   numbers of other shards matter.
@@ -22,6 +24,9 @@ if batch[1] ~= ARGV[1] then
   return unmet()
 end
 local last = tonumber(batch[3] or 0)
+if last < tonumber(ARGV[2]) then
+  return unmet()
+end
 if batch[4] == '1' then
   return { tonumber(batch[2]), last, tonumber(batch[5]), tonumber(batch[6]), tonumber(batch[7]), tonumber(batch[8]) }
 end

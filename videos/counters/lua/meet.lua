@@ -3,11 +3,13 @@
 -- KEYS     pending, claimed, batch, closed, done of the open batch, done of the first newer batch, sums, claimed sums
 -- ARGV     run id, fence, "1" if live and liked of before are invalid in any case, "1" if the database lost a batch that is no
 --          longer kept; of the batches of the database that are newer than last: the first ("0" if there is none), "1" if
---          that is finished, the newest; how many videos the open batch postponed; these; those that the first newer one did
--- RETURNS  nothing
+--          that is finished, the newest; last, as the database was asked about it; how many videos the open batch postponed; these; those that the first newer one did
+-- RETURNS  1 if Redis is behind, else 0; error UNMET: last is another by now, nothing done
 --
 -- Guarantees:
--- - It acts once a run. Another process of the same run only raises the fence.
+-- - It acts on newer batches where last is below them: once, whether or not the run is another. A flush that has claimed one of
+--   them since the database was read has raised last.
+-- - Live from before a run, or from before a fence that another Redis got, is not trusted.
 -- - `meeting` is the stamp of live keys that are trusted; `forgotten` is that of liked keys.
 -- - Newer batches exist: Redis is behind. A batch that is open here is complete in the database, so it is closed. The first
 --   newer batch N covers what is pending. N is finished: pending is kept as done, for when the database is set back, too.
@@ -16,9 +18,15 @@
 -- - A batch that the database lost, and Redis no longer keeps, is no batch's previous.
 
 local run, fence, n = ARGV[1], tonumber(ARGV[2]), ARGV[5]
-local batch = redis.call('HMGET', KEYS[3], 'fence', 'met', 'number', 'open', 'previous', 'tail')
+local batch = redis.call('HMGET', KEYS[3], 'fence', 'met', 'number', 'open', 'previous', 'tail', 'last')
 local tail, previous = batch[6] or '0', batch[5] or '0'
+local last = tonumber(batch[7] or 0)
+local behind = last < tonumber(ARGV[7])
+if behind and last ~= tonumber(ARGV[8]) then
+  return unmet()
+end
 allow_writes_when_full(KEYS[3])
+local is_new = batch[2] ~= run or fence > tonumber(batch[1] or 0)
 fence = string.format('%.0f', math.max(fence, tonumber(batch[1] or 0)))
 redis.call('HSET', KEYS[3], 'fence', fence)
 
@@ -36,8 +44,8 @@ if ARGV[4] == '1' then
     redis.call('HSET', KEYS[3], 'previous', previous, 'rewound', 1)
   end
 end
-if batch[2] == run then
-  return
+if not is_new and not behind then
+  return 0
 end
 
 redis.call('HSET', KEYS[3], 'met', run, 'meeting', fence)
@@ -46,8 +54,8 @@ local closed = redis.call('HGETALL', KEYS[4])
 for i = 1, #closed, 2 do  -- Redis may have forgotten that a replay renewed it
   redis.call('HSET', KEYS[4], closed[i], now .. string.match(closed[i + 1], ':%d+$'))
 end
-if n == '0' then
-  return
+if not behind then
+  return 0
 end
 
 -- Moves fields of these videos from claimed to pending.
@@ -64,9 +72,9 @@ local function postpone(first, last, number)
   end
 end
 
-local last_back = 8 + tonumber(ARGV[8])
+local last_back = 9 + tonumber(ARGV[9])
 if batch[4] == '1' then
-  postpone(9, last_back, batch[3])
+  postpone(10, last_back, batch[3])
   move_fields(KEYS[2], KEYS[5])
   redis.call('HSET', KEYS[4], batch[3], now .. ':' .. previous)
   tail = batch[3]
@@ -86,3 +94,4 @@ else
   redis.call('HSET', KEYS[3], 'number', n, 'open', 1, 'fields', redis.call('HLEN', KEYS[2]), 'rewound', 1, 'claimed_at',
     now, 'previous', tail, 'tail', tail, 'applied', 0, 'repeated', 0, 'dropped', 0, 'rejected', 0)
 end
+return 1
