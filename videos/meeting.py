@@ -71,7 +71,7 @@ def read_pair() -> Pair:
     return Pair(counters.read_pairing(), Pairing(ledger.identity(), conf.SHARDS, ledger.location()))
 
 
-def meet(run: str) -> Pairing:
+def meet(run: str) -> connection.Paired:
     """Let this run of Redis meet the database, unless they have; return the pairing of both.
 
     A run that has met may be older than what the database knows: it was away while another Redis served, or was given
@@ -92,7 +92,7 @@ def meet(run: str) -> Pairing:
             }
             if new:
                 _meet(run, new)
-            return pairing
+            return pairing.identity, str(pairing.shards)
     except django.db.Error as error:
         raise CountersUnavailable(f"Redis has to meet the database, which is away: {error}") from error
 
@@ -116,23 +116,35 @@ class NotEmpty(VideosError):
 def adopt(*, keep: bool = False, drop: bool = False) -> Pair:
     """Join this Redis and this database, whatever each belonged to; return what each belonged to.
 
-    What Redis keeps for replays is dropped, and what it remembers is invalid. Raises NotEmpty where it holds changes
-    that are not flushed, unless they are to be dropped, or to be kept: that is possible if no batch is open and
-    VIDEOS_SHARDS did not change.
+    What Redis keeps for replays is dropped, and what it remembers is invalid. All other connections to Redis are
+    closed, so that each process compares anew. Raises NotEmpty where it holds changes that are not flushed, unless they
+    are to be dropped, or to be kept: that is possible if no batch is open and VIDEOS_SHARDS did not change.
     """
     before = read_pair()
     total = max(before.redis.shards or 0, conf.SHARDS)
+    _check_empty(before, total, keep=keep, drop=drop)
+    identity = before.database.identity or secrets.token_hex(8)
+    counters.pair(identity, conf.SHARDS, ledger.location(), replace=True)
+    if not counters.disconnect_others():
+        logger.warning("Redis does not let this close other connections: start all web servers and flushes anew.")
+    try:
+        _check_empty(before, total, keep=keep, drop=drop)  # what others did until then
+    except NotEmpty:
+        counters.pair_as(before.redis)
+        raise
+    ledger.take_identity(identity)
+    counters.clear_shards(range(total), changes=drop)
+    connection.meet_now()
+    meet_again(range(conf.SHARDS), abandon=True)
+    return before
+
+
+def _check_empty(before: Pair, total: int, *, keep: bool, drop: bool) -> None:
     depths = counters.depths(total)
     held, is_open = sum(depth.pending + depth.claimed for depth in depths), any(depth.claimed for depth in depths)
     may_keep = not is_open and before.redis.shards in {None, conf.SHARDS}
     if held and not drop and not (keep and may_keep):
         raise NotEmpty(f"Redis holds {held} changes that are not flushed.")
-    identity = ledger.take_identity(before.database.identity or secrets.token_hex(8))
-    counters.clear_shards(range(total), changes=drop)
-    counters.pair(identity, conf.SHARDS, ledger.location(), replace=True)
-    connection.meet_now()
-    meet_again(range(conf.SHARDS), abandon=True)
-    return before
 
 
 def _pair() -> Pairing:

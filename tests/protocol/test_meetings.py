@@ -1,5 +1,6 @@
 """Meetings of Redis and the database in orders that chance hardly finds: Redis comes back from before a batch."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import redis
 from tests.protocol.simulator import rules as broken
 from tests.support.factories import make_users, make_videos
 from tests.support.faults import redis_refusing
-from videos import counters, ledger, services
+from videos import counters, ledger, meeting, services
 from videos.counters import connection
 from videos.flush import run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
@@ -143,3 +144,22 @@ def test_a_batch_that_another_flush_opens_meanwhile_is_no_reason_to_meet_again(r
     assert counters.take_fences(run, known, found) == set()
     assert redis_client.hvals("{videos:0}:pending") == ["1"]
     assert run_flush().rewound == 0
+
+
+def test_a_process_of_before_does_not_use_a_redis_that_another_one_has_adopted(
+    redis_client: redis.Redis, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (video,), users = make_videos(1), make_users(2)
+    services.set_like(video_id=video, user_id=users[0], liked=True)
+    run_flush()
+    with monkeypatch.context() as patch:  # the other process
+        for name in ("_met_run", "_met_pairing", "_generation"):
+            patch.setattr(connection, name, getattr(connection, name))
+        patch.setattr(connection, "_leases", connection._ThreadLeases())
+        settings.VIDEOS_SHARDS = 2
+        meeting.adopt()
+        settings.VIDEOS_SHARDS = 1
+    time.sleep(2 * connection.FRESH_SECONDS)  # so that an idle connection notices
+    services.set_like(video_id=video, user_id=users[1], liked=True)
+    assert (likes(video), redis_client.exists("{videos:0}:pending")) == ((2, 2), 0)
+    assert set(run_flush().failures) == {0}

@@ -21,7 +21,17 @@ from videos.counters.clock import now_ms
 from videos.counters.connection import CountersMismatch, CountersUnavailable, Unmet
 from videos.counters.facts import live_videos, set_facts
 from videos.counters.keys import shard_of
-from videos.counters.meetings import Pairing, ShardRun, clear_shards, pair, read_pairing, shard_runs, take_fences
+from videos.counters.meetings import (
+    Pairing,
+    ShardRun,
+    clear_shards,
+    disconnect_others,
+    pair,
+    pair_as,
+    read_pairing,
+    shard_runs,
+    take_fences,
+)
 from videos.counters.requests import (
     REASONS,
     Live,
@@ -55,8 +65,8 @@ from videos.counters.status import (
 __all__ = [
     "REASONS", "Batch", "Claim", "Closed", "Confirmation", "CountersMismatch", "CountersUnavailable", "Depth",
     "DoneBatch", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent", "beats",
-    "clear_shards", "depths", "drop_kept", "find_fault", "forget", "last_finished_run", "live_videos", "lookup",
-    "memory_share", "note_beats", "note_finished_run", "now_ms", "option_fault", "pair", "prime", "read_kept",
-    "read_pairing", "recent", "refresh", "refused", "resync", "server_facts", "set_facts", "set_mark", "shard_of",
-    "shard_runs", "take_fences", "view", "waiting_marks", "watched_since",
+    "clear_shards", "depths", "disconnect_others", "drop_kept", "find_fault", "forget", "last_finished_run",
+    "live_videos", "lookup", "memory_share", "note_beats", "note_finished_run", "now_ms", "option_fault", "pair",
+    "pair_as", "prime", "read_kept", "read_pairing", "recent", "refresh", "refused", "resync", "server_facts",
+    "set_facts", "set_mark", "shard_of", "shard_runs", "take_fences", "view", "waiting_marks", "watched_since",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import redis
 from django.core.signals import setting_changed
@@ -24,7 +24,7 @@ from hiredis import pack_command
 
 from videos.changes import VideosError
 from videos.conf import conf
-from videos.counters import clock, scripts
+from videos.counters import clock, keys, scripts
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,9 @@ REFUSALS: Final = frozenset({
 # Error codes of a server that takes no writes, or no longer: the next call must look up the address again. LATE: its
 # clock may have been set, so the next call must read it again.
 WRONG_SERVER: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", scripts.LATE})
+
+
+Paired: TypeAlias = tuple[str | None, ...]  # the identity, and VIDEOS_SHARDS as text
 
 
 class CountersUnavailable(VideosError):
@@ -94,12 +97,14 @@ class Lease:
         self.connection.connect()
         self._answered_at: float | None = time.monotonic()  # None while replies are outstanding
         self._run: str | None = None
+        self.pairing: Paired | None = None  # what this connection found, until it is compared
         self._read_clock()
 
     def run(self) -> str:
         """The server's run id; "" if it hides that. Raises redis.RedisError, OSError."""
         if self._run is None:
-            (info,) = self.ask([("INFO", "server")], None)
+            info, *pairing = self.ask([("INFO", "server"), ("GET", keys.IDENTITY), ("GET", keys.SHARDS)], None)
+            self.pairing = tuple(value.decode() if isinstance(value, bytes) else None for value in pairing)
             found = _RUN_ID.search(info) if isinstance(info, bytes) else None
             self._run = found[1].decode() if found else ""
         return self._run
@@ -165,8 +170,9 @@ class _ThreadLeases(threading.local):
 _RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 _connecting = threading.Lock()
 _meeting = threading.Lock()
-_meet: Callable[[str], Any] | None = None
+_meet: Callable[[str], Paired] | None = None
 _met_run = ""  # the run of Redis that this process knows to have met the database
+_met_pairing: Paired | None = None  # what both said then
 _leases = _ThreadLeases()
 _generation = 0  # grows when the settings change, so that no thread keeps a connection to the old server
 _away_until = 0.0  # on time.monotonic(); 0 while Redis answers
@@ -232,15 +238,18 @@ def asked_for_request() -> bool:
     return _leases.asked_for_request
 
 
-def on_new_run(meet: Callable[[str], Any]) -> None:
-    """Call `meet(run)` before this process uses a run of Redis. It uses `exchange` with `meeting`."""
+def on_new_run(meet: Callable[[str], Paired]) -> None:
+    """Call `meet(run)` before this process uses a run of Redis; it returns the pairing of both.
+
+    It uses `exchange` with `meeting`.
+    """
     global _meet
     _meet = meet
 
 
 def meet(run: str, *, again: bool = False) -> None:
     """Have this run of Redis meet the database, once in this process, or `again`. Raises CountersUnavailable."""
-    global _met_run, _away_until
+    global _met_run, _met_pairing, _away_until
     if run == _met_run and not again:
         return
     with _meeting:
@@ -249,7 +258,7 @@ def meet(run: str, *, again: bool = False) -> None:
         if asked_for_request() and time.monotonic() < _away_until:  # another thread has just tried
             raise CountersUnavailable
         try:
-            _meet(run)
+            _met_pairing = _meet(run)
         except Unmet:
             raise
         except CountersUnavailable:
@@ -317,8 +326,9 @@ def _lease_of_a_run(*, for_flush: bool, meeting: str | None) -> tuple[Lease, str
             lease.disconnect()  # the address leads to another server by now, and this connection is older
             continue
         try:
-            if run:
-                meet(run)
+            if run:  # each new connection compares: adopt_counters closes all, and joins Redis to another database
+                meet(run, again=lease.pairing not in {None, _met_pairing})
+                lease.pairing = None
         except Unmet:  # Redis was started anew meanwhile
             lease.disconnect()
         else:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from videos.changes import Newer
 from videos.conf import conf
 from videos.counters import keys, scripts
-from videos.counters.connection import exchange
+from videos.counters.connection import CountersUnavailable, exchange
 from videos.counters.keys import keys_of
 
 
@@ -42,6 +42,23 @@ def pair(identity: str, shards: int, location: str, *, replace: bool = False) ->
     values = ((keys.IDENTITY, identity), (keys.SHARDS, shards), (keys.LOCATION, location))
     _ask([("SET", key, value, *only) for key, value in values])
     return read_pairing()
+
+
+def pair_as(pairing: Pairing) -> None:
+    """Put back what Redis said of its database."""
+    values = zip((keys.IDENTITY, keys.SHARDS, keys.LOCATION), pairing, strict=True)
+    _ask([("DEL", key) if value is None else ("SET", key, value) for key, value in values])
+
+
+def disconnect_others() -> bool:
+    """Close all other connections to Redis; False if it does not let us."""
+    try:
+        _ask([("CLIENT", "KILL", "TYPE", "normal")])
+    except CountersUnavailable as error:
+        if not error.code:
+            raise
+        return False
+    return True
 
 
 def clear_shards(shards: Iterable[int], *, changes: bool) -> None:

@@ -169,8 +169,10 @@ class Line:
             if command[0] == b"TIME":
                 seconds, us = divmod(self.network.clock.redis_us, SECOND_US)
                 self.inbox.append((0, [b"%d" % seconds, b"%d" % us]))
-            else:
+            elif command[0] == b"INFO":
                 self.inbox.append((0, b"run_id:run%d" % self.run))
+            else:
+                self.inbox += [(0, reply) for reply in self.network.execute("main", pack(command), [command])]
 
     def read_response(self, timeout: float | None = None) -> Any:
         network, process = self.network, running()

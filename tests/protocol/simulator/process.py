@@ -12,7 +12,7 @@ from django.db import connection, connections
 from videos.counters import clock
 from videos.counters import connection as wire
 
-STATE = ((wire, "_away_until"), (wire, "_met_run"), (wire, "_meeting"), (clock, "_skew"))
+STATE = ((wire, "_away_until"), (wire, "_met_run"), (wire, "_met_pairing"), (wire, "_meeting"), (clock, "_skew"))
 TURN_SECONDS = 30.0  # a run that hangs says where
 
 Act = Callable[["Process"], None]
@@ -38,7 +38,7 @@ class Machine:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.state: list[Any] = [0.0, "", Meeting(), None]  # of STATE
+        self.state: list[Any] = [0.0, "", None, Meeting(), None]  # of STATE
         self.wall_ahead_us = 0
         self.cut_off_until_us = 0  # from Redis
 
