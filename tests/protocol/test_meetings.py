@@ -12,7 +12,7 @@ from tests.support.factories import make_users, make_videos
 from tests.support.faults import redis_refusing
 from videos import counters, ledger, meeting, services
 from videos.counters import connection
-from videos.flush import run_flush
+from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
@@ -163,3 +163,25 @@ def test_a_process_of_before_does_not_use_a_redis_that_another_one_has_adopted(
     services.set_like(video_id=video, user_id=users[1], liked=True)
     assert (likes(video), redis_client.exists("{videos:0}:pending")) == ((2, 2), 0)
     assert set(run_flush().failures) == {0}
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_what_the_database_has_lost_for_good_is_not_shown(
+    repaired: bool, redis_client: redis.Redis, settings: Any
+) -> None:
+    settings.VIDEOS_REPLAY_SECONDS = 0
+    (video,), (user,) = make_videos(1), make_users(1)
+    run_flush()
+    services.set_like(video_id=video, user_id=user, liked=True)
+    services.record_view(event=services.ViewEvent(video, "v"))
+    run_flush()
+    time.sleep(0.01)
+    run_flush()  # drops what was kept for a replay
+    for rows in (FlushBatch.objects, VideoHour.objects, VideoLike.objects):
+        rows.all().delete()
+    Video.objects.update(like_count=0, view_count=0, flushed_batch=0)
+    if repaired:
+        reconcile(repair=True, forget=True)
+    else:
+        run_flush()
+    assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals == (0, 0)

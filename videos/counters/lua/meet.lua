@@ -15,6 +15,8 @@
 --   newer batch N covers what is pending. N is finished: pending is kept as done, for when the database is set back, too.
 --   N is unfinished, so it is the newest: pending becomes the open batch N, and the rows' watermark decides.
 -- - What a batch postponed is not covered by it, so it is pending, under the number of that batch: see put_back.
+-- - Where the database was set back, rows may lack what the batch that was claimed last moved, and have lost it for good. Its
+--   sums go, unless it is open: prime.lua would add them.
 -- - A batch that the database lost, and Redis no longer keeps, is no batch's previous.
 
 local run, fence, n = ARGV[1], tonumber(ARGV[2]), ARGV[5]
@@ -32,6 +34,9 @@ redis.call('HSET', KEYS[3], 'fence', fence)
 
 if ARGV[3] == '1' then
   redis.call('HSET', KEYS[3], 'meeting', fence, 'forgotten', redis.call('HINCRBY', KEYS[3], 'stamp', 1))
+  if batch[4] ~= '1' then
+    redis.call('DEL', KEYS[8])
+  end
 end
 if ARGV[4] == '1' then
   redis.call('HSET', KEYS[3], 'lost', 1)
