@@ -116,9 +116,10 @@ class NotEmpty(VideosError):
 def adopt(*, keep: bool = False, drop: bool = False) -> Pair:
     """Join this Redis and this database, whatever each belonged to; return what each belonged to.
 
-    What Redis keeps for replays is dropped, and what it remembers is invalid. All other connections to Redis are
-    closed, so that each process compares anew. Raises NotEmpty where it holds changes that are not flushed, unless they
-    are to be dropped, or to be kept: that is possible if no batch is open and VIDEOS_SHARDS did not change.
+    What Redis keeps for replays is dropped, and what it remembers is invalid: of viewers, if the database is another.
+    The next batches are marked rewound if that can lose something. All other connections to Redis are closed, so that
+    each process compares anew. Raises NotEmpty where it holds changes that are not flushed, unless they are to be
+    dropped, or to be kept: that is possible if no batch is open and VIDEOS_SHARDS did not change.
     """
     before = read_pair()
     total = max(before.redis.shards or 0, conf.SHARDS)
@@ -128,23 +129,34 @@ def adopt(*, keep: bool = False, drop: bool = False) -> Pair:
     if not counters.disconnect_others():
         logger.warning("Redis does not let this close other connections: start all web servers and flushes anew.")
     try:
-        _check_empty(before, total, keep=keep, drop=drop)  # what others did until then
-    except NotEmpty:
+        held = _check_empty(before, total, keep=keep, drop=drop)  # what others did until then
+        is_other = before.redis.identity not in {None, before.database.identity}
+        if is_other:
+            counters.forget_views()
+    except VideosError:
         counters.pair_as(before.redis)
         raise
     ledger.take_identity(identity)
+    lost = is_other or (drop and held > 0) or _lacks_batches(range(total))
     counters.clear_shards(range(total), changes=drop)
     connection.meet_now()
-    meet_again(range(conf.SHARDS), abandon=True)
+    meet_again(range(conf.SHARDS), forget=True, abandon=lost)
     return before
 
 
-def _check_empty(before: Pair, total: int, *, keep: bool, drop: bool) -> None:
+def _check_empty(before: Pair, total: int, *, keep: bool, drop: bool) -> int:
     depths = counters.depths(total)
     held, is_open = sum(depth.pending + depth.claimed for depth in depths), any(depth.claimed for depth in depths)
     may_keep = not is_open and before.redis.shards in {None, conf.SHARDS}
     if held and not drop and not (keep and may_keep):
         raise NotEmpty(f"Redis holds {held} changes that are not flushed.")
+    return held
+
+
+def _lacks_batches(shards: Iterable[int]) -> bool:
+    """Whether the database lacks batches, so that a replay would have been due."""
+    compared = ledger.compare_batches({shard: {one.last} for shard, one in counters.shard_runs(shards).items()})
+    return any(one.lacking for one in compared.values())
 
 
 def _pair() -> Pairing:

@@ -11,6 +11,7 @@ from tests.protocol.simulator import rules as broken
 from tests.support.factories import make_users, make_videos
 from tests.support.faults import redis_refusing
 from videos import counters, ledger, meeting, services
+from videos.changes import HOUR_MS
 from videos.counters import connection
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
@@ -185,3 +186,33 @@ def test_what_the_database_has_lost_for_good_is_not_shown(
     else:
         run_flush()
     assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals == (0, 0)
+
+
+def test_another_number_of_shards_with_nothing_pending_is_no_loss(redis_client: redis.Redis, settings: Any) -> None:
+    videos, users = make_videos(4), make_users(2)
+    for user, shards, rewound in zip(users, (1, 2), (0, 0), strict=True):
+        settings.VIDEOS_SHARDS = shards
+        if user != users[0]:
+            meeting.adopt()
+        for video in videos:
+            services.set_like(video_id=video, user_id=user, liked=True)
+        assert run_flush().rewound == rewound
+    assert {video.like_count for video in Video.objects.all()} == {2}
+    FlushBatch.objects.filter(shard=0).delete()  # now the database lacks what only Redis keeps
+    settings.VIDEOS_SHARDS = 1
+    meeting.adopt()
+    services.set_like(video_id=videos[0], user_id=users[0], liked=False)
+    assert run_flush().rewound == 1
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_viewers_of_another_database_are_not_seen_here(other: bool, redis_client: redis.Redis) -> None:
+    (video,) = make_videos(1)
+    five_hours_ago = counters.now_ms() - 5 * HOUR_MS
+    events = [services.ViewEvent(video, "v"), services.ViewEvent(video, "w", at_ms=five_hours_ago)]
+    for counted in (2, 2 if other else 0):
+        assert services.record_views(events=events).counted == counted
+        run_flush()
+        if other:
+            redis_client.set("videos:identity", "another")
+        meeting.adopt()

@@ -178,7 +178,8 @@ _generation = 0  # grows when the settings change, so that no thread keeps a con
 _away_until = 0.0  # on time.monotonic(); 0 while Redis answers
 
 
-def _forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
+def forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
+    """Let each thread connect anew at its next call, and meet."""
     global _generation, _away_until, _met_run
     if setting in {"CACHES", "DATABASES", "VIDEOS_COUNTERS_ALIAS", "VIDEOS_SHARDS"}:
         _generation += 1
@@ -187,7 +188,7 @@ def _forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
         _met_run = ""
 
 
-setting_changed.connect(_forget_connections, dispatch_uid="videos.counters")
+setting_changed.connect(forget_connections, dispatch_uid="videos.counters")
 
 
 def _connected(*, for_flush: bool) -> Lease:

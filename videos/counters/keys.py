@@ -46,6 +46,8 @@ PROBED: Final = "videos:probed"
 BEATS: Final = "videos:beats"
 WATCHED: Final = "videos:watched"
 
+OF_VIEWS: Final = tuple(f"{{videos:*}}:{kind}:*" for kind in ("seen", "dated", "address"))
+
 
 class ShardKeys:
     """The keys of one shard."""

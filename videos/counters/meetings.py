@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from videos.changes import Newer
 from videos.conf import conf
 from videos.counters import keys, scripts
-from videos.counters.connection import CountersUnavailable, exchange
+from videos.counters.connection import CountersUnavailable, exchange, forget_connections
 from videos.counters.keys import keys_of
+
+SCANNED_KEYS: Final = 1000  # in one call; all other clients wait meanwhile
 
 
 class Pairing(NamedTuple):
@@ -58,6 +60,7 @@ def disconnect_others() -> bool:
         if not error.code:
             raise
         return False
+    forget_connections()  # those of other threads of this process are closed too
     return True
 
 
@@ -73,6 +76,18 @@ def clear_shards(shards: Iterable[int], *, changes: bool) -> None:
                 ("HDEL", names.batch, "open"),
             ]
         _ask(commands)
+
+
+def forget_views() -> None:
+    """Drop what is remembered of viewers and addresses, of all shards. It scans all keys of this Redis."""
+    for pattern in keys.OF_VIEWS:
+        cursor = b"0"
+        while True:
+            ((cursor, found),) = _ask([("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED_KEYS)])
+            if found:
+                _ask([("UNLINK", key) for key in found])
+            if cursor == b"0":
+                break
 
 
 def shard_runs(shards: Iterable[int] | None = None, *, run: str = "") -> dict[int, ShardRun]:

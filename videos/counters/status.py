@@ -14,11 +14,12 @@ from videos.counters.keys import keys_of
 
 PROBED_SECONDS: Final = 60
 # Each command that scripts, requests and the flush use, in a form that changes nothing but a key of its own.
+NOBODY: Final = 2**62  # the id of no client
 _KEY: Final = "{videos:0}:tried"
 TRIALS: Final[tuple[tuple[Any, ...], ...]] = (
     *(("SET", key, 1, "EX", PROBED_SECONDS) for key in ("videos:probed", "{user:0}:tried", _KEY)),
     *(("PING",), ("TIME",), ("INFO", "server"), ("WAIT", 0, 1), ("WAITAOF", 0, 0, 1)),
-    *(("SCRIPT", "LOAD", "return 1"), scripts.KEPT.command([])),
+    *(("SCRIPT", "LOAD", "return 1"), scripts.KEPT.command([]), ("SCAN", 0), ("CLIENT", "KILL", "ID", NOBODY)),
     *((name, _KEY) for name in ("EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "INCR", "TTL")),
     *((name, _KEY, "0") for name in ("HDEL", "HEXISTS", "HGET", "HMGET", "HSCAN", "SADD", "SREM", "SSCAN", "ZREM")),
     *(("HSET", _KEY, "0", 0), ("HSETNX", _KEY, "0", 0), ("HINCRBY", _KEY, "0", 0), ("ZADD", _KEY, 0, "0")),
@@ -128,7 +129,7 @@ def refused() -> list[str]:
             if not error.code:
                 raise
             if error.code == "NOPERM":
-                name = "SCRIPT LOAD" if trial[0] == "SCRIPT" else trial[0]
+                name = " ".join(trial[:2]) if trial[0] in {"SCRIPT", "CLIENT"} else trial[0]
                 found[name if "to run" in str(error) else f"keys like {trial[1]}"] = None
     return list(found)
 
