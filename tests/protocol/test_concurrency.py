@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connections
@@ -16,6 +17,12 @@ from videos.models import Video, VideoLike
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
 THREADS = 100
+
+
+@pytest.fixture(autouse=True)
+def patient(settings: Any) -> None:
+    """Let the first request of each thread wait for its turn: how long that takes says how busy the machine is."""
+    settings.VIDEOS_DATABASE_WAIT_SECONDS = 20
 
 
 def in_threads(act: Callable[[int], None]) -> None:

@@ -110,7 +110,6 @@ REDIS, DATABASE = replace(CALM, stores=("redis",)), replace(CALM, stores=("datab
 SHARED_RULES: dict[Rule, tuple[Kind, int]] = {  # scripts, and Python: the same on every database
     rules.mint_before_the_claim: (CALM, 50_094),
     rules.confirm_without_the_number: (CALM, 50_024),
-    rules.read_without_the_number: (replace(CALM, tight=False), 50_717),
     rules.forget_what_gathers_during_a_batch: (CALM, 50_006),
     rules.keep_old_pending_sums: (CALM, 50_000),
     rules.forget_what_is_pending_where_live_expired: (CALM, 50_007),

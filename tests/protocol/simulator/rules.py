@@ -130,15 +130,6 @@ def take_the_words_of_the_database_for_new(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, "LIKE", ("state, told = ARGV[6], true", "state = ARGV[6]"))
 
 
-def give_back_without_the_number(patch: pytest.MonkeyPatch) -> None:
-    for name in ("GIVE_BACK", "MEET"):
-        rewrite(patch, name, ("field .. ':' .. number or field", "field or field"), ("or 'b' .. number", "or ''"))
-
-
-def let_a_mark_that_went_back_go(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "LIKE", ("pending and stays ~= ''", "pending and stays ~= '' and not string.find(stays, 'b')"))
-
-
 def take_what_was_postponed_for_covered(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, "MEET", ("for i = first, last do", "for i = 1, 0 do"))
 
