@@ -12,7 +12,6 @@ from tests.protocol.simulator.rules import (
     read_without_the_number,
     take_any_fence,
     take_the_words_of_the_database_for_new,
-    trust_totals_of_before_the_database_was_set_back,
 )
 from tests.support.interleaving import install_gates, worlds
 from videos import counters
@@ -58,7 +57,6 @@ BROKEN_RULES: dict[Rule, tuple[str, int]] = {
     take_the_words_of_the_database_for_new: ("database", 60_060),
     read_without_the_number: ("none", 50_000),
     take_any_fence: ("redis", 50_000),
-    trust_totals_of_before_the_database_was_set_back: ("both", 50_120),
 }
 
 

@@ -138,10 +138,6 @@ def act_on_no_newer_batch(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, "MEET", ("if not behind then", "if true then"))
 
 
-def trust_totals_of_before_the_database_was_set_back(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "DROP", ("ARGV[2] == '1'", "false"))
-
-
 def act_at_each_meeting(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, "MEET", ("last < tonumber(ARGV[7])", "n ~= '0'"), ("behind and last", "false and last"))
 
