@@ -13,7 +13,7 @@ from servers import RedisServer
 from tests.protocol.simulator import stores
 from tests.protocol.simulator.clock import Clock
 from tests.protocol.simulator.network import Line
-from tests.protocol.simulator.process import Machine, Worker, gated, running
+from tests.protocol.simulator.process import STATE, Machine, Worker, gated, running
 from tests.protocol.simulator.world import USERS, VIDEOS, Kind, World
 from videos import counters, ledger
 from videos.conf import conf
@@ -55,6 +55,7 @@ class Simulator:
         """End the threads."""
         for worker in self.crew:
             worker.end()
+        wire._leases.request = wire._leases.flush = None
         self.real.disconnect()
 
     def run(self, seed: int, kind: Kind = DRAWN) -> World:
@@ -80,6 +81,8 @@ class Simulator:
             process = running()
             return 0 if process is None else process.machine.wall_ahead_us
 
+        for module, name in STATE:  # what a run leaves there ends with the test
+            patch.setattr(module, name, getattr(module, name))
         self.clock.install(patch, wall_ahead_us, lambda seconds: world().sleep(seconds))
         patch.setattr(wire, "make_connection", lambda *, for_flush: Line(world().network, for_flush=for_flush))
         write_direct, meet = ledger.write_direct, ledger.meet
