@@ -74,7 +74,10 @@ class Book:
         self.in_rows: dict[Mark, int] = {}  # how many effects there were when the last went to the rows
         self.at_claim: dict[tuple[int, int], dict[Mark, int]] = {}  # how many of them a batch, by shard and number, has
         self.redis_knows: RedisKnows | None = None  # until the next meeting
-        self.since_setback: set[Mark] = set()
+        self.since_setback: set[Mark] = set()  # wishes of which no store may know less than the clients
+        self.unnoticed: set[int] = (
+            set()
+        )  # shards whose rows lost more than is kept; Redis answers from memory until then
         self.views_since_setback: Counter[int] = Counter()
 
     def truth(self, video: int) -> tuple[int, int]:
@@ -109,6 +112,14 @@ class Book:
             claim = int(command[3].split(b"}")[0].rpartition(b":")[2]), reply[0]
             if reply[4] == int(args[3]) or claim not in self.at_claim:  # a number that both have forgotten comes again
                 self.at_claim[claim] = self._lengths()
+        elif sha == scripts.DROP.sha and args[1] == b"1":
+            self._noticed(int(command[3].split(b"}")[0].rpartition(b":")[2]))
+
+    def _noticed(self, shard: int) -> None:
+        """A flush made what Redis remembers of a shard invalid: a wish that was answered from memory may be lost."""
+        if shard in self.unnoticed:
+            self.unnoticed.remove(shard)
+            self.since_setback = {mark for mark in self.since_setback if counters.shard_of(mark[0]) != shard}
 
     def written(
         self, changes: Mapping[int, Changes], outcomes: Mapping[int, Outcome], viewers: Mapping[int, str]
@@ -175,6 +186,7 @@ class Book:
         self._set_back()
         if self.clock.now_us - to.at_us > conf.REPLAY_SECONDS * SECOND_US:
             self.vague = True
+            self.unnoticed = set(range(conf.SHARDS))
         self.damaged |= {video for (video, user), at in self.in_rows.items() if to.wishes.get((video, user)) != at}
         self.damaged |= {video for video, views in self.views_by_rows.items() if to.views[video] != views}
         self.in_rows, self.views_by_rows = dict(to.wishes), Counter(to.views)
