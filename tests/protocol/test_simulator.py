@@ -108,31 +108,31 @@ REDIS, DATABASE = replace(CALM, stores=("redis",)), replace(CALM, stores=("datab
 # Chance does not find all rules in hundreds of runs: a restart breaks connections here, so most of what it makes stale
 # ends there. test_interleavings.py and test_late.py show the others.
 SHARED_RULES: dict[Rule, tuple[Kind, int]] = {  # scripts, and Python: the same on every database
-    rules.mint_before_the_claim: (CALM, 50_094),
-    rules.confirm_without_the_number: (CALM, 50_024),
+    rules.mint_before_the_claim: (CALM, 50_160),
+    rules.confirm_without_the_number: (CALM, 50_169),
     rules.forget_what_gathers_during_a_batch: (CALM, 50_006),
     rules.keep_old_pending_sums: (CALM, 50_000),
-    rules.forget_what_is_pending_where_live_expired: (CALM, 50_007),
-    rules.forget_what_is_claimed_where_live_expired: (CALM, 50_080),
-    rules.add_what_is_claimed_to_rows_that_have_it: (CALM, 50_043),
+    rules.forget_what_is_pending_where_live_expired: (CALM, 50_027),
+    rules.forget_what_is_claimed_where_live_expired: (CALM, 50_100),
+    rules.add_what_is_claimed_to_rows_that_have_it: (CALM, 50_118),
     rules.judge_a_like_without_the_claimed_field: (CALM, 50_000),
-    rules.resync_at_any_time: (AWAY, 50_117),
+    rules.resync_at_any_time: (AWAY, 50_143),
     rules.let_old_wishes_undo_new_ones: (AWAY, 50_003),
     rules.forget_the_notes: (AWAY, 50_003),
     rules.keep_nothing_for_a_replay: (DATABASE, 50_000),
     rules.replay_nothing: (DATABASE, 50_000),
-    rules.open_a_batch_before_the_one_before_it: (DATABASE, 50_085),
+    rules.open_a_batch_before_the_one_before_it: (DATABASE, 50_179),
     rules.finish_whatever_was_taken_in: (DATABASE, 50_000),
     rules.drop_batches_before_the_window_ends: (DATABASE, 50_003),
     rules.take_what_was_postponed_for_covered: (REDIS, 50_001),
     rules.act_on_no_newer_batch: (REDIS, 50_023),
-    rules.act_at_each_meeting: (REDIS, 50_000),
+    rules.act_at_each_meeting: (REDIS, 50_290),
     rules.trust_totals_of_before_the_meeting: (REDIS, 50_016),
-    rules.let_late_scripts_act: (FAULTY, 50_053),
-    rules.read_an_old_reply_on_a_new_call: (FAULTY, 50_000),
+    rules.let_late_scripts_act: (FAULTY, 50_110),
+    rules.read_an_old_reply_on_a_new_call: (FAULTY, 50_205),
     rules.count_a_doubtful_view_in_the_rows: (FAULTY, 50_000),
     rules.forget_doubts_of_others: (FAULTY, 50_073),
-    rules.send_twice_after_a_failure: (FAULTY, 50_000),
+    rules.send_twice_after_a_failure: (FAULTY, 50_441),
 }
 BROKEN_RULES = [
     *(
@@ -153,4 +153,5 @@ def test_a_broken_rule_is_found(
 ) -> None:
     break_rule(monkeypatch)
     runs = simulator()
-    assert any(runs.run(seed, kind).book.faults for seed in range(first, first + BROKEN_SEEDS))
+    seeds = range(first, first + BROKEN_SEEDS)
+    assert any(not fault.startswith("raised") for seed in seeds for fault in runs.run(seed, kind).book.faults)

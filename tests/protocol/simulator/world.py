@@ -120,8 +120,9 @@ class World:
             self.book.fault(f"raised {type(error).__name__}", 1, "".join(traceback.format_exception(error)))
         finally:
             for process in self.processes:
-                with contextlib.suppress(Exception):
-                    process.kill()
+                if not process.finished:  # one that raised has finished, and is still among them
+                    with contextlib.suppress(Exception):
+                        process.kill()
         return self.book.faults
 
     def _event(self, what: str) -> None:
