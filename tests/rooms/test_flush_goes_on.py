@@ -162,18 +162,24 @@ def test_row_that_is_locked_while_culprits_are_sought_costs_no_good_field(
     check_batches()
 
 
+def remember_moves(patch: pytest.MonkeyPatch) -> list[tuple[Batch, dict[int, Changes]]]:
+    """What flushes move from now on: a flush that slept would do it again."""
+    moved: list[tuple[Batch, dict[int, Changes]]] = []
+    move = culprits.Mover.move
+
+    def remember(mover: culprits.Mover, chunk: dict[int, Changes], **options: Any) -> bool:
+        moved.append((mover.batch, chunk))
+        return move(mover, chunk, **options)
+
+    patch.setattr(culprits.Mover, "move", remember)
+    return moved
+
+
 @with_row_locks
 def test_flush_that_slept_does_not_apply_what_went_back_to_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     (video,) = make_videos(1)
     services.record_view(event=services.ViewEvent(video, "v"))
-    slept: list[tuple[Batch, Any]] = []
-    move = culprits.Mover.move
-
-    def remember(mover: culprits.Mover, chunk: dict[int, Changes], **options: Any) -> bool:
-        slept.append((mover.batch, chunk))
-        return move(mover, chunk, **options)
-
-    monkeypatch.setattr(culprits.Mover, "move", remember)
+    slept = remember_moves(monkeypatch)
     with locked("videos_video", video):
         run_flush()
     batch, chunk = slept[0]
@@ -192,16 +198,9 @@ def test_postponed_fields_count_once_where_the_database_forgot_that_they_were(
 ) -> None:
     (video,), (user,) = make_likes()
     services.record_view(event=services.ViewEvent(video, "v"))
-    slept: list[tuple[Batch, Any]] = []
-    move = culprits.Mover.move
-
-    def remember(mover: culprits.Mover, chunk: dict[int, Changes], **options: Any) -> bool:
-        slept.append((mover.batch, chunk))
-        return move(mover, chunk, **options)
-
     monkeypatch.setattr(workers, "POSTPONED_SECONDS", 0.0)
     with locked("videos_video", video), monkeypatch.context() as patch:
-        patch.setattr(culprits.Mover, "move", remember)
+        slept = remember_moves(patch)
         assert run_flush().postponed == 1
     ((batch, chunk),) = slept
     services.set_like(video_id=video, user_id=user, liked=False)
