@@ -145,7 +145,7 @@ def _start_servers(supervisor: Supervisor, python: Path, var: Path, options: arg
     if not supervisor.stopping:
         web = WebServer(
             var, env=env, port=options.port, python=python, workers=options.workers, threads=THREADS,
-            options=("--log-level", "error", "--respawn-failed-workers"),
+            options=("--log-level", "error"),
         )  # fmt: skip
         web.name, web.terminal = "The web server", True
         supervisor.start(web)

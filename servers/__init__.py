@@ -22,11 +22,11 @@ from servers.process import (
 )
 from servers.redis import REDIS_OPTIONS, RedisServer, ValkeyServer
 from servers.server import Server
-from servers.web import WebServer, granian, run_manage, start_manage
+from servers.web import WebServer, granian, run_manage, serve, start_manage
 
 __all__ = [
     "DATABASE_OPTIONS", "K6", "PYTHON", "REDIS_OPTIONS", "ROOT", "MariaDBServer", "MissingServerError", "MySQLServer",
     "Process", "RedisServer", "Server", "Servers", "StartFailed", "ValkeyServer", "WebServer", "alive", "call",
     "cpu_seconds", "end_with_parent", "free_port", "granian", "listens", "private_servers", "resident_bytes",
-    "run_manage", "start", "start_manage", "wait_until",
+    "run_manage", "serve", "start", "start_manage", "wait_until",
 ]  # fmt: skip

@@ -70,6 +70,10 @@ class Server:
         """Whether it answers."""
         return True
 
+    def answers(self, seconds: float) -> bool:
+        """Whether it answers within this time, where that can be asked: a supervisor starts it again if not."""
+        return True
+
     def launch(self) -> Process:
         """Start it and return at once."""
         self.process = Process(

@@ -22,6 +22,9 @@ STALE_SECONDS = 10.0
 RESTARTS = 5  # in RESTART_WINDOW_SECONDS; after that another start would not help
 RESTART_WINDOW_SECONDS = 60.0
 RESTART_PAUSE_SECONDS = 0.5
+ASK_SECONDS = 2.0  # between two questions whether a server answers, and how long an answer may take
+ASKED = 10  # the last questions that are remembered: where some workers hang, the others answer in between
+MISSED = 3  # of them; then the server hangs
 
 
 class Supervisor:
@@ -32,6 +35,7 @@ class Supervisor:
         self.children: list[Server] = []
         self.stopping = False
         self._deaths: Mapping[Server, deque[float]] = defaultdict(lambda: deque(maxlen=RESTARTS))
+        self._answered: Mapping[Server, deque[bool]] = defaultdict(lambda: deque(maxlen=ASKED))
 
     def catch_signals(self) -> None:
         """From now on Ctrl-C, SIGTERM and a closed terminal ask for the end. The second request kills every child."""
@@ -60,15 +64,28 @@ class Supervisor:
         process.wait_until(lambda: self.stopping or child.ready(), seconds=seconds)
 
     def watch(self) -> None:
-        """Start dead servers again until a signal asks for the end. StartFailed for one that dies again and again."""
+        """Start servers again that died or hang, until a signal asks for the end. Raises StartFailed."""
+        asked = time.monotonic()
         while not self.stopping:
             for child in self.children:
                 if child.process is not None and not child.process.running and not self.stopping:
                     self._revive(child, child.process)
+            if time.monotonic() > asked + ASK_SECONDS:
+                self._end_hung_servers()
+                asked = time.monotonic()
             time.sleep(0.1)
+
+    def _end_hung_servers(self) -> None:
+        for child in self.children:
+            answered = self._answered[child]
+            answered.append(child.answers(ASK_SECONDS))
+            if answered.count(False) >= MISSED and child.process is not None and child.process.running:
+                print(f"{child.name} does not answer.", file=sys.stderr, flush=True)
+                child.process.kill()
 
     def _revive(self, child: Server, process: Process) -> None:
         code = process.kill()  # also the workers of a web server, which would keep its port
+        self._answered[child].clear()
         deaths, now = self._deaths[child], time.monotonic()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if len(deaths) == RESTARTS and now - deaths[0] < RESTART_WINDOW_SECONDS:

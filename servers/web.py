@@ -33,15 +33,23 @@ def granian(
     return [python.parent / "granian", *pairs, "--http", "1", "--no-ws", *options, application]
 
 
-class WebServer(Server):
-    """The service under granian. `options` are those of `granian`."""
+def serve(
+    port: int, *, workers: int = 1, threads: int = 1, options: Sequence[str] = (), python: Path = PYTHON
+) -> list[str | Path]:
+    """Return the command that serves the service on 127.0.0.1, as in production."""
+    numbers = {"--host": HOST, "--port": port, "--workers": workers, "--threads": threads}
+    return [python, "-m", "streaming.serve", *[str(part) for pair in numbers.items() for part in pair], *options]
 
-    name = "granian"
+
+class WebServer(Server):
+    """The service under its web server. `options` are those of `serve`."""
+
+    name = "web"
     end_signal = signal.SIGTERM  # its workers go on when it is killed
 
     def __init__(self, folder: Path, *, env: Mapping[str, str], port: int | None = None, **options: Any) -> None:
         super().__init__(folder, env=env, port=port)
-        self._command = granian(self.port, **options)
+        self._command = serve(self.port, **options)
 
     @property
     def url(self) -> str:
@@ -50,7 +58,11 @@ class WebServer(Server):
 
     def ready(self) -> bool:
         """Whether it answers."""
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
+        return self.answers(10)
+
+    def answers(self, seconds: float) -> bool:
+        """Whether it answers within this time."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=seconds)
         try:
             connection.request("GET", "/health/live")
             return connection.getresponse().status < 500

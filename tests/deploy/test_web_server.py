@@ -4,9 +4,8 @@ import contextlib
 import http.client
 import logging
 import os
-import re
-import shlex
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from servers import ROOT, MariaDBServer, Server, WebServer, wait_until
+from servers import MariaDBServer, Server, WebServer, wait_until
+from servers.supervisor import Supervisor
+from tests.soak.stack import ReadmeServer
 from tests.support.breakdowns import proxied, stopped
 from tests.support.doors import bearer, like_path
 from tests.support.factories import make_user, make_videos
@@ -25,16 +26,8 @@ LOGGER = logging.getLogger(__name__)
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
-def readme_options() -> list[str]:
-    """The options of README's line that say nothing of addresses and numbers."""
-    (line,) = re.findall(r"^granian ((?:.|\\\n)*?) streaming\.wsgi:", (ROOT / "README.md").read_text(), re.MULTILINE)
-    words = shlex.split(line.replace("\\\n", " "))
-    known = {"--interface", "--host", "--workers", "--blocking-threads", "--http"}
-    return [word for before, word in zip(["", *words], words, strict=False) if not known & {before, word}]
-
-
 def workers(server: WebServer) -> list[int]:
-    """The processes that granian has started."""
+    """The worker processes."""
     return [pid for pid in server.pids()[1:] if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
@@ -42,13 +35,31 @@ def workers(server: WebServer) -> list[int]:
 def test_the_web_server_of_readme_outlives_its_workers(
     service_env: dict[str, str], run_server: Callable[[Server], None], tmp_path: Path
 ) -> None:
-    server = WebServer(tmp_path / "web", env=service_env, workers=2, options=readme_options())
+    server = ReadmeServer(tmp_path / "web", env=service_env)
     run_server(server)
     before = workers(server)
     assert len(before) == 2
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: server.up and len(set(workers(server)) - set(before)) == 2, what="the workers are replaced")
+
+
+@pytest.mark.once
+def test_a_web_server_that_does_not_answer_is_started_again(service_env: dict[str, str], tmp_path: Path) -> None:
+    """`script/server` asks it, as this supervisor does."""
+    server, supervisor = WebServer(tmp_path / "web", env=service_env, workers=2), Supervisor(tmp_path / "children.json")
+    supervisor.start(server)
+    watching = threading.Thread(target=supervisor.watch)
+    watching.start()
+    try:
+        before = server.pids()
+        for pid in workers(server):
+            os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: not set(before) & set(server.pids()) and server.up, what="another web server answers")
+    finally:
+        supervisor.stopping = True
+        watching.join()
+        supervisor.stop()
 
 
 class Client:

@@ -35,15 +35,14 @@ RESTART_SECONDS: Final = 1.0  # until the clock, or systemd, starts a process ag
 
 
 class ReadmeServer(WebServer):
-    """The service under granian, started as README says, with two workers."""
+    """The service, started as README says, with two workers."""
 
     @property
     def command(self) -> list[str | Path]:
-        """README's line; of an option that comes twice granian takes the last."""
-        (line,) = re.findall(r"^granian .*", (ROOT / "README.md").read_text().replace("\\\n", ""), re.MULTILINE)
-        _, *options, application = shlex.split(line)
+        """README's line; of an option that comes twice the last is taken."""
+        (line,) = re.findall(r"^python -m streaming\.serve .*", (ROOT / "README.md").read_text(), re.MULTILINE)
         ours = ("--host", HOST, "--port", str(self.port), "--workers", str(WORKERS), "--log-level", "warning")
-        return [PYTHON.parent / "granian", *options, *ours, application]
+        return [PYTHON, *shlex.split(line)[1:], *ours]
 
 
 class Stack:
