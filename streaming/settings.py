@@ -125,6 +125,7 @@ INSTALLED_APPS = [
     "videos",
 ]
 MIDDLEWARE = [
+    "videos.middleware.GuardMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -262,6 +263,8 @@ VIDEOS_THROTTLE_STORAGE = _urls(
     "THROTTLE_STORAGE_URL", env.str("THROTTLE_STORAGE_URL", default="process://"), separator=None
 )
 VIDEOS_TRUSTED_PROXY_HOPS = _whole("TRUSTED_PROXY_HOPS", 0)
+if "PRIVATE_NETWORKS" in env:
+    VIDEOS_PRIVATE_NETWORKS = tuple(_words("PRIVATE_NETWORKS"))
 VIDEOS_FLUSH_INTERVAL_SECONDS = _whole("FLUSH_INTERVAL_SECONDS", 60)
 
 if not EMBEDDED:

@@ -56,6 +56,11 @@ class AppSettings:
     VIEW_MAX_AGE_SECONDS = Number(7 * DAY_SECONDS, 1, 366 * DAY_SECONDS)  # how old an event of a batch may be
     # How many proxies of the operator are before the service. Each adds one address to X-Forwarded-For.
     TRUSTED_PROXY_HOPS = Number(0, 0, 32)
+    # Where probes come from: /health/ready and /metrics answer 404 to callers from elsewhere.
+    PRIVATE_NETWORKS = Setting(
+        ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
+         "169.254.0.0/16", "fc00::/7", "fe80::/10")
+    )  # fmt: skip
     # Requests allowed per scope, in the notation of the `limits` package; None is no limit.
     THROTTLE_RATES = Setting[Mapping[str, str | None]](
         {"token": "60/minute", "like": "600/minute", "view": "6000/minute", "write": "120/minute"}

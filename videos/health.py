@@ -4,13 +4,14 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from functools import wraps
+from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import Error as DatabaseError
 from django.db import connections
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotFound, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
@@ -98,6 +99,16 @@ def check_parts() -> dict[str, Mapping[str, Any]]:
     return states
 
 
+def inside_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Answer 404 to callers outside of VIDEOS_PRIVATE_NETWORKS: there is nothing here for strangers."""
+
+    @wraps(view)
+    def check(request: HttpRequest) -> HttpResponse:
+        return view(request) if viewers.is_inside(request.META) else HttpResponseNotFound()
+
+    return check
+
+
 @login_not_required
 @never_cache
 @require_safe
@@ -109,6 +120,7 @@ def live(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @never_cache
 @require_safe
+@inside_only
 def ready(request: HttpRequest) -> HttpResponse:
     """Each part's state, and the caller's address as the service sees it.
 
@@ -120,7 +132,11 @@ def ready(request: HttpRequest) -> HttpResponse:
     needed = not any("error" in states[name] for name in ("database", "redis"))
     status = "ok" if all(state["ok"] for state in states.values()) else "degraded" if needed else "unavailable"
     healthy = needed and (status == "ok" or "strict" not in request.GET)
-    you = {"address": viewers.client_address(request.META), "trusted_proxy_hops": conf.TRUSTED_PROXY_HOPS}
+    you = {
+        "address": viewers.client_address(request.META),
+        "trusted_proxy_hops": conf.TRUSTED_PROXY_HOPS,
+        "forgotten_proxy": viewers.is_proxy_forgotten(request.META),
+    }
     response = JsonResponse({"status": status, **states, "you": you}, status=200 if healthy else 503)
     if not healthy:
         response.headers["Retry-After"] = str(conf.RETRY_AFTER_SECONDS)
@@ -130,6 +146,7 @@ def ready(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @never_cache
 @require_safe
+@inside_only
 def metrics(request: HttpRequest) -> HttpResponse:
     """Gauges in Prometheus' text format, measured at each request. They describe the service, not this process."""
     registry = CollectorRegistry()
@@ -169,3 +186,7 @@ def _measure_flush(state: Mapping[str, Any], registry: CollectorRegistry) -> Non
     last_hour = Gauge("videos_flush_last_hour", "Sums of the last hour's batches.", ["sum"], registry=registry)
     for name, value in state["last_hour"].items():
         last_hour.labels(name).set(value)
+
+
+VIEWS: Final = (live, ready, metrics)
+PATHS: Final = ("/health/live", "/health/ready", "/metrics")

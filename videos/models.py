@@ -187,7 +187,10 @@ class FlushBatch(models.Model):
     class Meta:
         verbose_name_plural = "flush batches"
         constraints: ClassVar = [models.UniqueConstraint(fields=["shard", "number"], name="flushbatch_once")]
-        indexes: ClassVar = [models.Index(fields=["finished_at"], name="flushbatch_finished")]
+        indexes: ClassVar = [
+            models.Index(fields=["finished_at"], name="flushbatch_finished"),
+            models.Index(fields=["rewound"], name="flushbatch_rewound"),
+        ]
 
     def __str__(self) -> str:
         return f"batch {self.number} of shard {self.shard}"

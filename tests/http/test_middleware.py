@@ -8,6 +8,7 @@ import pytest
 from corsheaders.signals import check_request_enabled
 from django.contrib.auth.models import User
 from django.core.checks import run_checks
+from django.test import Client
 
 from tests.support.doors import VIDEOS, VIEWED, Got, ask, bearer, like_path, view_path
 from videos.api import frames
@@ -184,3 +185,18 @@ def test_preflight_says_which_methods_and_headers_may_be_sent(video_id: int, wit
     assert (got.status, got.headers["access-control-allow-origin"]) == (200, ORIGIN)
     assert "PUT" in got.headers["access-control-allow-methods"]
     assert "authorization" in got.headers["access-control-allow-headers"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/admin/login/", "/api/docs/", "/api/docs/?script=", "/api/schema/", "/nothing", "/metrics", VIDEOS],
+)
+def test_every_answer_has_its_policies(path: str) -> None:
+    headers = Client().get(path).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "script-src" not in policy
+    assert ("'unsafe-inline'" in policy) is path.startswith("/api/docs/")
+    assert "camera=()" in headers["Permissions-Policy"]
+    assert (headers["X-Frame-Options"], headers["X-Content-Type-Options"]) == ("DENY", "nosniff")

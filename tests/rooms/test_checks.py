@@ -65,8 +65,21 @@ def test_a_setting_that_makes_no_sense(settings: Any, check: str, name: str, val
 
 
 def test_e001_judges_every_number() -> None:
-    others = {"EXPRESS", "COUNTERS_ALIAS", "THROTTLE_RATES", "THROTTLE_STORAGE", "FLUSH_ISOLATION_LEVEL"}
+    others = {
+        "EXPRESS",
+        "COUNTERS_ALIAS",
+        "THROTTLE_RATES",
+        "THROTTLE_STORAGE",
+        "FLUSH_ISOLATION_LEVEL",
+        "PRIVATE_NETWORKS",
+    }
     assert {name for name in vars(AppSettings) if name.isupper()} == set(checks.settings.NUMBERS) | others
+
+
+@pytest.mark.parametrize("networks", ["10.0.0.0/8", ("10.0.0.1/8",), ("inside",), None])
+def test_networks_that_cannot_be_read_are_told_of(settings: Any, networks: Any) -> None:
+    settings.VIDEOS_PRIVATE_NETWORKS = networks
+    assert ids() == {"videos.E028"}
 
 
 @pytest.mark.parametrize("rates", [{}, {"like": None}, {"like": "5/second", "view": "1 per 2 minutes"}])

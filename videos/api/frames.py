@@ -36,6 +36,7 @@ KNOWN_MIDDLEWARE: Final[Mapping[str, tuple[str, ...]]] = {
     "django.contrib.auth.middleware.AuthenticationMiddleware": (),
     "django.contrib.messages.middleware.MessageMiddleware": (),
     "whitenoise.middleware.WhiteNoiseMiddleware": (),
+    "videos.middleware.GuardMiddleware": (),
     CORS: ("HTTP_ORIGIN", "HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK"),
 }
 PATHS: Final[Mapping[str, str]] = {

@@ -4,12 +4,13 @@ Nothing here calls a server. Costly results are cached, because the same client 
 """
 
 import hmac
+import logging
 import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
@@ -22,7 +23,10 @@ from videos.conf import conf
 ADDRESS_CHARACTERS = 100  # of the longest text that is taken for an address: what is parsed is remembered
 AGENT_CHARACTERS = 512  # of a user agent; the rest is ignored, because the patterns are slow on long texts
 VIEWER_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:+/=~-]{1,64}")
+FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")  # what proxies add
 IPV6_SITE_BITS = 64  # the network of a household or a phone, which chooses the lower half freely
+
+logger = logging.getLogger(__name__)
 
 
 class Viewer(NamedTuple):
@@ -58,7 +62,40 @@ def client_address(meta: Mapping[str, Any]) -> str:
         seen = meta.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", hops)[-hops:]
         if len(seen) == hops and (address := _canonical(seen[0])):
             return address
+    elif "HTTP_X_FORWARDED_FOR" in meta and is_proxy_forgotten(meta):
+        _warn_of_forgotten_proxy()
     return _canonical(meta.get("REMOTE_ADDR", ""))
+
+
+def is_proxy_forgotten(meta: Mapping[str, Any]) -> bool:
+    """Whether a request came through a proxy in a private network of which VIDEOS_TRUSTED_PROXY_HOPS does not know.
+
+    Then all callers have one address, that of the proxy: limits hold for all of them together.
+    """
+    forwarded = any(name in meta for name in FORWARDED)
+    return forwarded and not conf.TRUSTED_PROXY_HOPS and _is_private(_canonical(meta.get("REMOTE_ADDR", "")))
+
+
+@cache
+def _warn_of_forgotten_proxy() -> None:
+    logger.warning(
+        "A proxy in a private network sends X-Forwarded-For, but TRUSTED_PROXY_HOPS is 0: every caller is taken for "
+        "the proxy. Set TRUSTED_PROXY_HOPS to the number of your proxies; /health/ready shows how a caller is seen."
+    )
+
+
+def is_inside(meta: Mapping[str, Any]) -> bool:
+    """Whether the client is in one of VIDEOS_PRIVATE_NETWORKS. Who comes through a forgotten proxy is not."""
+    return _is_private(client_address(meta)) and not is_proxy_forgotten(meta)
+
+
+def _is_private(address: str) -> bool:
+    return bool(address) and any(ip_address(address) in network for network in _networks(tuple(conf.PRIVATE_NETWORKS)))
+
+
+@lru_cache(maxsize=4)
+def _networks(texts: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(text) for text in texts)
 
 
 def client_site(meta: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Checks of the app's own settings: VIDEOS_…, throttles, the isolation level."""
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from typing import Any, Final
 
 from django.apps import apps
@@ -39,6 +40,21 @@ def check_names(**_: Any) -> Iterator[CheckMessage]:
     for name in sorted(dir(settings)):
         if name.startswith("VIDEOS_") and name[7:] not in NAMES:
             yield Warning(f"There is no setting {name}.", hint=hint, id="videos.W001")
+
+
+@register("videos")
+def check_private_networks(**_: Any) -> Iterator[CheckMessage]:
+    """E028: VIDEOS_PRIVATE_NETWORKS cannot be read."""
+    networks: Any = conf.PRIVATE_NETWORKS
+    hint = 'Make it a tuple of networks, like ("10.0.0.0/8", "fd00::/8").'
+    if type(networks) not in {tuple, list}:
+        yield Error(f"VIDEOS_PRIVATE_NETWORKS is {networks!r}.", hint=hint, id="videos.E028")
+        return
+    for text in networks:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            yield Error(f"VIDEOS_PRIVATE_NETWORKS cannot be read: {error}", hint=hint, id="videos.E028")
 
 
 @register("videos")

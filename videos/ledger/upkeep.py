@@ -42,11 +42,15 @@ def read_flush_facts(since: datetime) -> FlushFacts:
     unfinished = rows(FlushBatch).filter(finished_at=None, claimed_at__lt=since).values_list("shard", "number")
     newest = newest_batches() if unfinished else {}
     last = rows(FlushBatch).aggregate(last=Max("finished_at"))["last"]
-    finished = rows(FlushBatch).filter(finished_at__gte=since).order_by().values_list("shard")
+    # Grouped here: SQLite would group by reading every batch in the order of its shard.
+    finished: dict[int, datetime] = {}
+    for shard, at in rows(FlushBatch).filter(finished_at__gte=since).values_list("shard", "finished_at"):
+        if at is not None:  # for mypy: the filter leaves none of these
+            finished[shard] = max(at, finished.get(shard, at))
     return FlushFacts(
         None if last is None else from_stored(last),
-        {shard: int(from_stored(at).timestamp() * 1000) for shard, at in finished.annotate(Max("finished_at"))},
-        rows(FlushBatch).filter(rewound=True).count(),
+        {shard: int(from_stored(at).timestamp() * 1000) for shard, at in finished.items()},
+        rows(FlushBatch).filter(rewound__in=[True]).count(),  # `rewound=True` becomes `WHERE rewound`: no index
         rows(StaleLive).count(),
         frozenset(shard for shard, number in unfinished if number == newest[shard]),
     )
