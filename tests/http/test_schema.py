@@ -75,7 +75,8 @@ def test_schema_and_page_are_served() -> None:
     assert (served.status_code, yaml.safe_load(served.content)["openapi"]) == (200, "3.0.3")
     page = Client().get("/api/docs/")
     assert page.status_code == 200
-    assert b"/api/schema/" in page.content
+    assert b'src="/api/docs/?script="' in page.content
+    assert b"/api/schema/" in Client().get("/api/docs/?script=").content
 
 
 def test_schema_is_served_while_the_cache_is_away(service_env: dict[str, str]) -> None:

@@ -1,17 +1,24 @@
 """Answers outside of the API's views: the page, a missing slash, Django's errors."""
 
 import sys
+import threading
+from functools import cache
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponsePermanentRedirect
 from django.urls import Resolver404, is_valid_path
 from django.utils.decorators import method_decorator
+from django.utils.encoding import force_bytes
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import TemplateView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
 from videos.api.answers import json_answer
 from videos.api.bodies import LengthRequired
@@ -30,14 +37,33 @@ _READ_ONLY: list[str] = ["get", "head"]  # the page has no template for OPTIONS
 
 
 class SchemaView(SpectacularAPIView):
-    """The OpenAPI schema, for everyone."""
+    """The OpenAPI schema, for everyone. The query changes nothing: a schema takes long to make."""
 
     http_method_names = _READ_ONLY
     authentication_classes = permission_classes = throttle_classes = ()
     versioning_class = None
 
+    @extend_schema(exclude=True)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        """The schema in the form that the client accepts."""
+        renderer: Any = request.accepted_renderer
+        with _schema_lock:  # one thread makes it, and the others wait for it
+            body = _rendered_schema(renderer.__class__)
+        response = HttpResponse(body, content_type=renderer.media_type)
+        response["Content-Disposition"] = f'inline; filename="schema.{renderer.format}"'
+        return response
 
-class DocsView(SpectacularSwaggerView):
+
+_schema_lock = threading.Lock()
+
+
+@cache
+def _rendered_schema(renderer: type[BaseRenderer]) -> bytes:
+    schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return force_bytes(renderer().render(schema, renderer_context={}))
+
+
+class DocsView(SpectacularSwaggerSplitView):
     """The schema's page, for everyone."""
 
     http_method_names = _READ_ONLY
