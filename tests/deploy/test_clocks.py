@@ -1,4 +1,4 @@
-"""The units of systemd and the manifests of Kubernetes that run the flush without AWS."""
+"""The units of systemd and the manifests of Kubernetes that run the flush and the web servers without AWS."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from servers import ROOT, Process, wait_until
+from servers import PYTHON, ROOT, Process, wait_until
 from tests.conftest import unavailable
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -28,6 +28,7 @@ COMMANDS = [line.split() for line in re.findall(r"\nExecStart=.*manage\.py (.*)"
 COMMANDS += [
     container["command"][2:]
     for manifest in MANIFESTS
+    if manifest["kind"] == "CronJob"
     for container in manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
 ]
 
@@ -41,7 +42,11 @@ def test_systemd_takes_the_units_and_refuses_a_misspelt_one(tmp_path: Path, key:
         (tmp_path / name).write_text(command.replace("OnCalendar=", key))
     units = [*tmp_path.glob("*.timer"), *tmp_path.glob("*.service")]
     verified = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
-    told = [line for line in verified.stderr.splitlines() if str(tmp_path) in line or line.startswith("flush-")]
+    told = [
+        line
+        for line in verified.stderr.splitlines()
+        if str(tmp_path) in line or line.startswith(("flush-", "streaming-"))
+    ]
     assert (not told and verified.returncode == 0) == (key == "OnCalendar="), verified.stderr
 
 
@@ -49,7 +54,8 @@ def test_systemd_takes_the_units_and_refuses_a_misspelt_one(tmp_path: Path, key:
 def test_kubernetes_takes_the_manifests_and_refuses_a_misspelt_one(manifest: dict[str, Any]) -> None:
     kubernetes_validate.validate(manifest, "1.34", strict=True)
     spec = dict(manifest["spec"])
-    misspelt = {**manifest, "spec": {**spec, "shedule": spec.pop("schedule")}}
+    key = {"CronJob": "schedule", "Deployment": "template", "Service": "ports"}[manifest["kind"]]
+    misspelt = {**manifest, "spec": {**spec, f"{key}x": spec.pop(key)}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(misspelt, "1.34", strict=True)
 
@@ -61,3 +67,15 @@ def test_commands_of_the_files_run(command: list[str], manage: Callable[..., Pro
     if "--every" in command:
         process.send(signal.SIGTERM)
     assert process.wait() == 0, process.output
+
+
+@pytest.mark.parametrize("text", [*UNITS.values(), (ROOT / "deploy" / "kubernetes" / "web.yaml").read_text()])
+def test_options_of_the_web_server_are_its_own(text: str) -> None:
+    found = re.findall(r"streaming\.serve[\" ,]*(--.*?)\]?$", text, re.MULTILINE)
+    for line in found:
+        words = re.findall(r"[^\s\",]+", line)
+        shown = subprocess.run(
+            [PYTHON, "-m", "streaming.serve", *words, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+        )
+        assert set(re.findall(r"--[a-z-]+", line)) <= set(re.findall(r"--[a-z-]+", shown.stdout))
+    assert bool(found) is ("streaming.serve" in text)
