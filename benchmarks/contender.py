@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.traffic import SECRET_KEY, Request
-from servers import PYTHON, ROOT, Process, Servers, call, free_port, granian, listens, start
+from servers import PYTHON, ROOT, Process, Servers, call, free_port, granian, listens, serve, start
+from servers.web import SERVICE
 
 WORKERS = os.cpu_count() or 1
 THREADS = 4  # a write waits for the disk that holds Redis' file; meanwhile the worker serves other requests
@@ -139,11 +140,19 @@ class Contender:
 
     @contextmanager
     def serving(
-        self, servers: Servers, *, server: str = "granian", workers: int = WORKERS, threads: int = THREADS
+        self, servers: Servers, *, server: str = "", workers: int = WORKERS, threads: int = THREADS
     ) -> Iterator[Site]:
-        """Its web server, ready to answer."""
+        """Its web server, ready to answer: its own where it has one, else granian."""
         port = free_port()
-        if server == "granian":
+        quiet = ("--log-level", "warning")
+        if not server:
+            own = self.wsgi == SERVICE and (self.root / "streaming" / "serve").is_dir()
+            server = "serve" if own else "granian"
+        if server == "serve":
+            command = serve(
+                port, workers=workers, threads=threads, options=("--log-level", "warning"), python=self.python
+            )
+        elif server == "granian":
             quiet = ("--log-level", "warning")
             command = granian(
                 port, application=self.wsgi, workers=workers, threads=threads, options=quiet, python=self.python

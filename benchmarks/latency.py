@@ -75,6 +75,8 @@ class Likes:
         self._lines = [f"{request.method} {request.path} {request.token}" for request in requests]
         self._contender, self._servers = contender, run.servers
         self._used = 0
+        self.arrivals: list[tuple[float, ...]] = []  # of the last run: Unix ms when sent, ms until answered, status
+        self.dropped = 0.0
 
     def again(self) -> None:
         """Begin anew, with the contender's data made anew."""
@@ -94,14 +96,14 @@ class Likes:
             "SECONDS": str(seconds),
         }  # fmt: skip
         metrics, console = k6("arrivals.js", folder, environment)
-        # When each was sent (Unix ms), how long it took (ms), and the answer's status.
-        arrivals = [tuple(map(float, line.split())) for line in console]
+        arrivals = self.arrivals = [tuple(map(float, line.split())) for line in console]
+        self.dropped = float(metrics.get("dropped_iterations", {}).get("count", 0.0))
         good = sum(status == 200 for _, _, status in arrivals)
         took = max(at + ms for at, ms, _ in arrivals) - min(at for at, _, _ in arrivals)
         percentiles = statistics.quantiles((ms for _, ms, _ in arrivals), n=100)
         return {
             "rate": rate, "answered": good / took * 1000, "p50": percentiles[49], "p99": percentiles[98],
-            "dropped": metrics.get("dropped_iterations", {}).get("count", 0.0), "errors": float(len(arrivals) - good),
+            "dropped": self.dropped, "errors": float(len(arrivals) - good),
         }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ BATCH_CONNECTIONS = 4
 CHOICES = (
     ("granian", 1, 1), ("granian", 2, 1), ("granian", 2, 2), ("granian", 2, 4), ("granian", 2, 8),
     ("granian", 2, 16), ("granian", 4, 1), ("granian", 4, 4),
-    ("gunicorn", 2, 1), ("gunicorn", 2, 8),
+    ("serve", 2, 4), ("gunicorn", 2, 1), ("gunicorn", 2, 8),
 )  # fmt: skip
 
 _PERCENTILES = (Column("p50", "p50 ms", "{:.2f}"), Column("p99", "p99 ms", "{:.2f}"))
