@@ -8,6 +8,6 @@ import os
 
 from streaming.settings import *  # noqa: F403
 
-VIDEOS_THROTTLE_RATES = dict.fromkeys(("token", "like", "view", "write"))
+VIDEOS_THROTTLE_RATES = dict.fromkeys(("token", "like", "view", "write", "search"))
 VIDEOS_VIEW_ADDRESS_LIMIT = 0
 globals().update(json.loads(os.environ.get("BENCH_SETTINGS", "{}")))

@@ -63,7 +63,13 @@ class AppSettings:
     )  # fmt: skip
     # Requests allowed per scope, in the notation of the `limits` package; None is no limit.
     THROTTLE_RATES = Setting[Mapping[str, str | None]](
-        {"token": "60/minute", "like": "600/minute", "view": "6000/minute", "write": "120/minute"}
+        {
+            "token": "60/minute",
+            "like": "600/minute",
+            "view": "6000/minute",
+            "write": "120/minute",
+            "search": "120/minute",
+        }
     )
     # Where throttles count: `process://` is each worker process; else the URL of a storage of `limits`.
     THROTTLE_STORAGE = Setting("process://")
@@ -96,6 +102,7 @@ class AppSettings:
     HOURS_DAYS = Number(30, 1, 3660)  # how long hours are kept separately, before they are merged into days
     # How long a request waits for the database, and for a lock in it.
     DATABASE_WAIT_SECONDS = Number(0.6, 0.3, 60)
+    SEARCH_SECONDS = Number(0.5, 0.01, 60)  # how long a search may take before it is answered with 503
     REDIS_PAUSE_SECONDS = Number(1.0, 0, 60)  # how long a process does not call Redis after a failure
     RETRY_AFTER_SECONDS = Number(2, 1, 3600)  # what a 503 tells the client to wait
 

@@ -1,13 +1,18 @@
 """Rows and constraints. Knows no Redis. Only `ledger` writes count columns and like rows."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.conf import settings
-from django.db import models
+from django.db import models, router, transaction
+from django.dispatch import Signal
 from django.utils import timezone
 
 from videos.changes import COLUMNS, Totals
+from videos.words import WORD_CHARACTERS
+
+TEXTS: Final = frozenset({"title", "description"})  # columns of a video that searches look at
+texts_written = Signal()  # of the videos `video_ids`, in the transaction that wrote them; `using` is its database
 
 
 class CountField(models.BigIntegerField):  # type: ignore[type-arg]  # no generic at run time
@@ -32,6 +37,34 @@ class CountField(models.BigIntegerField):  # type: ignore[type-arg]  # no generi
         return name, "django.db.models.BigIntegerField", args, options
 
 
+class VideoQuerySet(models.QuerySet["Video"]):
+    """Videos. What writes texts of many sends `texts_written`, for which Django has no signal."""
+
+    def update(self, **values: Any) -> int:
+        """Django's, which `bulk_update` uses too."""
+        if not TEXTS & values.keys():
+            return super().update(**values)
+        self._for_write = True
+        with transaction.atomic(using=self.db, savepoint=False):
+            video_ids = list(self.order_by().values_list("pk", flat=True))
+            changed = super().update(**values)
+            texts_written.send(self.model, video_ids=video_ids, using=self.db)
+        return changed
+
+    def bulk_create(self, objs: Iterable["Video"], *args: Any, **options: Any) -> list["Video"]:
+        """Django's. MySQL does not tell the new ids: they are above those that were there before."""
+        self._for_write = True
+        with transaction.atomic(using=self.db, savepoint=False):
+            videos = self.model._base_manager.using(self.db)
+            highest = videos.aggregate(highest=models.Max("pk"))["highest"] or 0
+            made = super().bulk_create(objs, *args, **options)
+            video_ids: set[Any] = {video.pk for video in made} - {None}
+            if len(video_ids) < len(made):
+                video_ids |= set(videos.filter(pk__gt=highest).values_list("pk", flat=True))
+            texts_written.send(self.model, video_ids=video_ids, using=self.db)
+        return made
+
+
 class Video(models.Model):
     """A video, with its counts as of the last flush. Readers are shown the live totals in Redis, if there are any."""
 
@@ -45,6 +78,8 @@ class Video(models.Model):
     view_count = CountField()
     flushed_batch = CountField(help_text="Watermark: the newest batch of its shard that this row has taken in.")
 
+    objects = VideoQuerySet.as_manager()
+
     class Meta:
         indexes: ClassVar = [
             models.Index(fields=["created_at", "id"], name="video_created"),
@@ -57,7 +92,7 @@ class Video(models.Model):
         return self.title
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
-        """Save the row, but never its counts. Raises ValueError if `update_fields` names one."""
+        """Save the row, but never its counts, and its words. Raises ValueError if `update_fields` names a count."""
         counted = {"flushed_batch", *COLUMNS} & set(update_fields or ())
         if counted:
             raise ValueError(
@@ -65,12 +100,31 @@ class Video(models.Model):
                 "undo that. manage.py import_counts imports views of another system; like_count is the number of like "
                 "rows, and manage.py reconcile_counters --repair sets it."
             )
-        super().save(*args, update_fields=update_fields, **options)
+        using = options.get("using") or router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using=using, savepoint=False):
+            super().save(*args, update_fields=update_fields, **options)
 
     @property
     def totals(self) -> Totals:
         """The counts in the row."""
         return Totals(*[getattr(self, column) for column in COLUMNS])
+
+
+class VideoWord(models.Model):
+    """A word of a title or a description, for searches: videos/words.py says what a word is.
+
+    No foreign key constraint: SQL by hand that deletes videos need not know of words. Searches leave such rows out.
+    """
+
+    pk = models.CompositePrimaryKey("word", "video_id")
+    word = models.CharField(max_length=WORD_CHARACTERS)
+    video = models.ForeignKey(Video, models.CASCADE, db_constraint=False, db_index=False, related_name="words")
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["video", "word"], name="videoword_video")]
+
+    def __str__(self) -> str:
+        return f"{self.word} in video {self.video_id}"
 
 
 class VideoLike(models.Model):

@@ -5,6 +5,7 @@ user or a video. So each of these classes is connected. A receiver for all sende
 deletes no rows by a statement: it would read each like of a deleted video first.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from django.apps import apps
@@ -12,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.db.models.signals import post_save, pre_delete, pre_save
 
 from videos import services
-from videos.models import Video, VideoLike
+from videos.models import TEXTS, Video, VideoLike, texts_written
 
 
 def forget_user(sender: type[Any], instance: Any, using: str, **kwargs: Any) -> None:
@@ -40,6 +41,19 @@ def keep_watermark(sender: type[Any], instance: Video, using: str, raw: bool, **
         services.keep_watermark(video=instance, using=using)
 
 
+def index_video(
+    sender: type[Any], instance: Video, created: bool, using: str, update_fields: Any, **kwargs: Any
+) -> None:
+    """Let searches find a new or edited text, in the transaction of `Video.save`."""
+    if created or update_fields is None or TEXTS & set(update_fields):
+        services.index_videos(video_ids=[instance.pk], using=using)
+
+
+def index_many(sender: type[Any], video_ids: Collection[int], using: str, **kwargs: Any) -> None:
+    """The same for `update` and `bulk_create`."""
+    services.index_videos(video_ids=video_ids, using=using)
+
+
 def note_like(sender: type[Any], instance: VideoLike, using: str, raw: bool, **kwargs: Any) -> None:
     """Let the flush show a like that a fixture brought."""
     if raw:
@@ -55,4 +69,6 @@ def connect() -> None:
             pre_delete.connect(forget_video, sender=model, dispatch_uid="videos.forget_video")
             pre_save.connect(keep_watermark, sender=model, dispatch_uid="videos.keep_watermark")
             post_save.connect(refresh_video, sender=model, dispatch_uid="videos.refresh_video")
+            post_save.connect(index_video, sender=model, dispatch_uid="videos.index_video")
+            texts_written.connect(index_many, sender=model, dispatch_uid="videos.index_many")
     post_save.connect(note_like, sender=VideoLike, dispatch_uid="videos.note_like")

@@ -1,6 +1,7 @@
 """Lists of videos, and the numbers of many at once."""
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import User
@@ -9,8 +10,11 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.support.doors import Call, pages, round_trips, token_of
 from tests.support.factories import make_video, make_videos
+from videos import services
 from videos.api.pagination import Cursor, Position
 from videos.models import Video
+from videos.services import SearchTimeout
+from videos.words import words_of
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
@@ -88,7 +92,7 @@ def test_pages_go_beyond_a_thousand_equal_counts(call: Call, owner: User) -> Non
     [
         *("ordering=title", "ordering=", "page_size=0", "page_size=101", "page_size=a", "page_size=-1"),
         *("cursor=a", "cursor=WzEsMl0=", "cursor=W10=", "cursor=bnVsbA==", "cursor=%ff", "cursor=" + "W1tb" * 5000),
-        *("search=%00", "search=" + "x" * 201),
+        *("search=%00", "search=" + "x" * 201, "search=" + "a+" * 5000),
     ],
     ids=lambda query: str(query[:24]),
 )
@@ -103,16 +107,64 @@ def test_a_cursor_with_a_time_beyond_all_calendars_is_refused(call: Call) -> Non
         assert call("GET", f"/api/videos/?cursor={cursor}").status_code == 400
 
 
-def test_search_finds_all_words_in_title_or_description(call: Call, owner: User) -> None:
-    for title, description in (("Red kites", "over hills"), ("red wine", ""), ("Hills", "red"), ("100%", "")):
-        make_video(owner, title=title, description=description)
+@pytest.mark.parametrize(
+    ("text", "titles"),
+    [
+        ("red hills", {"Red kites", "Hills"}),
+        ("KIT", {"Red kites"}),
+        ("cafe", {"Café 100%"}),
+        ("100%", {"Café 100%"}),
+        ("고양이", {"길고양이의 하루"}),
+        ("하", {"길고양이의 하루"}),
+        ("👍", {"👍"}),
+        ("the and of", set()),
+        ("nothing", set()),
+        ("%", set()),
+    ],
+)
+def test_search_finds_all_words_in_title_or_description(call: Call, owner: User, text: str, titles: set[str]) -> None:
+    make_video(owner, title="Red kites", description="over hills")
+    make_video(owner, title="Hills", description="red")
+    for title in ("red wine", "Café 100%", "길고양이의 하루", "👍"):
+        make_video(owner, title=title)
+    found = call("GET", f"/api/videos/?search={quote(text)}").json()["results"]
+    assert {video["title"] for video in found} == titles
 
-    def titles(query: str) -> set[str]:
-        return {video["title"] for video in call("GET", f"/api/videos/?search={query}").json()["results"]}
 
-    assert titles("red+hills") == {"Red kites", "Hills"}
-    assert titles("%25") == {"100%"}
-    assert titles("nothing") == set()
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+a -b", "~c", "(", '"', "'", "a' OR 1=1 --", "*", "@1", "<>", "NEAR(a b)", "a AND", "NOT", "title:a", "{",
+        "\\", "\u202e", "\ud7fb", "\U0010ffff", "\ufffe", "\u200b", "\u0301", "%s %(a)s", "a " * 99,
+        *(letter * 200 for letter in "x가👩ﷺİ"),
+    ],
+    ids=lambda text: ascii(text[:16]),
+)  # fmt: skip
+def test_no_text_breaks_a_search(call: Call, owner: User, text: str) -> None:
+    make_video(owner, title=text, description="found")
+    response = call("GET", f"/api/videos/?search={quote(text)}")
+    assert response.status_code == 200
+    assert len(response.json()["results"]) == bool(words_of(text))
+
+
+def test_pages_of_a_search_neither_skip_nor_repeat(call: Call, owner: User) -> None:
+    for i in range(23):
+        make_video(owner, title="kites" if i % 2 else "red", like_count=i % 3)
+    found, _ = pages(call, "/api/videos/?search=kit&ordering=-like_count&page_size=4")
+    ids = [video["id"] for page in found for video in page]
+    expected = Video.objects.filter(title="kites").order_by("-like_count", "-id")
+    assert ids == list(expected.values_list("pk", flat=True))
+
+
+def test_a_search_that_takes_too_long_is_answered_503(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: object) -> None:
+        raise SearchTimeout
+
+    monkeypatch.setattr(services, "search_videos", late)
+    response = call("GET", "/api/videos/?search=a")
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) >= 1
+    assert "search" in response.json()["detail"]
 
 
 def test_lists_show_live_counts_and_whether_the_caller_likes(call: Call, video: Video, user: User) -> None:

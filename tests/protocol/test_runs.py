@@ -227,13 +227,13 @@ def test_lists_have_every_window_of_the_rows() -> None:
                 assert [one.id for one in part] == ids[place + 1 : place + 3]
     for order in ("created_at", "like_count", "view_count"):
         for falling in (True, False):
-            whole_list = services.list_videos(words=[], window=services.Window(order, falling, None, 9))
+            whole_list = services.list_videos(window=services.Window(order, falling, None, 9))
             values = [(row.value_of(order), row.id) for row in whole_list]
             assert values == sorted(values, reverse=falling)
             assert {row.id for row in whole_list} == set(videos)
             window = services.Window(order, falling, values[2], 9)
-            assert [row.id for row in services.list_videos(words=[], window=window)] == [pk for _, pk in values[3:]]
-    found = services.list_videos(words=["needle", "HAY"], window=services.Window("created_at", True, None, 9))
+            assert [row.id for row in services.list_videos(window=window)] == [pk for _, pk in values[3:]]
+    found = services.search_videos(text="needle HAY", window=services.Window("created_at", True, None, 9))
     assert sorted(row.id for row in found) == sorted(videos[:2])
     assert services.usernames(user_ids=[users[0], 987]) == {users[0]: "user0"}
     assert services.ids_by_name(name="user1", most=9) == ([users[1]], [])

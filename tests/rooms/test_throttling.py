@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 @pytest.fixture(autouse=True)
 def rates(settings: Any) -> None:
     """Small rates."""
-    settings.VIDEOS_THROTTLE_RATES = dict.fromkeys(("token", "like", "view", "write"), "2/minute")
+    settings.VIDEOS_THROTTLE_RATES = dict.fromkeys(("token", "like", "view", "write", "search"), "2/minute")
 
 
 def like(video: Video, user: User, method: str = "PUT") -> Any:
@@ -47,6 +47,13 @@ def test_users_are_counted_apart(video: Video, user: User) -> None:
 def test_reading_is_free(video: Video) -> None:
     assert {like(video, video.owner, "GET").status_code for _ in range(5)} == {200}
     assert {Client().get("/api/videos/").status_code for _ in range(5)} == {200}
+
+
+def test_searches_are_counted(video: Video) -> None:
+    answers = [Client().get("/api/videos/?search=one") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert Client().get("/api/videos/?search=+").status_code == 200  # a list
 
 
 def test_scopes_are_counted_apart(video: Video) -> None:

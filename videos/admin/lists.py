@@ -14,7 +14,7 @@ from django.utils.text import capfirst
 
 from videos import services
 from videos.changes import MAX_ID
-from videos.models import VideoHour, VideoLike
+from videos.models import VideoHour, VideoLike, VideoWord
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; rows beyond are found by searching
 
@@ -30,7 +30,7 @@ class QuickPaginator(Paginator):  # type: ignore[type-arg]  # no generic at run 
 
 
 class CountedDeletions:
-    """A ModelAdmin whose deletions count likes and hours instead of listing them."""
+    """A ModelAdmin whose deletions count likes, hours and words instead of listing them."""
 
     admin_site: admin.AdminSite
 
@@ -58,7 +58,7 @@ class CountedDeletions:
 
 
 class _CountingCollector(NestedObjects):
-    """Collects the rows that a deletion would delete, and only the number of likes and hours."""
+    """Collects the rows that a deletion would delete, and only the number of likes, hours and words."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,7 +67,7 @@ class _CountingCollector(NestedObjects):
     def related_objects(self, related_model: Any, related_fields: Any, objs: Any) -> QuerySet[Any]:
         """The rows that point to these objects."""
         rows = super().related_objects(related_model, related_fields, objs)
-        if related_model in {VideoLike, VideoHour}:
+        if related_model in {VideoLike, VideoHour, VideoWord}:
             self.numbers[related_model] = self.numbers.get(related_model, 0) + rows.count()
             return rows.none()
         return rows

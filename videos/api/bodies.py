@@ -28,7 +28,6 @@ LENGTH_DIGITS: Final = 18
 USUAL_BYTES: Final = 4096  # of a view; a request with a larger body is unusual
 MAX_IDS: Final = 100
 SEARCH_CHARACTERS: Final = 200
-SEARCH_WORDS: Final = 10
 
 _decode = json.JSONDecoder(parse_constant=strict_json.strict_constant).decode
 
@@ -221,8 +220,8 @@ def parse_ids(text: str | None) -> list[int]:
     return list(dict.fromkeys(video_id for video_id in ids if video_id <= MAX_ID))
 
 
-def parse_search(text: str) -> list[str]:
-    """The first SEARCH_WORDS words of a search. Raises ValidationError."""
+def parse_search(text: str) -> str:
+    """The text of a search, without spaces around it. Raises ValidationError."""
     if len(text) > SEARCH_CHARACTERS or "\0" in text:
         raise ValidationError({"search": [f"At most {SEARCH_CHARACTERS} characters, no null characters."]})
-    return text.split()[:SEARCH_WORDS]
+    return text.strip()

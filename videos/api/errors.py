@@ -21,6 +21,7 @@ TABLE: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (services.VideoNotFound, 404, "No such video."),
     (services.ValueRefused, 400, "The database cannot hold a character or a number of this request."),
     (services.UserNotFound, 401, "The user of this token is gone."),
+    (services.SearchTimeout, 503, "The search took too long. Try again in a moment, or search for other words."),
     (services.Unavailable, 503, "Counts cannot be taken or read just now; try again in a moment."),
     (LengthRequired, 411, "Send the body with a Content-Length."),
     (RequestDataTooBig, 413, "The request's body is too large."),

@@ -45,10 +45,14 @@ def run(operation: Operation, call: Call) -> Answer:
     if signed_in and call.user_id is None:
         raise NotAuthenticated
     if scope is not None:
-        wait = throttling.wait_seconds(scope, call.user_id, call.meta)
-        if wait is not None:
-            raise Throttled(math.ceil(wait))
+        _throttle(scope, call)
     return act(call)
+
+
+def _throttle(scope: str, call: Call) -> None:
+    wait = throttling.wait_seconds(scope, call.user_id, call.meta)
+    if wait is not None:
+        raise Throttled(math.ceil(wait))
 
 
 def _get_like(call: Call) -> Answer:
@@ -86,10 +90,12 @@ def video_answer(row: services.VideoRow, user_id: int | None, *, status: int = 2
 
 
 def _get_videos(call: Call) -> Answer:
-    words = bodies.parse_search(call.query.get("search", ""))
+    text = bodies.parse_search(call.query.get("search", ""))
     pages = VideoPagination()
     window = pages.begin(call.query, call.uri)
-    found = services.list_videos(words=words, window=window)
+    if text:
+        _throttle("search", call)
+    found = services.search_videos(text=text, window=window) if text else services.list_videos(window=window)
     rows = pages.end(found, lambda row: Position(row.value_of(window.by), row.id))
     counts = services.overlay_rows(rows=rows, user_id=call.user_id)
     return json_answer(pages.page_data(video_data(rows, counts)), stored=counts.stored)

@@ -16,7 +16,7 @@ from videos.api import frames, throttling
 from videos.conf import AppSettings, Number, conf
 
 ISOLATION_LEVELS: Final = {"read uncommitted", "read committed", "repeatable read", "serializable"}
-SCOPES: Final = {"token", "like", "view", "write"}
+SCOPES: Final = {"token", "like", "view", "write", "search"}
 NAMES: Final = {name for name in vars(AppSettings) if name.isupper()}
 NUMBERS: Final = {name: number for name, number in vars(AppSettings).items() if isinstance(number, Number)}
 

@@ -1,4 +1,4 @@
-"""Lists that are read seldom enough for Django's queries: search, who likes a video, what a user likes."""
+"""Lists that are read seldom enough for Django's queries: who likes a video, what a user likes."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -7,18 +7,10 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 
-from videos.ledger.reads import VideoRow, Window
+from videos.ledger.reads import Window
 from videos.ledger.times import from_stored, to_stored
 from videos.ledger.writer import rows
 from videos.models import Video, VideoLike
-
-
-def search_videos(words: Iterable[str], window: Window) -> list[VideoRow]:
-    """Videos whose title or description contains every word."""
-    found = rows(Video)
-    for word in words:
-        found = found.filter(Q(title__icontains=word) | Q(description__icontains=word))
-    return [VideoRow.of(video) for video in _within(found, window, tie="id")]
 
 
 def likes_of_video(video_id: int, window: Window, *, without: Collection[int]) -> Sequence[tuple[datetime, int]]:

@@ -6,11 +6,12 @@ from typing import Final
 from videos import counters
 from videos.changes import LIKE, Totals
 from videos.counters import Live
-from videos.ledger import lists, reads
+from videos.ledger import lists, reads, search
 from videos.ledger.reads import VideoRow, Window
 from videos.models import Video
 from videos.services.database import SCRIPT_TRIES, database
 from videos.services.outcomes import Counts, VideoCounts, VideoNotFound
+from videos.words import words_to_find
 
 NOT_IN_REDIS: Final = Live(None, None)
 
@@ -51,10 +52,16 @@ def read_video(*, video_id: int) -> VideoRow:
     return row
 
 
-def list_videos(*, words: Sequence[str], window: Window) -> list[VideoRow]:
-    """The videos in a window of those that contain every word. Raises Unavailable."""
-    with database(patient=bool(words)):
-        return lists.search_videos(words, window) if words else reads.nearest_videos(window)
+def list_videos(*, window: Window) -> list[VideoRow]:
+    """The videos in a window. Raises Unavailable."""
+    with database():
+        return reads.nearest_videos(window)
+
+
+def search_videos(*, text: str, window: Window) -> list[VideoRow]:
+    """The videos in a window of those that have every word of a text. Raises SearchTimeout, Unavailable."""
+    with database(patient=True):
+        return search.search_videos(words_to_find(text), window)
 
 
 def usernames(*, user_ids: Iterable[int]) -> dict[int, str]:

@@ -1,7 +1,7 @@
 """Adds, edits and deletes videos. Signals call the functions that keep counts right and update Redis."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from django.contrib.auth import authenticate, get_user_model
@@ -131,6 +131,28 @@ def note_like(*, video_id: int, user_id: int, using: str) -> None:
     """Let the flush set what Redis knows of a like that was written to the rows, and of its video."""
     if using == ledger.alias():
         ledger.note_like(video_id, user_id, at_ms=counters.now_ms())
+
+
+def index_videos(*, video_ids: Collection[int], using: str) -> None:
+    """Let searches find videos by the texts that were just written."""
+    if using == ledger.alias():
+        ledger.index_videos(video_ids)
+
+
+def index_all(*, using: str | None = None, progress: Callable[[int, int], None] | None = None) -> int:
+    """Compare the words of all videos with their texts, and write what differs; returns how many videos differed.
+
+    For texts that were written by SQL, or by an older version of the service. `using`: where a migration runs.
+    """
+    if using not in {None, ledger.alias()}:
+        return 0
+    total, done, after, changed = ledger.video_total(), 0, 0, 0
+    while part := ledger.video_ids(after, ledger.PART_VIDEOS):
+        changed += ledger.index_range(after, part[-1])
+        done, after = done + len(part), part[-1]
+        if progress is not None:
+            progress(done, total)
+    return changed + ledger.index_range(after, None)
 
 
 def import_counts(*, column: str, values: Mapping[int, int], add: bool) -> list[int]:

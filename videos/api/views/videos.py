@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from videos import services
 from videos.api.base import BaseView, IsOwnerOrStaff
+from videos.api.bodies import SEARCH_CHARACTERS
 from videos.api.errors import render
 from videos.api.operations import video_answer
 from videos.api.pagination import VideoPagination
@@ -32,9 +33,13 @@ class VideosView(BaseView):
         description="Newest first, or by counts: those order as of the last flush, while the numbers shown are live.",
         parameters=[
             OpenApiParameter("ordering", enum=list(VideoPagination.orderings)),
-            OpenApiParameter("search", description="Words that the title or the description contains."),
+            OpenApiParameter(
+                "search",
+                type={"type": "string", "maxLength": SEARCH_CHARACTERS, "pattern": r"^[^\u0000]*$"},
+                description="Beginnings of words of the title or the description; the first 10 count.",
+            ),
         ],
-        responses=responses({200: VideoSerializer(many=True)}, 400, 401),
+        responses=responses({200: VideoSerializer(many=True)}, 400, 401, 429),
     )
     def get(self, request: Request) -> HttpResponse:
         """A page of videos."""
