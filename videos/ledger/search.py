@@ -42,6 +42,9 @@ _GIVEN: Final = {
 _INDEXES: Final = {str(index.fields[0]): index.name for index in Video._meta.indexes}
 
 
+Place = tuple[Any, int]  # in the list: the value that orders it, and an id
+
+
 class SearchTimeout(VideosError):
     """The search took longer than VIDEOS_SEARCH_SECONDS."""
 
@@ -61,9 +64,8 @@ class _Search:
 
     def __init__(self, words: Sequence[Word], window: Window) -> None:
         self.words = words
-        self.by, self.falling, beyond, self.most = window
-        self.beyond = beyond
-        self.compare, self.direction = ("<", "DESC") if self.falling else (">", "ASC")
+        self.by, self.falling, self.beyond, self.most = window
+        self.direction = "DESC" if self.falling else "ASC"
         self.mysql = connection.vendor == "mysql"
 
     def __enter__(self) -> Self:
@@ -85,10 +87,11 @@ class _Search:
         """The ids of the page."""
         counted = self._count(FEW)
         if min(counted) == FEW:
-            found, is_all = self._walk(SAMPLE)
-            if not is_all and len(found) * LONG >= self.most * SAMPLE:
-                found, is_all = self._walk(LONG)
-            if is_all:
+            found, end = self._walk(SAMPLE, self.beyond, self.most)
+            if end is not None and len(found) * LONG >= self.most * SAMPLE:
+                more, end = self._walk(LONG, end, self.most - len(found))
+                found += more
+            if end is None:
                 return found
             counted = self._count(MANY)
         return self._meet(counted)
@@ -108,7 +111,7 @@ class _Search:
         ordered = sorted(zip(counted, self.words, strict=True))
         videos = self._videos_of(ordered.pop(0)[1])
         if videos is None:
-            return self._walk(None)[0]
+            return self._walk(None, self.beyond, self.most)[0]
         while ordered and len(videos) > (FEW if ordered[0][0] < MANY else 3 * FEW):
             others = self._videos_of(ordered[0][1])
             if others is None:
@@ -118,9 +121,9 @@ class _Search:
         if not videos:
             return []
         have, texts = _have([word for _, word in ordered], "v.id")
-        beyond, after = self._after()
+        beyond, after = self._after(self.beyond)
         source = f"FROM {_GIVEN[connection.vendor]} videos_video v ON v.id = given.id WHERE 1 = 1{have}{beyond}"
-        return self._listed(source, [json.dumps(sorted(videos)), *texts, *after])
+        return self._listed(source, [json.dumps(sorted(videos)), *texts, *after], self.most)
 
     def _videos_of(self, word: Word) -> set[int] | None:
         """The videos that have a word; None for more than MOST rows."""
@@ -128,31 +131,31 @@ class _Search:
         rows = self._ask(f"SELECT w.video_id FROM videos_videoword w WHERE {condition} LIMIT {MOST + 1}", texts)
         return {video_id for (video_id,) in rows} if len(rows) <= MOST else None
 
-    def _walk(self, most: int | None) -> tuple[list[int], bool]:
-        """What of the page is found among the next `most` videos of the list, and whether this is the whole page."""
-        beyond, after = self._after()
+    def _walk(self, videos: int | None, begin: Place | None, most: int) -> tuple[list[int], Place | None]:
+        """What is found among the next `videos` of the list, and where that ended; None: there is no more to find."""
+        beyond, after = self._after(begin)
         source = f"FROM videos_video v{f' FORCE INDEX ({_INDEXES[self.by]})' if self.mysql else ''} WHERE 1 = 1{beyond}"
         order = f"ORDER BY v.{self.by} {self.direction}, v.id {self.direction}"
-        ends = most and self._ask(f"SELECT v.{self.by}, v.id {source} {order} LIMIT 1 OFFSET {most}", after)
-        until, last = self._part(">" if self.falling else "<", *ends[0]) if ends else ("", [])
+        ends = videos and self._ask(f"SELECT v.{self.by}, v.id {source} {order} LIMIT 1 OFFSET {videos - 1}", after)
+        until, last = self._part(">" if self.falling else "<", ends[0][0], ends[0][1], "=") if ends else ("", [])
         have, texts = _have(self.words, "v.id")
-        found = self._listed(f"{source}{until}{have}", [*after, *last, *texts])
-        return found, not ends or len(found) == self.most
+        found = self._listed(f"{source}{until}{have}", [*after, *last, *texts], most)
+        return found, ends[0] if ends and len(found) < most else None
 
-    def _after(self) -> tuple[str, list[Any]]:
-        return self._part(self.compare, *self.beyond) if self.beyond else ("", [])
+    def _after(self, begin: Place | None) -> tuple[str, list[Any]]:
+        return self._part("<" if self.falling else ">", *begin) if begin else ("", [])
 
-    def _part(self, compare: str, value: Any, tie: int) -> tuple[str, list[Any]]:
-        """The condition that a video stands on one side of a place in the list."""
+    def _part(self, compare: str, value: Any, tie: int, itself: str = "") -> tuple[str, list[Any]]:
+        """The condition that a video stands on one side of a place in the list, or there `itself`."""
         by = f"v.{self.by}"
         # The first condition lets SQLite start in the index; MySQL reads the second one as two ranges of the index.
         if isinstance(value, datetime):
             value = connection.ops.adapt_datetimefield_value(to_stored(value) if value.tzinfo else value)
-        text = f" AND {by} {compare}= %s AND ({by} {compare} %s OR ({by} = %s AND v.id {compare} %s))"
+        text = f" AND {by} {compare}= %s AND ({by} {compare} %s OR ({by} = %s AND v.id {compare}{itself} %s))"
         return text, [value, value, value, tie]
 
-    def _listed(self, source: str, given: Sequence[Any]) -> list[int]:
-        order = f"ORDER BY v.{self.by} {self.direction}, v.id {self.direction} LIMIT {self.most}"
+    def _listed(self, source: str, given: Sequence[Any], most: int) -> list[int]:
+        order = f"ORDER BY v.{self.by} {self.direction}, v.id {self.direction} LIMIT {most}"
         return [video_id for (video_id,) in self._ask(f"SELECT v.id {source} {order}", given)]
 
     def _ask(self, statement: str, given: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
