@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from django.conf import settings
@@ -77,6 +77,9 @@ class AppSettings:
     EXPRESS = Setting(True)
     TOKEN_MINUTES = Number(60.0, 0.1, 60 * 24 * 366)  # how long an access token is valid
     REFRESH_TOKEN_DAYS = Number(14.0, 0.001, 3660)  # how long a refresh token is valid
+    # Signs access and refresh tokens; "" is SECRET_KEY. What the fallbacks signed stays valid.
+    JWT_SIGNING_KEY = Setting("")
+    JWT_SIGNING_KEY_FALLBACKS = Setting[Sequence[str]](())
     # How long Redis remembers whether a user likes a video. It must be far longer than a request takes.
     LIKED_SECONDS = Number(900, 60, 366 * DAY_SECONDS)
     LIVE_SECONDS = Number(7 * DAY_SECONDS, 3600, 366 * DAY_SECONDS)  # how long a live key stays after its last write

@@ -194,6 +194,21 @@ class DoubtfulView(models.Model):
         return f"view of video {self.video} at {self.at}"
 
 
+class SignIn(models.Model):
+    """A sign-in of the API: the family of its refresh tokens, of which the newest works, once.
+
+    Ends when it expires, at sign-out, with a new password, or when a token is used twice.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    newest = models.CharField(max_length=32, help_text="Id of the newest refresh token.")
+    password = models.CharField(max_length=16, help_text="Changes with the password; tells nothing of it.")
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"sign-in of user {self.user_id}"
+
+
 class CountersIdentity(models.Model):
     """The id that this database and its Redis share: one row, of id 1."""
 

@@ -60,11 +60,18 @@ def note_like(sender: type[Any], instance: VideoLike, using: str, raw: bool, **k
         services.note_like(video_id=instance.video_id, user_id=instance.user_id, using=using)
 
 
+def keep_sign_ins(sender: type[Any], instance: Any, using: str, update_fields: Any, **kwargs: Any) -> None:
+    """Let a stronger hash of the same password, which Django writes when the user signs in, end no sign-in."""
+    if update_fields == frozenset({"password"}):
+        services.keep_sign_ins(user=instance, using=using)
+
+
 def connect() -> None:
     """Connect the receivers to every class of users and of videos."""
     for model in apps.get_models():
         if issubclass(model, get_user_model()):
             pre_delete.connect(forget_user, sender=model, dispatch_uid="videos.forget_user")
+            pre_save.connect(keep_sign_ins, sender=model, dispatch_uid="videos.keep_sign_ins")
         if issubclass(model, Video):
             pre_delete.connect(forget_video, sender=model, dispatch_uid="videos.forget_video")
             pre_save.connect(keep_watermark, sender=model, dispatch_uid="videos.keep_watermark")

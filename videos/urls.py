@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/me/likes/", likes.MyLikesView.as_view(), name="my-likes"),
     path("api/token/", tokens.TokenView.as_view(), name="token"),
     path("api/token/refresh/", tokens.RefreshView.as_view(), name="token-refresh"),
+    path("api/token/revoke/", tokens.RevokeView.as_view(), name="token-revoke"),
     path("api/schema/", pages.SchemaView.as_view(), name="schema"),
     path("api/docs/", pages.DocsView.as_view(url_name="schema"), name="docs"),
     re_path(r"^api/.*[^/]$", pages.without_slash),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.factories import make_user, make_videos
+from tests.support.factories import allow, make_user, make_videos
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def staff() -> User:
-    """A member of the staff."""
-    return make_user("staff", is_staff=True)
+    """A member of the staff who may edit and delete videos, and send views of others."""
+    return allow(make_user("staff", is_staff=True), "change_video", "delete_video", "send_views")
 
 
 @pytest.fixture

@@ -68,7 +68,9 @@ def test_a_user_who_leaves_while_adding_a_video_is_told(
     assert call("POST", "/api/videos/", user=user, body=body).status_code == 401
 
 
-def test_only_the_owner_and_staff_edit_a_video(call: Call, video: Video, owner: User, user: User, staff: User) -> None:
+def test_only_the_owner_and_who_may_change_videos_edit_a_video(
+    call: Call, video: Video, owner: User, user: User, staff: User
+) -> None:
     path = f"/api/videos/{video.id}/"
     body = {"title": "new", "like_count": 9, "view_count": 9, "owner": user.id}
     answers = [call("PATCH", path, user=who, body=body).status_code for who in (None, user, staff, owner)]
@@ -98,7 +100,7 @@ def test_an_edited_duration_takes_part_in_the_view_rules_at_once(call: Call, vid
     assert answer["reason"] == "new"
 
 
-def test_only_the_owner_and_staff_delete_a_video(call: Call, video: Video, owner: User, user: User) -> None:
+def test_only_the_owner_deletes_a_video(call: Call, video: Video, owner: User, user: User) -> None:
     call("PUT", f"/api/videos/{video.id}/like/", user=user)
     path = f"/api/videos/{video.id}/"
     assert [call("DELETE", path, user=who).status_code for who in (None, user, owner, owner)] == [401, 403, 204, 404]

@@ -11,6 +11,7 @@ from django.test import Client
 
 from servers import WebServer
 from tests.support.doors import ask, bearer, like_path, view_path
+from tests.support.factories import allow
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -42,7 +43,7 @@ def test_beacon_counts_although_it_cannot_carry_the_csrf_token_of_its_session(vi
 
 
 def test_only_views_are_read_as_plain_text(user: User) -> None:
-    user.is_staff = True
+    allow(user, "send_views")
     got = ask("POST", "/api/views/", b'{"events":[]}', CONTENT_TYPE="text/plain", **bearer(user))
     assert got.status == 415
 
@@ -84,7 +85,7 @@ def test_body_without_its_length_is_read(video_id: int, user: User) -> None:
 
 
 def test_body_without_its_length_is_refused_where_its_end_is_not_told(video_id: int, user: User) -> None:
-    user.is_staff = True
+    allow(user, "send_views")
     for path in (view_path(video_id), "/api/videos/", "/api/views/", "/api/token/"):
         got = ask("POST", path, VIEWED, **CHUNKED, **bearer(user))
         assert (got.status, got.body) == (411, {"detail": "Send the body with a Content-Length."})

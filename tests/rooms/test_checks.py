@@ -56,6 +56,8 @@ UNREADABLE_RATES = (None, "600/minute", {"likes": "1/minute"}, {"like": "often"}
         ("E002", "FLUSH_ISOLATION_LEVEL", "READ UNCOMITTED"),
         *(("E003", "THROTTLE_RATES", value) for value in UNREADABLE_RATES),
         *(("E004", "THROTTLE_STORAGE", value) for value in ("nowhere://", "", None, 5)),
+        *(("E030", "JWT_SIGNING_KEY", value) for value in ("short", 5)),
+        *(("E030", "JWT_SIGNING_KEY_FALLBACKS", value) for value in ("a" * 31, ["a" * 40, ""], 5)),
         ("W001", "VIEW_WINDOW", 5),  # nothing reads it
     ],
 )
@@ -72,6 +74,8 @@ def test_e001_judges_every_number() -> None:
         "THROTTLE_STORAGE",
         "FLUSH_ISOLATION_LEVEL",
         "PRIVATE_NETWORKS",
+        "JWT_SIGNING_KEY",
+        "JWT_SIGNING_KEY_FALLBACKS",
     }
     assert {name for name in vars(AppSettings) if name.isupper()} == set(checks.settings.NUMBERS) | others
 

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.signals import request_started
 
 from streaming.wsgi import application
-from videos.api.tokens import RefreshToken
+from videos.api.tokens import AccessToken
 from videos.counters.connection import Lease
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -70,12 +70,12 @@ def ask(method: str, path: str, body: bytes = b"", /, handler: Any = application
 
 def token_of(user: User) -> str:
     """The value of the header that carries a user's token."""
-    return f"Bearer {RefreshToken.of(user).access_token}"
+    return f"Bearer {AccessToken.of(user)}"
 
 
 def bearer(user: User, **changes: Any) -> dict[str, Any]:
     """The header of a user's token, with some of its claims changed."""
-    token = RefreshToken.of(user).access_token
+    token = AccessToken.of(user)
     token.claims.update(changes)
     return {"HTTP_AUTHORIZATION": f"Bearer {token}"}
 

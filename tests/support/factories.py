@@ -23,6 +23,14 @@ def make_admin() -> User:
     return make_user("admin", is_staff=True, is_superuser=True)
 
 
+def allow(user: User, *codenames: str) -> User:
+    """The user, with these permissions of videos, such as change_video."""
+    from django.contrib.auth.models import Permission
+
+    user.user_permissions.add(*Permission.objects.filter(content_type__app_label="videos", codename__in=codenames))
+    return user
+
+
 def make_users(count: int, prefix: str = "user") -> list[int]:
     """The ids of new users, in ascending order."""
     from django.contrib.auth.models import User

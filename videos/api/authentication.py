@@ -21,28 +21,22 @@ CHALLENGE = 'Bearer realm="api"'  # the WWW-Authenticate header of a 401
 
 
 class TokenUser:
-    """A user as an access token describes it, without a row."""
+    """A user as an access token names it, without a row. `base.require` reads the row."""
 
-    __slots__ = ("id", "is_staff", "may_send_views", "valid_until")
+    __slots__ = ("id", "valid_until")
 
     is_active = True
     is_anonymous = False
     is_authenticated = True
 
-    def __init__(self, *, user_id: int, is_staff: bool, may_send_views: bool, valid_until: float) -> None:
+    def __init__(self, *, user_id: int, valid_until: float) -> None:
         self.id = user_id
-        self.is_staff = is_staff
-        self.may_send_views = may_send_views
         self.valid_until = valid_until  # Unix seconds
 
     @property
     def pk(self) -> int:
         """The user's id, under the name that Django gives it."""
         return self.id
-
-    def has_perm(self, perm: str, obj: object = None) -> bool:
-        """Whether the token carries a permission; it carries one at most."""
-        return self.may_send_views and perm == "videos.send_views"
 
     def __str__(self) -> str:
         return f"user {self.id}"
@@ -51,8 +45,9 @@ class TokenUser:
 class TokenAuthentication(authentication.BaseAuthentication):
     """`Authorization: Bearer <access token>`, checked without a query.
 
-    The token names the user and the user's rights. So a user who is deleted, deactivated or demoted keeps them until
-    the access token expires (TOKEN_MINUTES). Refreshing a token reads the user's row.
+    The token names the user and says nothing else. A user who is deleted or deactivated may go on to like, to view and
+    to read until the access token expires (TOKEN_MINUTES). Calls that change a video, and batches of views, read the
+    user's row.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
@@ -89,8 +84,6 @@ def _verified_user(header: str, keys: tuple[str, ...]) -> TokenUser | None:
     claims, user_id = tokens.verify(values[0], kind=tokens.ACCESS, keys=keys)
     return TokenUser(
         user_id=user_id,
-        is_staff=claims.get(tokens.STAFF_CLAIM) is True,
-        may_send_views=claims.get(tokens.SEND_VIEWS_CLAIM) is True,
         valid_until=int(claims["exp"]) + tokens.LEEWAY_SECONDS,
     )
 

@@ -1,12 +1,11 @@
-"""The base of the API's views, and their permissions."""
+"""The base of the API's views, and the caller's rights as of now."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from rest_framework.exceptions import NotFound
-from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.exceptions import NotFound, PermissionDenied
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -18,7 +17,6 @@ from videos.api.bodies import StrictJSONParser
 from videos.api.errors import exception_handler, render
 from videos.api.frames import PROBE, ProbeResponse
 from videos.api.negotiation import PreparedNegotiation
-from videos.api.tokens import is_staff, may_send_views
 from videos.changes import MAX_ID
 
 
@@ -75,16 +73,12 @@ def user_id_of(request: Request) -> int | None:
     return user.pk if user and user.is_authenticated else None
 
 
-class IsOwnerOrStaff(BasePermission):
-    """Owners and staff may edit and delete a video."""
+def require(request: Request, permission: str, *, owner_id: int | None = None) -> None:
+    """Raise PermissionDenied unless the signed-in caller has this permission, or owns what it is about, as of now.
 
-    def has_object_permission(self, request: Request, view: APIView, obj: Any) -> bool:
-        return bool(obj.owner_id == request.user.pk or is_staff(request.user))
-
-
-class MaySendViews(IsAuthenticated):
-    """Staff, and clients with the permission videos.send_views."""
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        user = request.user
-        return super().has_permission(request, view) and (is_staff(user) or may_send_views(user))
+    The user's row is read, because a token may be an hour old. Raises UserNotFound (401) if the user is gone or
+    inactive.
+    """
+    user = services.active_user(user_id=cast(int, request.user.pk))
+    if user.pk != owner_id and not services.has_permission(user=user, permission=permission):
+        raise PermissionDenied

@@ -1,14 +1,16 @@
 """Access tokens, which requests carry, and refresh tokens, which fetch the next access token; PyJWT signs both.
 
-An access token holds all that a request needs to know of its user, so that no row is read. Only PyJWT makes and
+An access token names its user, so that a like or a view reads no row. Only PyJWT makes and
 verifies tokens: docs/adr/0020-tokens-by-pyjwt.md.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final, Self
 from uuid import uuid4
@@ -32,13 +34,12 @@ ACCESS: Final = "access"
 REFRESH: Final = "refresh"
 KIND_CLAIM: Final = "token_type"
 USER_CLAIM: Final = "user_id"
-STAFF_CLAIM: Final = "staff"  # may edit every video
-SEND_VIEWS_CLAIM: Final = "send_views"  # may send views in batches, for viewers of its own
-PASSWORD_CLAIM: Final = "password"  # changes with the password; in refresh tokens only  # noqa: S105
-_ACCESS_CLAIMS: Final = (USER_CLAIM, STAFF_CLAIM, SEND_VIEWS_CLAIM)
-_CLAIMS: Final = frozenset({KIND_CLAIM, "exp", "iat", "jti", PASSWORD_CLAIM, *_ACCESS_CLAIMS})
+FAMILY_CLAIM: Final = "family"  # the sign-in that a refresh token belongs to
+_CLAIMS: Final = frozenset({KIND_CLAIM, "exp", "iat", "jti", USER_CLAIM, FAMILY_CLAIM})
 _HS256: Final = jwt.get_algorithm_by_name(ALGORITHM)
 _HEADER: Final = jwt.encode({}, "-" * 32, algorithm=ALGORITHM).partition(".")[0]
+
+logger = logging.getLogger("django.security.videos")
 
 
 class InvalidToken(VideosError, AuthenticationFailed):
@@ -56,55 +57,71 @@ class Token:
         self.claims = {KIND_CLAIM: kind, "exp": now + int(seconds), "iat": now, "jti": uuid4().hex, **claims}
 
     def __str__(self) -> str:
-        return jwt.encode(self.claims, settings.SECRET_KEY, algorithm=ALGORITHM)
+        return jwt.encode(self.claims, signing_keys()[0], algorithm=ALGORITHM)
 
 
-class RefreshToken(Token):
-    """Fetches access tokens until it expires or its user changes the password."""
+class AccessToken(Token):
+    """Names a user to requests until it expires. It holds no rights: calls that need one read the user's row."""
 
     @classmethod
     def of(cls, user: AbstractUser) -> Self:
-        """A token with this user's rights now."""
-        rights = {STAFF_CLAIM: is_staff(user), SEND_VIEWS_CLAIM: may_send_views(user)}
-        claims = {
-            USER_CLAIM: str(user.pk),
-            PASSWORD_CLAIM: _short(user.get_session_auth_hash()),
-            **{claim: True for claim, held in rights.items() if held},
-        }
-        return cls(REFRESH, conf.REFRESH_TOKEN_DAYS * DAY_SECONDS, claims)
+        """A token of this user."""
+        return cls(ACCESS, conf.TOKEN_MINUTES * 60, {USER_CLAIM: str(user.pk)})
+
+
+class RefreshToken(Token):
+    """Fetches an access token and the next refresh token, once, while its sign-in lasts."""
+
+    @classmethod
+    def of(cls, user: AbstractUser) -> Self:
+        """The first token of a new sign-in. Raises Unavailable."""
+        token = cls(REFRESH, conf.REFRESH_TOKEN_DAYS * DAY_SECONDS, {USER_CLAIM: str(user.pk)})
+        family = services.begin_sign_in(user=user, token_id=token.claims["jti"], expires_at=token.expires_at)
+        token.claims[FAMILY_CLAIM] = family
+        return token
 
     @property
-    def access_token(self) -> Token:
-        """A new access token of the same user."""
-        claims: dict[str, Any] = {claim: self.claims[claim] for claim in _ACCESS_CLAIMS if claim in self.claims}
-        return Token(ACCESS, conf.TOKEN_MINUTES * 60, claims)
+    def expires_at(self) -> datetime:
+        """When nobody takes it any more."""
+        return datetime.fromtimestamp(self.claims["exp"] + LEEWAY_SECONDS, UTC)
 
 
-def is_staff(user: Any) -> bool:
-    """Whether the user may edit every video. A user model need not have this column."""
-    return bool(getattr(user, "is_staff", False))
+def renew(encoded: str) -> tuple[AccessToken, RefreshToken]:
+    """A new access token for the user of this refresh token, and the token to refresh with the next time.
 
-
-def may_send_views(user: Any) -> bool:
-    """Whether the user has the permission to send views in batches. A user model need not know permissions."""
-    return hasattr(user, "has_perm") and bool(user.has_perm("videos.send_views"))
-
-
-def renew(encoded: str) -> Token:
-    """A new access token for the user of this refresh token, with the user's rights now.
-
-    Raises InvalidToken, also if the user is gone, is inactive, or has changed the password.
+    Raises Unavailable; InvalidToken, also if the user is gone, is inactive, has signed out or changed the password. A
+    token that was used before ends its sign-in: one of the two who have it has stolen it.
     """
-    claims, user_id = verify(encoded, kind=REFRESH, keys=signing_keys())
+    user_id, family, token_id = _refresh_claims(encoded)
+    ended = InvalidToken("No active account found for the given token")
     try:
         user = services.active_user(user_id=user_id)
     except services.UserNotFound as error:
-        raise InvalidToken("No active account found for the given token") from error
-    # The hash depends on SECRET_KEY: hashes with an older key stay valid.
-    hashes = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())
-    if claims.get(PASSWORD_CLAIM) not in {_short(each) for each in hashes}:
-        raise InvalidToken("No active account found for the given token")
-    return RefreshToken.of(user).access_token
+        raise ended from error
+    token = RefreshToken(
+        REFRESH, conf.REFRESH_TOKEN_DAYS * DAY_SECONDS, {USER_CLAIM: str(user_id), FAMILY_CLAIM: family}
+    )
+    if not services.renew_sign_in(
+        family=family, user=user, used=token_id, token_id=token.claims["jti"], expires_at=token.expires_at
+    ):
+        logger.warning("A refresh token of user %s was used again, or after a sign-out or a new password", user_id)
+        raise ended
+    return AccessToken.of(user), token
+
+
+def revoke(encoded: str) -> None:
+    """End the sign-in of this refresh token. Raises InvalidToken, Unavailable."""
+    user_id, family, _ = _refresh_claims(encoded)
+    services.sign_out(family=family, user_id=user_id)
+
+
+def _refresh_claims(encoded: str) -> tuple[int, int, str]:
+    """User, sign-in and id of a refresh token. Raises InvalidToken."""
+    claims, user_id = verify(encoded, kind=REFRESH, keys=signing_keys())
+    family, token_id = claims.get(FAMILY_CLAIM), claims["jti"]
+    if type(family) is not int or not 0 < family <= MAX_ID or type(token_id) is not str:
+        raise InvalidToken
+    return user_id, family, token_id
 
 
 @cache
@@ -113,7 +130,9 @@ def signing_keys() -> tuple[str, ...]:
 
     Cached because each access to Django's settings costs a third of a microsecond.
     """
-    return (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    if conf.JWT_SIGNING_KEY:
+        return (conf.JWT_SIGNING_KEY, *conf.JWT_SIGNING_KEY_FALLBACKS)
+    return (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS, *conf.JWT_SIGNING_KEY_FALLBACKS)
 
 
 @receiver(setting_changed, dispatch_uid="videos.api.tokens")
@@ -187,7 +206,3 @@ def _user_id(claim: Any) -> int:
         if 0 < user_id <= MAX_ID:
             return user_id
     raise InvalidToken("Token contained no recognizable user identification")
-
-
-def _short(session_hash: str) -> str:
-    return session_hash[:16]

@@ -18,6 +18,7 @@ from videos.conf import AppSettings, Number, conf
 ISOLATION_LEVELS: Final = {"read uncommitted", "read committed", "repeatable read", "serializable"}
 SCOPES: Final = {"token", "like", "view", "write", "search"}
 NAMES: Final = {name for name in vars(AppSettings) if name.isupper()}
+TOKEN_KEY_CHARACTERS: Final = 32  # PyJWT warns of shorter keys for HS256
 NUMBERS: Final = {name: number for name, number in vars(AppSettings).items() if isinstance(number, Number)}
 
 
@@ -86,6 +87,20 @@ def check_throttles(**_: Any) -> Iterator[CheckMessage]:
     except (ConfigurationError, ValueError, TypeError, AttributeError) as error:
         hint = 'Make it "process://", or the URL of a storage of the package limits, like "redis://host:6379/1".'
         yield Error(f"VIDEOS_THROTTLE_STORAGE cannot be used: {error}", hint=hint, id="videos.E004")
+
+
+@register("videos")
+def check_token_keys(**_: Any) -> Iterator[CheckMessage]:
+    """E030: a key for tokens is no text, or too short to sign with."""
+    keys = [("VIDEOS_JWT_SIGNING_KEY", conf.JWT_SIGNING_KEY)] if conf.JWT_SIGNING_KEY else []
+    fallbacks: Any = conf.JWT_SIGNING_KEY_FALLBACKS
+    if not isinstance(fallbacks, list | tuple):
+        fallbacks = [fallbacks]
+    keys += [("VIDEOS_JWT_SIGNING_KEY_FALLBACKS", key) for key in fallbacks]
+    hint = f"Make it a text of {TOKEN_KEY_CHARACTERS} random characters or more, in a list where there are several."
+    for name, key in keys:
+        if not isinstance(key, str) or len(key) < TOKEN_KEY_CHARACTERS:
+            yield Error(f"A key in {name} is too short, or no text.", hint=hint, id="videos.E030")
 
 
 @register("videos")

@@ -36,16 +36,18 @@ from videos.ledger.notes import (
 )
 from videos.ledger.recount import Difference, import_counts, recount, video_ids, video_total
 from videos.ledger.retry import TRIES, flush_session, is_away, is_data_fault, is_lock_timeout
+from videos.ledger.sign_ins import begin_sign_in, end_sign_in, keep_sign_ins, rotate_sign_in
 from videos.ledger.upkeep import FlushFacts, has_one_writer, last_hour_sums, ping, prune, read_flush_facts
 from videos.ledger.words import PART_VIDEOS, index_range, index_videos
 from videos.ledger.writer import alias, atomic, disconnect, drop_stale_connection, rows
 
 __all__ = [
     "PART_VIDEOS", "TRIES", "Difference", "FlushFacts", "Outcome", "Rewound", "Settled", "StaleFence", "alias", "apply",
-    "atomic", "check_complete", "compare_batches", "disconnect", "drop_stale_connection", "end_forgotten", "fences",
-    "finish_batch", "flush_session", "forget_user", "forget_video", "has_doubts", "has_one_writer", "highest_watermark",
-    "identity", "import_counts", "index_range", "index_videos", "is_away", "is_data_fault", "is_lock_timeout",
-    "last_hour_sums", "limited", "location", "lock_watermark", "meet", "met_runs", "newest_batches", "note_doubts",
-    "note_edit", "note_like", "note_stale", "note_total", "open_batch", "ping", "prune", "read_flush_facts", "recount",
-    "rows", "settle", "shards_with_notes", "stale_videos", "take_identity", "video_ids", "video_total", "write_direct",
+    "atomic", "begin_sign_in", "check_complete", "compare_batches", "disconnect", "drop_stale_connection",
+    "end_forgotten", "end_sign_in", "fences", "finish_batch", "flush_session", "forget_user", "forget_video",
+    "has_doubts", "has_one_writer", "highest_watermark", "identity", "import_counts", "index_range", "index_videos",
+    "is_away", "is_data_fault", "is_lock_timeout", "keep_sign_ins", "last_hour_sums", "limited", "location",
+    "lock_watermark", "meet", "met_runs", "newest_batches", "note_doubts", "note_edit", "note_like", "note_stale",
+    "note_total", "open_batch", "ping", "prune", "read_flush_facts", "recount", "rotate_sign_in", "rows", "settle",
+    "shards_with_notes", "stale_videos", "take_identity", "video_ids", "video_total", "write_direct",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from videos.ledger import sql
 from videos.ledger.batches import HourGains, newest_batches
 from videos.ledger.breaker import DatabaseLacksTable, DatabaseReadOnly
 from videos.ledger.doubts import forget_doubts
+from videos.ledger.sign_ins import forget_sign_ins
 from videos.ledger.sql import STATEMENT_ROWS
 from videos.ledger.times import from_stored, to_stored
 from videos.ledger.writer import atomic, connection, rows
@@ -86,11 +87,12 @@ def has_one_writer() -> bool:
 
 
 def prune(*, now: datetime) -> None:
-    """Delete old doubts, and old finished batches except each shard's newest finished one; merge old hours into days.
+    """Delete what is old: doubts, sign-ins, finished batches except each shard's newest; merge old hours into days.
 
     A Redis that comes back older than all that are left finds that one: it tells that what Redis holds was applied.
     """
     forget_doubts(now)
+    forget_sign_ins(now)
     finished = rows(FlushBatch).exclude(finished_at=None)
     floor = dict(finished.order_by().values_list("shard").annotate(Max("number")))
     old = rows(FlushBatch).filter(finished_at__lt=to_stored(now - timedelta(days=conf.BATCHES_DAYS)))

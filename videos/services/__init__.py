@@ -6,6 +6,16 @@ docs/glossary.md explains the terms.
 from videos.counters import ViewEvent
 from videos.ledger.reads import VideoRow, Window
 from videos.ledger.search import SearchTimeout
+from videos.services.accounts import (
+    active_user,
+    begin_sign_in,
+    has_permission,
+    keep_sign_ins,
+    renew_sign_in,
+    sign_in,
+    sign_out,
+    signing_in,
+)
 from videos.services.database import is_away, own_transactions, refuses_value, whole_request
 from videos.services.likes import get_like, liked_videos, likers, recent_marks, set_like
 from videos.services.outcomes import (
@@ -31,7 +41,6 @@ from videos.services.reading import (
 )
 from videos.services.videos import (
     IMPORTABLE,
-    active_user,
     add_video,
     delete_video,
     edit_video,
@@ -43,15 +52,15 @@ from videos.services.videos import (
     keep_watermark,
     note_like,
     refresh_video,
-    sign_in,
 )
 from videos.services.views import record_view, record_views
 
 __all__ = [
     "IMPORTABLE", "Counts", "LikeResult", "SearchTimeout", "Unavailable", "UserNotFound", "ValueRefused", "VideoCounts",
-    "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "Window", "active_user", "add_video", "delete_video",
-    "edit_video", "forget_user", "forget_video", "get_like", "ids_by_name", "import_counts", "index_all",
-    "index_videos", "is_away", "keep_watermark", "liked_videos", "likers", "list_videos", "note_like", "overlay_rows",
-    "own_transactions", "read_counts", "read_video", "read_videos", "recent_marks", "record_view", "record_views",
-    "refresh_video", "refuses_value", "search_videos", "set_like", "sign_in", "usernames", "whole_request",
+    "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "Window", "active_user", "add_video", "begin_sign_in",
+    "delete_video", "edit_video", "forget_user", "forget_video", "get_like", "has_permission", "ids_by_name",
+    "import_counts", "index_all", "index_videos", "is_away", "keep_sign_ins", "keep_watermark", "liked_videos",
+    "likers", "list_videos", "note_like", "overlay_rows", "own_transactions", "read_counts", "read_video",
+    "read_videos", "recent_marks", "record_view", "record_views", "refresh_video", "refuses_value", "renew_sign_in",
+    "search_videos", "set_like", "sign_in", "sign_out", "signing_in", "usernames", "whole_request",
 ]  # fmt: skip

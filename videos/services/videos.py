@@ -4,42 +4,20 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from django.contrib.auth import authenticate, get_user_model
 from django.db import DatabaseError, Error, IntegrityError, transaction
-from django.http import HttpRequest
 
 from videos import counters, ledger
 from videos.changes import PLACES, TALLIES
 from videos.ledger import reads
 from videos.ledger.reads import VideoRow
 from videos.models import Video
+from videos.services.accounts import active_user
 from videos.services.database import database
-from videos.services.outcomes import UserNotFound, ValueRefused, VideoNotFound
+from videos.services.outcomes import UserNotFound, VideoNotFound
 
 logger = logging.getLogger(__name__)
 
 IMPORTABLE: Final = {count.column: PLACES[count.name] for count in TALLIES}  # a column -> its place in Totals
-
-
-def active_user(*, user_id: int) -> Any:
-    """The user of this id. Raises UserNotFound, also for an inactive one; Unavailable."""
-    with database():
-        user: Any = ledger.rows(get_user_model()).filter(pk=user_id).first()
-    if user is None or not user.is_active:  # a user model need not have a column of this name
-        raise UserNotFound
-    return user
-
-
-def sign_in(*, request: HttpRequest, name: str, password: str) -> Any:
-    """The active user of this name and password. Raises UserNotFound, Unavailable."""
-    try:
-        with database(patient=True):  # hashing the password takes most of the time
-            user = authenticate(request, username=name, password=password)
-    except ValueRefused as error:  # the database cannot hold the name, so no user has it
-        raise UserNotFound from error
-    if user is None or not user.is_active:
-        raise UserNotFound
-    return user
 
 
 def add_video(*, owner_id: int, values: Mapping[str, Any]) -> VideoRow:

@@ -14,7 +14,7 @@ from videos.api.authentication import CHALLENGE
 from videos.api.base import BaseView
 from videos.api.shapes import BODY_ERRORS, responses
 from videos.api.throttling import ScopeThrottle
-from videos.api.tokens import RefreshToken, renew
+from videos.api.tokens import AccessToken, RefreshToken, renew, revoke
 
 
 class TokenSerializer(serializers.Serializer[Any]):
@@ -31,8 +31,7 @@ class TokenSerializer(serializers.Serializer[Any]):
         except services.UserNotFound as error:
             detail = "No active account found with the given credentials"
             raise AuthenticationFailed(detail, "no_active_account") from error
-        refresh = RefreshToken.of(user)
-        return {"access": str(refresh.access_token), "refresh": str(refresh)}
+        return {"access": str(AccessToken.of(user)), "refresh": str(RefreshToken.of(user))}
 
 
 class TokenPairSerializer(serializers.Serializer[Any]):
@@ -43,14 +42,25 @@ class TokenPairSerializer(serializers.Serializer[Any]):
 
 
 class RefreshSerializer(serializers.Serializer[Any]):
-    """A refresh token, for an access token that says what its user may do now."""
+    """A refresh token, for an access token and the next refresh token."""
 
     refresh = serializers.CharField(write_only=True)
-    access = serializers.CharField(read_only=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Make the access token. Raises InvalidToken."""
-        return {"access": str(renew(attrs["refresh"]))}
+        """Make both tokens. Raises InvalidToken."""
+        access, refresh = renew(attrs["refresh"])
+        return {"access": str(access), "refresh": str(refresh)}
+
+
+class RevokeSerializer(serializers.Serializer[Any]):
+    """A refresh token, whose sign-in ends."""
+
+    refresh = serializers.CharField(write_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """End it. Raises InvalidToken."""
+        revoke(attrs["refresh"])
+        return {}
 
 
 class _TokensView(BaseView, GenericAPIView[Any]):
@@ -63,6 +73,11 @@ class _TokensView(BaseView, GenericAPIView[Any]):
 
     def get_authenticate_header(self, request: Request) -> str:
         return CHALLENGE
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let no cache keep a token."""
+        response.headers["Cache-Control"] = "no-store"
+        return super().finalize_response(request, response, *args, **kwargs)
 
     def post(self, request: Request) -> Response:
         """Return the tokens. Raises AuthenticationFailed."""
@@ -88,10 +103,30 @@ class TokenView(_TokensView):
     post=extend_schema(
         operation_id="token_refresh",
         summary="Get the next access token",
-        responses=responses({200: RefreshSerializer}, *BODY_ERRORS, 401, 429),
+        description="A refresh token works once: keep the one that comes back. Used again, it ends the sign-in.",
+        responses=responses({200: TokenPairSerializer}, *BODY_ERRORS, 401, 429),
     )
 )
 class RefreshView(_TokensView):
-    """A refresh token for an access token, while its user is active and keeps the password."""
+    """A refresh token for the next two tokens, while its user is active, keeps the password and has not signed out."""
 
     serializer_class = RefreshSerializer
+
+
+@extend_schema_view(
+    post=extend_schema(
+        operation_id="token_revoke",
+        summary="Sign out",
+        description="Access tokens that were issued already stay valid until they expire.",
+        responses=responses({204: None}, *BODY_ERRORS, 401, 429),
+    )
+)
+class RevokeView(_TokensView):
+    """End the sign-in of a refresh token."""
+
+    serializer_class = RevokeSerializer
+
+    def post(self, request: Request) -> Response:
+        """Sign out. Repeats change nothing."""
+        self.get_serializer(data=request.data).is_valid(raise_exception=True)
+        return Response(status=204)

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from videos import services
-from videos.api.base import BaseView, IsOwnerOrStaff
+from videos.api.base import BaseView, require
 from videos.api.bodies import SEARCH_CHARACTERS
 from videos.api.errors import render
 from videos.api.operations import video_answer
@@ -64,7 +64,7 @@ class OneVideoView(BaseView):
     """A video."""
 
     address = "video"
-    permission_classes = (IsAuthenticatedOrReadOnly, IsOwnerOrStaff)
+    permission_classes = (IsAuthenticatedOrReadOnly,)
     throttle_classes = (ScopeThrottle,)
     throttle_scope = "write"
 
@@ -77,13 +77,13 @@ class OneVideoView(BaseView):
 
     @extend_schema(
         operation_id="videos_update",
-        summary="Edit a video of one's own",
+        summary="Edit a video of one's own, or any with the permission videos.change_video",
         request=VideoSerializer,
         responses=responses({200: VideoSerializer}, *BODY_ERRORS, 401, 403, 404, 429),
     )
     def patch(self, request: Request, video: int) -> HttpResponse:
         """Edit what was sent."""
-        self.check_object_permissions(request, services.read_video(video_id=video))
+        require(request, "videos.change_video", owner_id=services.read_video(video_id=video).owner_id)
         sent = VideoSerializer(data=request.data, partial=True)
         sent.is_valid(raise_exception=True)
         row = services.edit_video(video_id=video, values=sent.validated_data)
@@ -91,12 +91,12 @@ class OneVideoView(BaseView):
 
     @extend_schema(
         operation_id="videos_delete",
-        summary="Delete a video of one's own",
+        summary="Delete a video of one's own, or any with the permission videos.delete_video",
         responses=responses({204: None}, 401, 403, 404, 429),
     )
     def delete(self, request: Request, video: int) -> Response:
         """Delete it, with its likes and its history."""
-        self.check_object_permissions(request, services.read_video(video_id=video))
+        require(request, "videos.delete_video", owner_id=services.read_video(video_id=video).owner_id)
         services.delete_video(video_id=video)
         return Response(status=204)
 

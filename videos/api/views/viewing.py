@@ -5,14 +5,14 @@ from typing import Any
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.permissions import AllowAny
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 
 from videos import services
 from videos.api import shapes
 from videos.api.answers import json_answer
 from videos.api.authentication import TokenAuthentication
-from videos.api.base import BaseView, MaySendViews
+from videos.api.base import BaseView, require
 from videos.api.bodies import BeaconParser, StrictJSONParser, parse_events
 from videos.api.errors import render
 from videos.changes import MAX_ID
@@ -50,13 +50,13 @@ class ViewView(BaseView):
 class ViewsView(BaseView):
     """Views that a trusted client gathered: a player's backend, an importer."""
 
-    permission_classes = (MaySendViews,)
+    permission_classes = (IsAuthenticated,)
 
     @extend_schema(
         operation_id="views",
         summary="Count up to 1,000 views",
         description=(
-            "For staff and for clients with the permission videos.send_views. They speak for others, so neither their "
+            "For users with the permission videos.send_views. They speak for others, so neither their "
             "address nor their user agent matters. Views of videos that do not exist are ignored as `absent`. Sent "
             "again after a 503, what had counted is `seen`."
         ),
@@ -65,6 +65,7 @@ class ViewsView(BaseView):
     )
     def post(self, request: Request) -> HttpResponse:
         """Count them in one round trip."""
+        require(request, "videos.send_views")
         sent = parse_events(request.data)
         events = [event for event in sent if 0 < event.video_id <= MAX_ID]
         sums = services.record_views(events=events) if events else services.ViewSums(0, {})

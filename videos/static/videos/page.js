@@ -53,7 +53,15 @@ async function call(address, { method = "GET", body, retry = true } = {}) {
   return answer;
 }
 
-async function renew() {
+// A refresh token works once, so calls that find the access token expired at the same time share one renewal.
+let renewal = null;
+
+function renew() {
+  renewal ??= renewTokens().finally(() => { renewal = null; });
+  return renewal;
+}
+
+async function renewTokens() {
   const refresh = sessionStorage.getItem("refresh");
   const response = await fetch(`${api}token/refresh/`, {
     method: "POST",
@@ -169,7 +177,11 @@ answer("#sign-in", "submit", async (form) => {
   await readCounts();
 });
 answer("#sign-out", "click", async () => {
-  if (account.access) account.forget();
+  if (account.access) {
+    const body = { refresh: sessionStorage.getItem("refresh") };
+    account.forget();
+    await call(`${api}token/revoke/`, { method: "POST", body, retry: false }).catch(() => {}); // it may have ended
+  }
   else await fetch("/admin/logout/", { method: "POST", headers: { "X-CSRFToken": page.csrf } }).then(() => { page.user = ""; });
   showAccount();
   await readCounts();
