@@ -206,14 +206,14 @@ def _forget_other_tests(redis_client: redis.Redis) -> None:
     from django.urls import clear_script_prefix
 
     from tests.support.faults import end_pauses
-    from videos.api.throttling import limits_on
+    from videos.api.throttling import limiter_on
     from videos.counters import connection
 
     end_pauses()
     connection._met_run = ""
     clear_script_prefix()
     redis_client.flushdb()
-    limits_on.cache_clear()
+    limiter_on.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -386,10 +386,10 @@ def database_proxy(own_database: MariaDBServer) -> Iterator[Proxy]:
 def web_server(
     service_env: dict[str, str], run_server: Callable[[Server], None], tmp_path: Path
 ) -> Callable[..., WebServer]:
-    """`web_server(workers=1, **environment)` starts the service under granian on the databases of this test."""
+    """`web_server(workers=1, threads=1, **environment)` starts the service under granian on this test's databases."""
 
-    def start(*, workers: int = 1, **environment: str) -> WebServer:
-        server = WebServer(tmp_path / "web", env=service_env | environment, workers=workers)
+    def start(*, workers: int = 1, threads: int = 1, **environment: str) -> WebServer:
+        server = WebServer(tmp_path / "web", env=service_env | environment, workers=workers, threads=threads)
         run_server(server)
         return server
 

@@ -64,15 +64,18 @@ class AppSettings:
     # Requests allowed per scope, in the notation of the `limits` package; None is no limit.
     THROTTLE_RATES = Setting[Mapping[str, str | None]](
         {
-            "token": "60/minute",
+            "token": "60/minute",  # sign-ins and refreshed tokens of an address
+            "account": "20/10 minutes",  # sign-ins to an account, from anywhere
             "like": "600/minute",
             "view": "6000/minute",
             "write": "120/minute",
             "search": "120/minute",
         }
     )
-    # Where throttles count: `process://` is each worker process; else the URL of a storage of `limits`.
-    THROTTLE_STORAGE = Setting("process://")
+    # Where throttles count: `counters://` is the counters' Redis, for all processes; `process://` each worker process;
+    # else the URL of a storage of `limits`.
+    THROTTLE_STORAGE = Setting("counters://")
+    SIGN_INS_AT_ONCE = Number(2, 1, 64)  # how many passwords a process checks at a time; as many more wait
     # Whether the express lane answers usual requests; if False, all requests go through Django's handler.
     EXPRESS = Setting(True)
     TOKEN_MINUTES = Number(60.0, 0.1, 60 * 24 * 366)  # how long an access token is valid

@@ -10,9 +10,11 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_login_failed
 from django.db.models.signals import post_save, pre_delete, pre_save
 
 from videos import services
+from videos.api import signing_in
 from videos.models import TEXTS, Video, VideoLike, texts_written
 
 
@@ -66,6 +68,11 @@ def keep_sign_ins(sender: type[Any], instance: Any, using: str, update_fields: A
         services.keep_sign_ins(user=instance, using=using)
 
 
+def log_failed_sign_in(sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
+    """Log each guess at a password, at whichever door."""
+    signing_in.log_failed_sign_in(credentials, request)
+
+
 def connect() -> None:
     """Connect the receivers to every class of users and of videos."""
     for model in apps.get_models():
@@ -78,4 +85,5 @@ def connect() -> None:
             post_save.connect(refresh_video, sender=model, dispatch_uid="videos.refresh_video")
             post_save.connect(index_video, sender=model, dispatch_uid="videos.index_video")
             texts_written.connect(index_many, sender=model, dispatch_uid="videos.index_many")
+    user_login_failed.connect(log_failed_sign_in, dispatch_uid="videos.log_failed_sign_in")
     post_save.connect(note_like, sender=VideoLike, dispatch_uid="videos.note_like")

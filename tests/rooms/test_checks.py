@@ -66,6 +66,12 @@ def test_a_setting_that_makes_no_sense(settings: Any, check: str, name: str, val
     assert ids() == {f"videos.{check}"}
 
 
+def test_w030_throttles_that_count_in_each_process_alone(settings: Any) -> None:
+    settings.VIDEOS_THROTTLE_STORAGE = "process://"
+    assert ids() == set()
+    assert "videos.W030" in ids(include_deployment_checks=True)
+
+
 def test_e001_judges_every_number() -> None:
     others = {
         "EXPRESS",

@@ -1,18 +1,21 @@
 """How often is too often, in one process and in a storage that all share."""
 
+import http.client
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 from django.contrib.auth.models import User
 from django.test import Client
 from limits import parse
 
-from servers import RedisServer, free_port
-from tests.support.doors import BROWSER, like_path, token_of, view_path
+from servers import RedisServer, WebServer, free_port
+from tests.support.doors import BROWSER, like_path, round_trips, token_of, view_path
 from videos.api import throttling
-from videos.api.throttling import Limits, ProcessStorage, limits_on
+from videos.api.throttling import Hit, Windows, limiter_on
 from videos.models import Video
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
@@ -89,52 +92,106 @@ def test_no_rate_is_no_limit(video: Video, settings: Any, none: dict[str, None])
     assert {like(video, video.owner).status_code for _ in range(20)} == {200}
 
 
-def test_a_window_ends(video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_window_ends(video: Video, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.VIDEOS_THROTTLE_STORAGE = "process://"
     assert [view(video, "192.0.2.1").status_code for _ in range(3)] == [200, 200, 429]
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 61)
     assert view(video, "192.0.2.1").status_code == 200
 
 
-def test_many_threads_get_exactly_the_rate() -> None:
-    limits, rate = Limits(ProcessStorage()), parse("500/hour")
+def hits(rate: str, who: str = "@1", scope: str = "like") -> list[Hit]:
+    return [Hit(parse(rate), scope, who)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_many_threads_get_exactly_the_rate(shared: bool) -> None:
+    windows, one = Windows(shared=shared), hits("500/hour")
 
     def hit(_: int) -> int:
-        return sum(limits.wait_seconds(rate, "like", "@1") is None for _ in range(100))
+        return sum(windows.wait_seconds(one) is None for _ in range(100))
 
     with ThreadPoolExecutor(20) as pool:
         assert sum(pool.map(hit, range(20))) == 500
 
 
-def test_ended_windows_are_swept_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttling, "SWEEP_KEYS", 100)
-    storage = ProcessStorage()
-    for key in range(1000):
-        storage.incr(str(key), expiry=-1)
-    assert len(storage._windows) <= 101
-    for key in range(1000):
-        storage.incr(str(key), expiry=60)
-    assert storage.reset() >= 1000
+def test_ended_windows_are_swept_out_and_what_strangers_open_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttling, "SWEEP_WINDOWS", 100)
+    monkeypatch.setattr(throttling, "MOST_WINDOWS", 400)
+    windows, now = Windows(shared=False), time.time()
+    windows._sweep_at = 100
+    for key in range(100):
+        windows.wait_seconds(hits("1/second", str(key)))
+    monkeypatch.setattr(time, "time", lambda: now + 2)
+    windows.wait_seconds(hits("1/second", "new"))
+    assert len(windows) == 1
+    for key in range(5000):
+        windows.wait_seconds(hits("1/hour", str(key)))
+    assert len(windows) <= 400
+    assert windows.wait_seconds(hits("1/hour", "4999")) is not None
 
 
-def test_a_process_storage_forgets_one_key() -> None:
-    storage = ProcessStorage()
-    storage.incr("a", 60)
-    storage.clear("a")
-    assert (storage.get("a"), storage.check()) == (0, True)
+@pytest.mark.parametrize("processes", [2, 8])
+def test_all_processes_together_let_the_rate_through(processes: int) -> None:
+    workers, one = [Windows(shared=True) for _ in range(processes)], hits("640/minute")
+    passed = sum(worker.wait_seconds(one) is None for _ in range(1000) for worker in workers)
+    assert 640 <= passed <= 640 + processes * 640 // 32
 
 
-def test_a_shared_storage_counts_for_all_processes(video: Video, private_redis: RedisServer, settings: Any) -> None:
+def test_a_small_rate_is_exact_over_all_processes() -> None:
+    workers, one = [Windows(shared=True) for _ in range(4)], hits("10/minute")
+    assert sum(worker.wait_seconds(one) is None for _ in range(10) for worker in workers) == 10
+
+
+def test_a_caller_far_below_the_rate_costs_no_round_trip(
+    video: Video, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VIDEOS_THROTTLE_RATES = {"like": "640/minute"}
+    like(video, video.owner)
+    with round_trips(monkeypatch) as trips:
+        for _ in range(32):
+            like(video, video.owner)
+    assert len(trips) == 32 + 1  # each 20th hit is reported
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_a_process_counts_alone_while_redis_is_away(video: Video) -> None:
+    assert [like(video, video.owner).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_redis_knows_no_address_in_clear(video: Video, redis_client: redis.Redis) -> None:
+    view(video, "192.0.2.77")
+    [key] = redis_client.scan_iter("videos:hits:*")
+    assert "192.0.2" not in key
+    assert 0 < redis_client.ttl(key) <= 60
+
+
+def test_real_workers_share_a_rate(web_server: Callable[..., WebServer]) -> None:
+    server = web_server(workers=2)
+
+    def refresh() -> int:
+        peer = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        peer.request("POST", "/api/token/refresh/", '{"refresh": "x"}', {"Content-Type": "application/json"})
+        status = peer.getresponse().status
+        peer.close()
+        return status
+
+    statuses = [refresh() for _ in range(70)]
+    assert 60 <= statuses.count(401) <= 62  # of 60 a minute; each of two workers reports each second hit
+    assert statuses.count(429) == 70 - statuses.count(401)
+
+
+def test_a_storage_of_limits_counts_for_all_processes(video: Video, private_redis: RedisServer, settings: Any) -> None:
     settings.VIDEOS_THROTTLE_STORAGE = private_redis.url
     statuses = []
     for _ in range(3):
-        limits_on.cache_clear()  # as another process would begin
+        limiter_on.cache_clear()  # as another process would begin
         statuses.append(like(video, video.owner).status_code)
     assert statuses == [200, 200, 429]
 
 
-def test_a_shared_storage_that_is_away_lets_everybody_in_at_once(video: Video, settings: Any) -> None:
+def test_each_process_counts_alone_while_a_storage_of_limits_is_away(video: Video, settings: Any) -> None:
     settings.VIDEOS_THROTTLE_STORAGE = f"redis://127.0.0.1:{free_port()}/0"
     begin = time.monotonic()
-    assert {like(video, video.owner).status_code for _ in range(10)} == {200}
+    assert [like(video, video.owner).status_code for _ in range(10)] == [200] * 2 + [429] * 8
     assert time.monotonic() - begin < 2

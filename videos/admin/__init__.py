@@ -4,10 +4,10 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 
-from videos.admin import rows, videos
+from videos.admin import rows, sign_in, videos
 from videos.admin.lists import CountedDeletions
 
-__all__ = ["CountedDeletions", "rows", "videos"]  # each module registers its models
+__all__ = ["CountedDeletions", "rows", "sign_in", "videos"]  # each module registers its models
 
 
 class QuickUserAdmin(CountedDeletions, UserAdmin):  # type: ignore[type-arg]

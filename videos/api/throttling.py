@@ -1,16 +1,17 @@
 """Throttles. VIDEOS_THROTTLE_RATES holds the rates, in the notation of the `limits` package.
 
-By default each worker process counts for itself, in memory: a request costs no round trip, and a rate holds for one
-worker. VIDEOS_THROTTLE_STORAGE names a storage that all workers share; then a request costs one round trip.
+Each process counts in its memory and reports to the counters' Redis: not each hit, but each 32nd part of a rate. So a
+caller who stays far below the rate costs no round trip, all processes together let at most a 32nd part too much through
+for each of them, and each process goes on alone while Redis is away. docs/adr/0010-a-throttle-storage-of-our-own.md.
 """
 
 import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, NamedTuple, Protocol
 
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
@@ -21,102 +22,141 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from videos import services
 from videos.api import viewers
 from videos.conf import conf
 
-STORAGE_TIMEOUT_SECONDS = 0.25
-SWEEP_KEYS = 50_000  # windows that are kept before ended ones are removed
+STORAGE_TIMEOUT_SECONDS: Final = 0.25
+SHARES: Final = 32  # of a rate; a process reports when it has counted one
+SWEEP_WINDOWS: Final = 50_000  # windows that are kept before ended ones are removed
+MOST_WINDOWS: Final = 200_000  # then the oldest half is forgotten: strangers may send from any number of addresses
 
 logger = logging.getLogger(__name__)
 
 
-class ProcessStorage(Storage):
-    """Counters of fixed windows in this process' memory.
+class Hit(NamedTuple):
+    """A request, as one throttle sees it."""
 
-    `limits`' own MemoryStorage starts a thread a hundred times a second, which looks at every key: it cost a request 15
-    to 40 µs. This storage removes ended windows only when it has grown.
-    """
+    rate: RateLimitItem
+    scope: str
+    identity: str
 
-    STORAGE_SCHEME = ["process"]  # noqa: RUF012  as its base declares it
 
-    def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **options: float | str | bool) -> None:
-        super().__init__(uri, wrap_exceptions=wrap_exceptions, **options)
-        self._windows: dict[str, tuple[float, int]] = {}  # key -> (when it ends in Unix seconds, hits)
+class Limiter(Protocol):
+    """Counts hits."""
+
+    def wait_seconds(self, hits: Sequence[Hit]) -> float | None:
+        """Count them; None if each is within its rate, else the seconds until the last window of the others ends."""
+
+
+class Window:
+    """The hits of one identity."""
+
+    __slots__ = ("ends", "others", "own", "unreported")
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends  # Unix seconds
+        self.own = 0  # of this process
+        self.unreported = 0  # of them
+        self.others = 0  # of the other processes, as far as known
+
+
+class Windows:
+    """Fixed windows in this process' memory; `shared`: those of all processes, while Redis is there."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._windows: dict[tuple[str, str], Window] = {}
         self._lock = threading.Lock()
-        self._sweep_at = SWEEP_KEYS
+        self._sweep_at = SWEEP_WINDOWS
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        """Required by the base. This storage raises no errors."""
-        return ValueError
+    def __len__(self) -> int:
+        return len(self._windows)
 
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Count hits, in a window of `expiry` seconds that begins with the first of them; return all of its hits."""
+    def wait_seconds(self, hits: Sequence[Hit]) -> float | None:
+        """As Limiter says, with one round trip at most."""
         now = time.time()
+        waits: list[float] = []
+        due: list[tuple[Hit, Window, int]] = []
         with self._lock:
-            ends, hits = self._windows.get(key, (0.0, 0))
-            if ends <= now:
-                ends, hits = now + expiry, 0
-                if len(self._windows) >= self._sweep_at:
-                    self._sweep(now)
-            self._windows[key] = (ends, hits + amount)
-        return hits + amount
+            for hit in hits:
+                window, most = self._window_of(hit, now), hit.rate.amount
+                if window.own + window.others >= most:
+                    waits.append(window.ends - now)
+                    continue
+                window.own += 1
+                window.unreported += 1
+                if self._shared and window.unreported * SHARES >= most:
+                    due.append((hit, window, window.unreported))
+                    window.unreported = 0
+        if due:
+            waits += self._report(due, now)
+        return max(1.0, *waits) if waits else None
+
+    def _window_of(self, hit: Hit, now: float) -> Window:
+        key = hit.scope, hit.identity
+        window = self._windows.get(key)
+        if window is None or window.ends <= now:
+            if len(self._windows) >= self._sweep_at:
+                self._sweep(now)
+            window = self._windows[key] = Window(now + hit.rate.get_expiry())
+        return window
+
+    def _report(self, due: Sequence[tuple[Hit, Window, int]], now: float) -> list[float]:
+        """Tell Redis, and learn what the other processes have counted; the seconds to wait for what is too much."""
+        told = services.count_hits([
+            services.Hits(f"{scope}:{viewers.lasting_hash(identity)}", number, rate.get_expiry())
+            for (rate, scope, identity), _, number in due
+        ])  # fmt: skip
+        waits = []
+        with self._lock:
+            if told is None:
+                for _, window, number in due:
+                    window.unreported += number
+                return []
+            for (hit, window, _), (total, left) in zip(due, told, strict=True):
+                window.ends = now + left
+                window.others = max(0, total - (window.own - window.unreported))
+                if window.own + window.others > hit.rate.amount:
+                    waits.append(left)
+        return waits
 
     def _sweep(self, now: float) -> None:
-        self._windows = {key: window for key, window in self._windows.items() if window[0] > now}
-        self._sweep_at = max(SWEEP_KEYS, 2 * len(self._windows))
-
-    def get(self, key: str) -> int:
-        ends, hits = self._windows.get(key, (0.0, 0))
-        return hits if ends > time.time() else 0
-
-    def get_expiry(self, key: str) -> float:
-        """When the key's window ends, in Unix seconds."""
-        return self._windows.get(key, (time.time(), 0))[0]
-
-    def check(self) -> bool:
-        return True
-
-    def reset(self) -> int:
-        """Forget everything; return how many keys there were."""
-        with self._lock:
-            keys = len(self._windows)
-            self._windows.clear()
-        return keys
-
-    def clear(self, key: str) -> None:
-        with self._lock:
-            self._windows.pop(key, None)
+        current = {key: window for key, window in self._windows.items() if window.ends > now}
+        if len(current) >= MOST_WINDOWS:
+            current = dict(list(current.items())[len(current) // 2 :])
+        self._windows = current
+        self._sweep_at = min(max(SWEEP_WINDOWS, 2 * len(current)), MOST_WINDOWS)
 
 
-class Limits:
-    """The limiter on one storage. After the storage failed, every request passes for VIDEOS_REDIS_PAUSE_SECONDS."""
+class Stored:
+    """A storage of the package `limits`, at a round trip for each hit; this process' windows while it is away."""
 
     def __init__(self, storage: Storage) -> None:
-        self.limiter = FixedWindowRateLimiter(storage)
+        self._limiter = FixedWindowRateLimiter(storage)
+        self._meanwhile = Windows(shared=False)
         self._away_until = 0.0
 
-    def wait_seconds(self, rate: RateLimitItem, scope: str, identity: str) -> float | None:
-        """Count a hit; None when it is within the rate, else the seconds until the window ends."""
+    def wait_seconds(self, hits: Sequence[Hit]) -> float | None:
+        """As Limiter says."""
         if time.monotonic() < self._away_until:
-            return None
+            return self._meanwhile.wait_seconds(hits)
         try:
-            if self.limiter.hit(rate, scope, identity):
-                return None
-            return max(1.0, self.limiter.get_window_stats(rate, scope, identity).reset_time - time.time())
+            ends = [self._limiter.get_window_stats(*hit).reset_time for hit in hits if not self._limiter.hit(*hit)]
         except StorageError as error:
             self._away_until = time.monotonic() + conf.REDIS_PAUSE_SECONDS
-            logger.warning("Throttling is off for a moment, its storage is away: %s", error)
-            return None
+            logger.warning("Each process throttles alone, the storage of throttles is away: %s", error)
+            return self._meanwhile.wait_seconds(hits)
+        return max(1.0, *(end - time.time() for end in ends)) if ends else None
 
 
 @lru_cache(maxsize=4)
-def limits_on(url: str) -> Limits:
+def limiter_on(url: str) -> Limiter:
     """The limiter on the storage of this URL. Raises limits.errors.ConfigurationError for an unknown kind."""
-    if url.startswith("process:"):
-        return Limits(ProcessStorage())
+    if url.startswith(("counters:", "process:")):
+        return Windows(shared=url.startswith("counters:"))
     options = {"socket_timeout": STORAGE_TIMEOUT_SECONDS, "socket_connect_timeout": STORAGE_TIMEOUT_SECONDS}
-    return Limits(storage_from_string(url, wrap_exceptions=True, retry=None, retry_on_error=[], **options))  # type: ignore[arg-type]
+    return Stored(storage_from_string(url, wrap_exceptions=True, retry=None, retry_on_error=[], **options))  # type: ignore[arg-type]
 
 
 parse_rate = lru_cache(maxsize=64)(parse)
@@ -124,11 +164,16 @@ parse_rate = lru_cache(maxsize=64)(parse)
 
 def wait_seconds(scope: str, user_id: int | None, meta: Mapping[str, Any]) -> float | None:
     """Count a hit of a user, or of an anonymous caller's address. None within the rate, else seconds to wait."""
-    rate = conf.THROTTLE_RATES.get(scope)
-    if not rate:
-        return None
-    identity = viewers.client_site(meta) if user_id is None else f"@{user_id}"
-    return limits_on(conf.THROTTLE_STORAGE).wait_seconds(parse_rate(rate), scope, identity)
+    return wait_seconds_of({scope: viewers.client_site(meta) if user_id is None else f"@{user_id}"})
+
+
+def wait_seconds_of(identities: Mapping[str, str]) -> float | None:
+    """Count a hit of the identity of each scope, at once. None within the rates, else seconds to wait."""
+    rates = conf.THROTTLE_RATES
+    hits = [
+        Hit(parse_rate(rate), scope, identity) for scope, identity in identities.items() if (rate := rates.get(scope))
+    ]
+    return limiter_on(conf.THROTTLE_STORAGE).wait_seconds(hits) if hits else None
 
 
 class ScopeThrottle(BaseThrottle):

@@ -24,6 +24,7 @@ ADDRESS_CHARACTERS = 100  # of the longest text that is taken for an address: wh
 AGENT_CHARACTERS = 512  # of a user agent; the rest is ignored, because the patterns are slow on long texts
 VIEWER_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:+/=~-]{1,64}")
 FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")  # what proxies add
+LASTING: Final = -1  # in place of a day
 IPV6_SITE_BITS = 64  # the network of a household or a phone, which chooses the lower half freely
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,11 @@ def is_bot(agent: str, *, named: bool) -> bool:
     """
     kind = _kind_of_agent(agent[:AGENT_CHARACTERS])
     return kind == "crawler" or (kind == "library" and not named)
+
+
+def lasting_hash(text: str) -> str:
+    """A keyed hash that cannot be reversed, for what is kept for minutes."""
+    return _keyed_hash(text, LASTING, settings.SECRET_KEY)
 
 
 def daily_hash(text: str) -> str:

@@ -16,7 +16,7 @@ from videos.api import frames, throttling
 from videos.conf import AppSettings, Number, conf
 
 ISOLATION_LEVELS: Final = {"read uncommitted", "read committed", "repeatable read", "serializable"}
-SCOPES: Final = {"token", "like", "view", "write", "search"}
+SCOPES: Final = {"account", "token", "like", "view", "write", "search"}
 NAMES: Final = {name for name in vars(AppSettings) if name.isupper()}
 TOKEN_KEY_CHARACTERS: Final = 32  # PyJWT warns of shorter keys for HS256
 NUMBERS: Final = {name: number for name, number in vars(AppSettings).items() if isinstance(number, Number)}
@@ -83,16 +83,25 @@ def check_throttles(**_: Any) -> Iterator[CheckMessage]:
             hint = 'Write it as the package limits does, like "600/minute"; None is no limit.'
             yield Error(f"The rate of {scope!r} in VIDEOS_THROTTLE_RATES is {rate!r}.", hint=hint, id="videos.E003")
     try:
-        throttling.limits_on(conf.THROTTLE_STORAGE)
+        throttling.limiter_on(conf.THROTTLE_STORAGE)
     except (ConfigurationError, ValueError, TypeError, AttributeError) as error:
-        hint = 'Make it "process://", or the URL of a storage of the package limits, like "redis://host:6379/1".'
+        hint = 'Make it "counters://", "process://", or the URL of a storage of the package limits, like "redis://host:6379/1".'
         yield Error(f"VIDEOS_THROTTLE_STORAGE cannot be used: {error}", hint=hint, id="videos.E004")
+
+
+@register("videos", deploy=True)
+def check_throttles_for_deployment(**_: Any) -> Iterator[CheckMessage]:
+    """W030: each worker process throttles alone."""
+    if str(conf.THROTTLE_STORAGE).startswith("process:"):
+        message = "Throttles count in each worker process alone: N workers let N times as many requests through."
+        hint = 'Set THROTTLE_STORAGE_URL to "counters://", the default, which counts in the counters\' Redis.'
+        yield Warning(message, hint=hint, id="videos.W030")
 
 
 @register("videos")
 def check_token_keys(**_: Any) -> Iterator[CheckMessage]:
     """E030: a key for tokens is no text, or too short to sign with."""
-    keys = [("VIDEOS_JWT_SIGNING_KEY", conf.JWT_SIGNING_KEY)] if conf.JWT_SIGNING_KEY else []
+    keys: list[tuple[str, Any]] = [("VIDEOS_JWT_SIGNING_KEY", conf.JWT_SIGNING_KEY)] if conf.JWT_SIGNING_KEY else []
     fallbacks: Any = conf.JWT_SIGNING_KEY_FALLBACKS
     if not isinstance(fallbacks, list | tuple):
         fallbacks = [fallbacks]

@@ -20,6 +20,7 @@ from videos.counters.batches import (
 from videos.counters.clock import now_ms
 from videos.counters.connection import CountersMismatch, CountersUnavailable, Unmet
 from videos.counters.facts import live_videos, set_facts
+from videos.counters.hits import Hits, count_hits
 from videos.counters.keys import shard_of
 from videos.counters.meetings import (
     Pairing,
@@ -65,8 +66,8 @@ from videos.counters.status import (
 
 __all__ = [
     "REASONS", "Batch", "Claim", "Closed", "Confirmation", "CountersMismatch", "CountersUnavailable", "Depth",
-    "DoneBatch", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent", "beats",
-    "clear_shards", "depths", "disconnect_others", "drop_kept", "find_fault", "forget", "forget_views",
+    "DoneBatch", "Hits", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent", "beats",
+    "clear_shards", "count_hits", "depths", "disconnect_others", "drop_kept", "find_fault", "forget", "forget_views",
     "last_finished_run", "live_videos", "lookup", "memory_share", "note_beats", "note_finished_run", "now_ms",
     "option_fault", "pair", "pair_as", "prime", "read_kept", "read_pairing", "recent", "refresh", "refused", "resync",
     "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs", "take_fences", "view", "waiting_marks",

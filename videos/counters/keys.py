@@ -23,6 +23,7 @@
 {videos:10}:lives          set     videos of the shard that have, or had lately, a live key
 {videos:10}:rejected       hash    "<batch>:<field>" -> value: malformed fields, set aside
 {user:9}:recent            zset    videos on which a mark of this user waits for the flush
+videos:hits:<name>         string  how many requests a throttle counted in this window, of all processes
 videos:identity            string  the id that this Redis and its database share
 videos:location            string  a hash of where that database was when they met
 videos:shards              string  VIDEOS_SHARDS
@@ -90,6 +91,11 @@ keys_of = lru_cache(maxsize=4096)(ShardKeys)  # VIDEOS_SHARDS is 4096 at most
 def shard_of(video_id: int) -> int:
     """The shard in which a video lives."""
     return video_id % conf.SHARDS
+
+
+def hits_key(name: str) -> str:
+    """The key of a throttle's window."""
+    return f"videos:hits:{name}"
 
 
 def recent_key(user_id: int) -> str:

@@ -49,7 +49,7 @@ class Script:
 
 LIKE, VIEW, PRIME, READ, RECENT = (Script(name) for name in ("like", "view", "prime", "read", "recent"))
 CLAIM, CLAIMED, CONFIRM, CLOSE = (Script(name) for name in ("claim", "claimed", "confirm", "close"))
-GIVE_BACK = Script("give_back")
+GIVE_BACK, HITS = Script("give_back"), Script("hits")
 RESYNC, REFRESH, FORGET, FACTS = (Script(name) for name in ("resync", "refresh", "forget", "facts"))
 MEET, KEPT, RENEW, DROP = (Script(name) for name in ("meet", "kept", "renew", "drop"))
 TEXT_OF: Final = {script.sha: script.text for script in list(globals().values()) if isinstance(script, Script)}

@@ -13,6 +13,7 @@ from videos import services
 from videos.api.authentication import CHALLENGE
 from videos.api.base import BaseView
 from videos.api.shapes import BODY_ERRORS, responses
+from videos.api.signing_in import guarded
 from videos.api.throttling import ScopeThrottle
 from videos.api.tokens import AccessToken, RefreshToken, renew, revoke
 
@@ -24,10 +25,11 @@ class TokenSerializer(serializers.Serializer[Any]):
     password = serializers.CharField(write_only=True, trim_whitespace=False, style={"input_type": "password"})
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Make both tokens. Raises AuthenticationFailed."""
+        """Make both tokens. Raises AuthenticationFailed, Throttled, Busy."""
         request, name = self.context["request"], attrs["username"]
         try:
-            user = services.sign_in(request=request, name=name, password=attrs["password"])
+            with guarded(request.META, name):
+                user = services.sign_in(request=request, name=name, password=attrs["password"])
         except services.UserNotFound as error:
             detail = "No active account found with the given credentials"
             raise AuthenticationFailed(detail, "no_active_account") from error
@@ -68,7 +70,7 @@ class _TokensView(BaseView, GenericAPIView[Any]):
 
     authentication_classes = ()
     permission_classes = ()
-    throttle_classes = (ScopeThrottle,)
+    throttle_classes: Any = (ScopeThrottle,)
     throttle_scope = "token"
 
     def get_authenticate_header(self, request: Request) -> str:
@@ -90,12 +92,13 @@ class _TokensView(BaseView, GenericAPIView[Any]):
     post=extend_schema(
         operation_id="token",
         summary="Sign in",
-        responses=responses({200: TokenPairSerializer}, *BODY_ERRORS, 401, 429),
+        responses=responses({200: TokenPairSerializer}, *BODY_ERRORS, 401, 429, 503),
     )
 )
 class TokenView(_TokensView):
     """Name and password for an access token, which requests carry, and a refresh token."""
 
+    throttle_classes = ()  # `guarded` counts the address and the account at once
     serializer_class = TokenSerializer
 
 
