@@ -4,15 +4,25 @@ import time
 from typing import Any
 
 import pytest
+from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
 from tests.support.doors import BROWSER
 from videos.api import viewers
-from videos.api.viewers import VIEWER_PATTERN, client_address, client_site, daily_hash, is_bot, viewer_of
+from videos.api.viewers import (
+    AGENT_CHARACTERS,
+    VIEWER_PATTERN,
+    client_address,
+    client_site,
+    daily_hash,
+    is_bot,
+    viewer_of,
+)
 
 pytestmark = pytest.mark.once
 
 META = {"REMOTE_ADDR": "192.0.2.1", "HTTP_USER_AGENT": BROWSER}
 WEBKIT = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
+BLINK = "AppleWebKit/537.36 (KHTML, like Gecko)"
 
 
 @pytest.mark.parametrize(
@@ -73,19 +83,53 @@ def test_libraries_are_bots_unless_they_name_their_viewer(agent: str) -> None:
     assert not is_bot(agent, named=True)
 
 
-@pytest.mark.parametrize(
-    "agent",
-    [
-        BROWSER,
-        f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) {WEBKIT} Version/18.0 Mobile/15E148 Safari/604.1",
-        f"Mozilla/5.0 (Linux; Android 13; CUBOT X70) {WEBKIT} Chrome/120.0 Mobile Safari/537.36",
-        f"Mozilla/5.0 (SMART-TV; LINUX; Tizen 6.0) {WEBKIT} 76.0.3809.146/6.0 TV Safari/537.36",
-        "ExoPlayerLib/2.18.1 (Linux; Android 12)",
-        "a" * 100_000,
-    ],
-)
-def test_browsers_and_players_are_no_bots(agent: str) -> None:
+WEBVIEW = f"{BLINK} Version/4.0 Chrome/141.0.0.0"
+ORDINARY = [
+    # browsers
+    BROWSER,
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {BLINK} Chrome/141.0.0.0 Safari/537.36",
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {BLINK} Chrome/141.0.0.0 Safari/537.36 Edg/141.0.0.0",
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {BLINK} Chrome/140.0.0.0 Safari/537.36 OPR/123.0.0.0",
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} Version/18.5 Safari/605.1.15",
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) {WEBKIT} Version/18.0 Mobile/15E148 Safari/604.1",
+    f"Mozilla/5.0 (Linux; Android 13; CUBOT X70) {BLINK} Chrome/120.0 Mobile Safari/537.36",
+    f"Mozilla/5.0 (Linux; Android 14; SAMSUNG SM-S918B) {BLINK} SamsungBrowser/27.0 Chrome/125.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Android 14; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0",
+    # WebViews and desktop apps
+    f"Mozilla/5.0 (Linux; Android 14; Pixel 8 Build/UQ1A; wv) {WEBVIEW} Mobile Safari/537.36",
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) {WEBKIT} Mobile/15E148 [FBAN/FBIOS;FBAV/500.0.0.50.92]",
+    f"Mozilla/5.0 (Linux; Android 14; SM-S918B; wv) {WEBVIEW} Mobile Safari/537.36 Instagram 400.0.0.49.68 Android",
+    f"Mozilla/5.0 (Linux; Android 13; SM-G991N; wv) {WEBVIEW} Mobile Safari/537.36;KAKAOTALK 2510000",
+    f"Mozilla/5.0 (Linux; Android 13; SM-G991N; wv) {WEBVIEW} Whale/1.0.0.0 Safari/537.36 NAVER(inapp; search; 1100)",
+    f"Mozilla/5.0 (Linux; Android 14; 2201116SG) {WEBVIEW} Mobile Safari/537.36 MicroMessenger/8.0.50",
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {BLINK} WhatsApp/2.2412.54 Chrome/114.0.5735.289 Electron/25.9.8",
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} WhatsApp/24.10.78 Version/17.0 Safari/605.1.15",
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {BLINK} discord/1.0.9175 Chrome/128.0.6613.186 Electron/32.2.7",
+    # apps and players
+    "MyVideoApp/3.2 CFNetwork/1496.0.7 Darwin/23.5.0",
+    "ExoPlayerLib/2.18.1 (Linux; Android 12)",
+    "AppleCoreMedia/1.0.0.22F76 (iPhone; U; CPU OS 18_5 like Mac OS X; en_us)",
+    "VLC/3.0.20 LibVLC/3.0.20",
+    # consoles and TVs
+    f"Mozilla/5.0 (PlayStation; PlayStation 5/8.00) {WEBKIT} Version/15.4 Safari/605.1.15",
+    "Mozilla/5.0 (Nintendo Switch; WifiWebAuthApplet) AppleWebKit/606.4 (KHTML, like Gecko) NF/6 NintendoBrowser/5.1",
+    f"Mozilla/5.0 (SMART-TV; LINUX; Tizen 6.0) {BLINK} 76.0.3809.146/6.0 TV Safari/537.36",
+    f"Mozilla/5.0 (Web0S; Linux/SmartTV) {BLINK} Chrome/94.0.4606.128 Safari/537.36 WebAppManager",
+    "Roku/DVP-14.5 (14.5.4.5931-46)",
+]
+
+
+@pytest.mark.parametrize("agent", [*ORDINARY, "a" * 100_000])
+def test_ordinary_agents_are_no_bots(agent: str) -> None:
     assert not is_bot(agent, named=False)
+
+
+def test_each_agent_that_the_public_list_names_is_a_bot() -> None:
+    """The exception for an app of WhatsApp lets none of them through."""
+    named = [agent for entry in CRAWLER_USER_AGENTS_DATA for agent in entry.get("instances", [])]
+    assert len(named) > 1000
+    assert [agent for agent in named if len(agent) <= AGENT_CHARACTERS and not is_bot(agent, named=False)] == []
+    assert is_bot(f"Mozilla/5.0 (compatible; Googlebot/2.1) {BLINK} WhatsApp/2.2412.54", named=True)
 
 
 def test_an_endless_user_agent_takes_no_time() -> None:

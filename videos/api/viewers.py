@@ -172,8 +172,14 @@ def _compiled(*, libraries: bool) -> list[re.Pattern[str]]:
     return [re.compile("|".join(patterns[i : i + _CHUNK])) for i in range(0, len(patterns), _CHUNK)]
 
 
+# WhatsApp's robot for previews, which is in the list, sends WhatsApp/<version> <platform>. Its desktop app is a
+# browser, and says so first.
+_WHATSAPP_APP: Final = re.compile(r"(Mozilla/5\.0 \([^)]*\) .*)\bWhatsApp/")
+
+
 @lru_cache(maxsize=8_192)
 def _kind_of_agent(agent: str) -> str:
+    agent = _WHATSAPP_APP.sub(r"\1", agent)
     if any(pattern.search(agent) for pattern in _compiled(libraries=False)):
         return "crawler"
     if not agent.strip() or any(pattern.search(agent) for pattern in _compiled(libraries=True)):
