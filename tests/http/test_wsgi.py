@@ -12,6 +12,7 @@ from django.test import Client
 from servers import WebServer
 from tests.support.doors import ask, bearer, like_path, view_path
 from tests.support.factories import allow
+from videos.models import Video
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -32,14 +33,18 @@ def test_session_takes_djangos_way_with_its_csrf_check(video_id: int, user: User
     assert (got.status, got.body["liked"], got.express) == (200, True, False)
 
 
-def test_beacon_counts_although_it_cannot_carry_the_csrf_token_of_its_session(video_id: int, user: User) -> None:
-    cookies = session_of(user)
-    got = [
-        ask("POST", view_path(video_id), b'{"viewer":"me"}', CONTENT_TYPE=kind, HTTP_COOKIE=cookies)
-        for kind in ("application/json", "text/plain;charset=UTF-8", "text/plain;charset=UTF-8")
-    ]
-    assert [one.status for one in got] == [403, 200, 200]
-    assert [one.body["reason"] for one in got[1:]] == ["new", "seen"]
+@pytest.mark.parametrize("kind", ["application/json", "text/plain;charset=UTF-8"])
+def test_view_beside_a_session_without_its_csrf_token_counts_as_an_anonymous_one(
+    video_id: int, user: User, kind: str
+) -> None:
+    Video.objects.update(owner=user)
+    cookie = session_of(user)
+    views = [ask("POST", view_path(video_id), b'{"viewer":"me"}', CONTENT_TYPE=kind, HTTP_COOKIE=cookie) for _ in "12"]
+    assert [(got.status, got.body["reason"]) for got in views] == [(200, "new"), (200, "seen")]
+    assert ask("GET", view_path(video_id).replace("view/", ""), HTTP_COOKIE=cookie).status == 200
+    csrf = {"HTTP_COOKIE": f"{cookie}; csrftoken={'a' * 32}", "HTTP_X_CSRFTOKEN": "a" * 32}
+    assert ask("POST", view_path(video_id), b"{}", **csrf).body["reason"] == "owner"
+    assert ask("PUT", like_path(video_id), HTTP_COOKIE=cookie).status == 403
 
 
 def test_only_views_are_read_as_plain_text(user: User) -> None:

@@ -10,7 +10,7 @@ from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from rest_framework import authentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
 from videos.api import tokens
@@ -89,13 +89,25 @@ def _verified_user(header: str, keys: tuple[str, ...]) -> TokenUser | None:
 
 
 class SessionAuthentication(authentication.SessionAuthentication):
-    """Django's session, looked up only when the client sends its cookie."""
+    """Django's session, looked up only when the client sends its cookie.
+
+    `optional`: for calls that anonymous callers may make. A session without its CSRF token is then not used, instead of
+    refused: the cookie of an admin's session must not have them refused.
+    """
+
+    def __init__(self, *, optional: bool = False) -> None:
+        self._optional = optional
 
     def authenticate(self, request: Request) -> tuple[Any, None] | None:
         """The session's user, None without a session. Raises PermissionDenied where the CSRF token is missing."""
         if settings.SESSION_COOKIE_NAME not in request.COOKIES:
             return None
-        return super().authenticate(request)
+        try:
+            return super().authenticate(request)
+        except PermissionDenied:
+            if self._optional:
+                return None
+            raise
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

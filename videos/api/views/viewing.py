@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from videos import services
 from videos.api import shapes
 from videos.api.answers import json_answer
-from videos.api.authentication import TokenAuthentication
+from videos.api.authentication import SessionAuthentication, TokenAuthentication
 from videos.api.base import BaseView, require
 from videos.api.bodies import BeaconParser, StrictJSONParser, parse_events
 from videos.api.errors import render
@@ -26,10 +26,8 @@ class ViewView(BaseView):
     permission_classes = (AllowAny,)
 
     def get_authenticators(self) -> list[BaseAuthentication]:
-        """A beacon cannot carry a CSRF token: the session that its cookies name is not used."""
-        if getattr(self.request, "content_type", "") == BeaconParser.media_type:
-            return [TokenAuthentication()]
-        return super().get_authenticators()
+        """A beacon cannot carry a CSRF token, and a view needs no session."""
+        return [TokenAuthentication(), SessionAuthentication(optional=True)]
 
     @extend_schema(
         operation_id="view",
@@ -37,10 +35,10 @@ class ViewView(BaseView):
         description=(
             "Counts once for a viewer in a window. `reason` is `new` where it counted, else why it did not: `seen` in "
             "this window, a `bot`, too `short`, the `owner`, or too many from one `address`. JSON may be sent as "
-            "text/plain, as `navigator.sendBeacon` does."
+            "text/plain, as `navigator.sendBeacon` does. A page of another site is refused, unless CORS allows it."
         ),
         request=shapes.ViewSerializer,
-        responses=shapes.responses({200: shapes.ViewResultSerializer}, *shapes.BODY_ERRORS, 401, 404, 429),
+        responses=shapes.responses({200: shapes.ViewResultSerializer}, *shapes.BODY_ERRORS, 401, 403, 404, 429),
     )
     def post(self, request: Request, video: int) -> HttpResponse:
         """Count it, or say why not."""
