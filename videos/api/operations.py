@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
-from rest_framework.exceptions import NotAuthenticated, Throttled
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied, Throttled
 
 from videos import services
-from videos.api import bodies, throttling, viewers
+from videos.api import bodies, origins, throttling, viewers
 from videos.api.answers import Answer, count_data, json_answer, like_answer, video_data, view_answer
 from videos.api.pagination import Position, VideoPagination
 from videos.services import ViewEvent
@@ -66,6 +66,8 @@ def _set_like(call: Call, *, liked: bool) -> Answer:
 
 def _post_view(call: Call) -> Answer:
     meta, user_id, video_id, data, *_ = call
+    if origins.is_of_another_site(meta):
+        raise PermissionDenied("A page of another site does not count views.")
     viewer_id, watched = bodies.parse_view(data())
     name, address, bot = viewers.viewer_of(meta, user_id=user_id, sent=viewer_id)
     event = ViewEvent(video_id, name, user_id, watched, None, address, bot)
