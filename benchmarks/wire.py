@@ -31,6 +31,8 @@ WINDOW_SECONDS = 1800
 MIN_WATCHED_SECONDS = 30
 RECENT_SECONDS = 2_592_000
 DATED_SECONDS = WEEK_SECONDS + WINDOW_SECONDS
+VIEW_KEYS = 6  # of an event
+VIEW_RULES = (WEEK_SECONDS, WINDOW_SECONDS, 0, 0, 0, MIN_WATCHED_SECONDS, DATED_SECONDS, VIEW_KEYS)
 LIVE = {"likes": 0, "views": 0, "owner": 1, "duration": 300}
 FAR_DEADLINE_MS = 10**13
 CHUNK = 1_000  # commands of one round trip
@@ -47,10 +49,10 @@ def view_arguments(sha: str, video: int, viewer: str) -> tuple[object, ...]:
     tag = f"{{videos:{video % SHARDS}}}"
     pending = f"{tag}:pending"
     return (
-        sha, 7, pending, f"{tag}:sums", f"{tag}:batch",
-        f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending, pending,
-        WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS, DATED_SECONDS,
-        video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "0", "", FAR_DEADLINE_MS,
+        sha, 3 + VIEW_KEYS, pending, f"{tag}:sums", f"{tag}:batch",
+        f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending, pending, pending, pending,
+        *VIEW_RULES,
+        video, time.time_ns() // 1_000_000 // HOUR_MS, "", "", "0", "", FAR_DEADLINE_MS,
     )  # fmt: skip
 
 
@@ -98,11 +100,10 @@ class Scripts:
             tag = f"{{videos:{video % SHARDS}}}"
             pending = f"{tag}:pending"
             if video % SHARDS not in by_shard:
-                limits: list[object] = [WEEK_SECONDS, WINDOW_SECONDS, 0, MIN_WATCHED_SECONDS, DATED_SECONDS]
-                by_shard[video % SHARDS] = [pending, f"{tag}:sums", f"{tag}:batch"], limits
+                by_shard[video % SHARDS] = [pending, f"{tag}:sums", f"{tag}:batch"], list(VIEW_RULES)
             keys, arguments = by_shard[video % SHARDS]
-            keys += (f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending, pending)
-            arguments += (video, hour, "", "", "0", "0", "")
+            keys += (f"{tag}:live:{video}", f"{tag}:seen:{video}:{viewer}", pending, pending, pending, pending)
+            arguments += (video, hour, "", "", "0", "")
         pipe = self.client.pipeline(transaction=False)
         for keys, arguments in by_shard.values():
             pipe.evalsha(self.view_sha, len(keys), *keys, *arguments, FAR_DEADLINE_MS)

@@ -53,6 +53,10 @@ class AppSettings:
     VIEW_MIN_WATCHED_SECONDS = Number(30.0, 0, DAY_SECONDS)
     # How many views of a video count for one address in a window; 0 is no limit. Signed-in viewers are exempt.
     VIEW_ADDRESS_LIMIT = Number(100, 0, 1_000_000_000)
+    # How many views count for one address in a window over all videos, signed in or not; and for its network (an IPv6
+    # /48); 0 is no limit.
+    ADDRESS_VIEWS = Number(1000, 0, 1_000_000_000)
+    NETWORK_VIEWS = Number(10_000, 0, 1_000_000_000)
     VIEW_MAX_AGE_SECONDS = Number(7 * DAY_SECONDS, 1, 366 * DAY_SECONDS)  # how old an event of a batch may be
     # How many proxies of the operator are before the service. Each adds one address to X-Forwarded-For.
     TRUSTED_PROXY_HOPS = Number(0, 0, 32)

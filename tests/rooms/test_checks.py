@@ -42,6 +42,7 @@ SPANS: Mapping[str, tuple[Any, ...]] = {
     "VIEW_WINDOW_SECONDS": (0, "half an hour"),
     "VIEW_MIN_WATCHED_SECONDS": (-1, "30", float("nan"), float("inf")),
     "VIEW_ADDRESS_LIMIT": (-1, None),
+    "ADDRESS_VIEWS": (-1, "1000"),
     "TRUSTED_PROXY_HOPS": (-1, 33, False),
     "FLUSH_INTERVAL_SECONDS": (0, 60.0),
     "REPLAY_SECONDS": (-1, 700_000),

@@ -1,6 +1,7 @@
 """Who is watching: addresses behind proxies, bots, names that cannot be turned back."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from videos.api.viewers import (
     VIEWER_PATTERN,
     client_address,
     client_site,
-    daily_hash,
     is_bot,
     viewer_of,
 )
@@ -139,7 +139,7 @@ def test_an_endless_user_agent_takes_no_time() -> None:
 
 
 def test_the_signed_in_user_comes_before_the_id_that_the_client_sends() -> None:
-    assert viewer_of(META, user_id=9, sent="abc") == ("@9", None, False)
+    assert viewer_of(META, user_id=9, sent="abc").name == "@9"
 
 
 def test_the_id_that_the_client_sends_comes_before_its_address() -> None:
@@ -165,17 +165,50 @@ def test_addresses_are_kept_as_hashes_only() -> None:
     assert "192.0.2" not in f"{viewer.name} {viewer.address}"
 
 
-def test_hashes_of_another_day_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    today = daily_hash("192.0.2.1")
-    assert daily_hash("192.0.2.1") == today
-    monkeypatch.setattr(time, "time", lambda: 86_400.0 * 30_000)
-    assert daily_hash("192.0.2.1") != today
+def hashes() -> tuple[str, str | None]:
+    viewer = viewer_of(META, user_id=None, sent=None)
+    return viewer.name, viewer.address
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Set the clock to so many seconds after a midnight of UTC."""
+    return lambda seconds: monkeypatch.setattr(time, "time", lambda: 86_400.0 * 30_000 + seconds)
+
+
+def test_hashes_of_another_day_cannot_be_joined(at: Callable[[float], None]) -> None:
+    at(50_000)
+    today = hashes()
+    at(60_000)
+    assert hashes() == today
+    at(86_400 + 50_000)
+    assert not set(hashes()) & set(today)
+
+
+def test_windows_go_on_at_midnight_under_the_hashes_of_before(at: Callable[[float], None]) -> None:
+    at(-1)
+    late = viewer_of(META | {"REMOTE_ADDR": "2001:db8:1:2::3"}, user_id=None, sent=None)
+    for seconds in (0, 1799):
+        at(seconds)
+        early = viewer_of(META | {"REMOTE_ADDR": "2001:db8:1:2::3"}, user_id=None, sent=None)
+        assert early.before == (late.name, late.address, late.network)
+        assert not {early.name, early.address, early.network} & {late.name, late.address, late.network}
+    at(1800)
+    assert viewer_of(META, user_id=None, sent=None).before is None
 
 
 def test_hashes_of_another_secret_differ(settings: Any) -> None:
-    own = daily_hash("192.0.2.1")
+    own = hashes()
     settings.SECRET_KEY = "another" * 10
-    assert daily_hash("192.0.2.1") != own
+    assert not set(hashes()) & set(own)
+
+
+def test_a_network_is_48_bits_of_ipv6() -> None:
+    def network(address: str) -> str | None:
+        return viewer_of({"REMOTE_ADDR": address}, user_id=None, sent=None).network
+
+    assert network("2001:db8:1:2::3") == network("2001:db8:1:ffff::9") != network("2001:db8:2:2::3")
+    assert network("192.0.2.1") is None
 
 
 def test_long_text_is_no_address_and_is_not_remembered() -> None:

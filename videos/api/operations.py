@@ -69,8 +69,8 @@ def _post_view(call: Call) -> Answer:
     if origins.is_of_another_site(meta):
         raise PermissionDenied("A page of another site does not count views.")
     viewer_id, watched = bodies.parse_view(data())
-    name, address, bot = viewers.viewer_of(meta, user_id=user_id, sent=viewer_id)
-    event = ViewEvent(video_id, name, user_id, watched, None, address, bot)
+    name, address, network, bot, before = viewers.viewer_of(meta, user_id=user_id, sent=viewer_id)
+    event = ViewEvent(video_id, name, user_id, watched, None, address, bot, network, before)
     return view_answer(services.record_view(event=event))
 
 

@@ -19,23 +19,27 @@ from django.utils.encoding import force_bytes
 
 from videos.changes import DAY_SECONDS
 from videos.conf import conf
+from videos.services import Hashes
 
 ADDRESS_CHARACTERS = 100  # of the longest text that is taken for an address: what is parsed is remembered
 AGENT_CHARACTERS = 512  # of a user agent; the rest is ignored, because the patterns are slow on long texts
 VIEWER_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:+/=~-]{1,64}")
 FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")  # what proxies add
-LASTING: Final = -1  # in place of a day
+LASTING: Final = -1  # in place of a period
+IPV6_NETWORK_BITS = 48  # the network of a site, which chooses from 65,536 of the former
 IPV6_SITE_BITS = 64  # the network of a household or a phone, which chooses the lower half freely
 
 logger = logging.getLogger(__name__)
 
 
 class Viewer(NamedTuple):
-    """A viewer for the rules of views. `address` is a keyed hash; None: no limit per address applies."""
+    """A viewer for the rules of views. `address` and `network` are keyed hashes; None: no cap applies."""
 
     name: str  # "@9" for user 9, "#…" for a hash of address and user agent, else the id that the client keeps
     address: str | None
+    network: str | None
     bot: bool
+    before: Hashes | None = None  # the same under the key of before, while a window of that time may be open
 
 
 def viewer_of(meta: Mapping[str, Any], *, user_id: int | None, sent: str | None) -> Viewer:
@@ -45,11 +49,30 @@ def viewer_of(meta: Mapping[str, Any], *, user_id: int | None, sent: str | None)
     """
     agent = meta.get("HTTP_USER_AGENT", "")
     bot = is_bot(agent, named=user_id is not None or bool(sent))
-    if user_id is not None:
-        return Viewer(f"@{user_id}", None, bot)
     site = client_site(meta)
-    address = daily_hash(site) if site else None
-    return Viewer(sent or f"#{daily_hash(f'{site} {agent[:AGENT_CHARACTERS]}')}", address, bot)
+    own = sent if user_id is None else f"@{user_id}"
+    period, changed = _period()
+    name, address, network = _hashes(own, site, agent, period)
+    return Viewer(name, address, network, bot, Hashes(*_hashes(own, site, agent, period - 1)) if changed else None)
+
+
+def _hashes(own: str | None, site: str, agent: str, period: int) -> tuple[str, str | None, str | None]:
+    """Name, address and network of a viewer; `own`: the name, if it is no hash."""
+    secret = settings.SECRET_KEY
+    address = _keyed_hash(site, period, secret) if site else None
+    network = _keyed_hash(_network(site), period, secret) if ":" in site else None
+    name = own or f"#{_keyed_hash(f'{site} {agent[:AGENT_CHARACTERS]}', period, secret)}"
+    return name, address, network
+
+
+def _period() -> tuple[int, bool]:
+    """The number of the period whose key hashes now, and whether a window of the period before may be open.
+
+    A period is a day of UTC, or a window where that is longer.
+    """
+    window = conf.VIEW_WINDOW_SECONDS
+    period, seconds = divmod(time.time(), max(DAY_SECONDS, window))
+    return int(period), seconds < window
 
 
 def client_address(meta: Mapping[str, Any]) -> str:
@@ -119,20 +142,16 @@ def lasting_hash(text: str) -> str:
     return _keyed_hash(text, LASTING, settings.SECRET_KEY)
 
 
-def daily_hash(text: str) -> str:
-    """A keyed hash that cannot be reversed. Its key changes at midnight UTC, so days cannot be compared."""
-    return _keyed_hash(text, int(time.time() // DAY_SECONDS), settings.SECRET_KEY)
-
-
 @lru_cache(maxsize=16_384)
-def _keyed_hash(text: str, day: int, secret: str | bytes) -> str:
-    digest = hmac.digest(_day_key(day, secret), text.encode(errors="replace"), "sha256")
+def _keyed_hash(text: str, period: int, secret: str | bytes) -> str:
+    """A hash that cannot be reversed. Its key changes with the period, so days cannot be compared."""
+    digest = hmac.digest(_period_key(period, secret), text.encode(errors="replace"), "sha256")
     return urlsafe_b64encode(digest[:15]).decode()
 
 
-@lru_cache(maxsize=2)
-def _day_key(day: int, secret: str | bytes) -> bytes:
-    return hmac.digest(force_bytes(secret), b"videos.viewers:%d" % day, "sha256")
+@lru_cache(maxsize=4)
+def _period_key(period: int, secret: str | bytes) -> bytes:
+    return hmac.digest(force_bytes(secret), b"videos.viewers:%d" % period, "sha256")
 
 
 def _canonical(text: str) -> str:
@@ -156,6 +175,11 @@ def _parsed(text: str) -> str:
 @lru_cache(maxsize=16_384)
 def _site(address: str) -> str:
     return str(ip_network(f"{address}/{IPV6_SITE_BITS}", strict=False)) if ":" in address else address
+
+
+@lru_cache(maxsize=16_384)
+def _network(site: str) -> str:
+    return str(ip_network(site).supernet(new_prefix=IPV6_NETWORK_BITS))
 
 
 # In chunks: one pattern of all 1,500 is slower, because it is tried at each character.

@@ -36,6 +36,7 @@ from videos.counters.meetings import (
 )
 from videos.counters.requests import (
     REASONS,
+    Hashes,
     Live,
     Marked,
     Missing,
@@ -66,10 +67,10 @@ from videos.counters.status import (
 
 __all__ = [
     "REASONS", "Batch", "Claim", "Closed", "Confirmation", "CountersMismatch", "CountersUnavailable", "Depth",
-    "DoneBatch", "Hits", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent", "beats",
-    "clear_shards", "count_hits", "depths", "disconnect_others", "drop_kept", "find_fault", "forget", "forget_views",
-    "last_finished_run", "live_videos", "lookup", "memory_share", "note_beats", "note_finished_run", "now_ms",
-    "option_fault", "pair", "pair_as", "prime", "read_kept", "read_pairing", "recent", "refresh", "refused", "resync",
-    "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs", "take_fences", "view", "waiting_marks",
+    "DoneBatch", "Hashes", "Hits", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent",
+    "beats", "clear_shards", "count_hits", "depths", "disconnect_others", "drop_kept", "find_fault", "forget",
+    "forget_views", "last_finished_run", "live_videos", "lookup", "memory_share", "note_beats", "note_finished_run",
+    "now_ms", "option_fault", "pair", "pair_as", "prime", "read_kept", "read_pairing", "recent", "refresh", "refused",
+    "resync", "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs", "take_fences", "view", "waiting_marks",
     "watched_since",
 ]  # fmt: skip

@@ -23,6 +23,8 @@
 {videos:10}:lives          set     videos of the shard that have, or had lately, a live key
 {videos:10}:rejected       hash    "<batch>:<field>" -> value: malformed fields, set aside
 {user:9}:recent            zset    videos on which a mark of this user waits for the flush
+videos:address:<a>         string  how many views of this address were counted in this window, of all videos
+videos:network:<n>         string  the same for the network of an address
 videos:hits:<name>         string  how many requests a throttle counted in this window, of all processes
 videos:identity            string  the id that this Redis and its database share
 videos:location            string  a hash of where that database was when they met
@@ -96,6 +98,16 @@ def shard_of(video_id: int) -> int:
 def hits_key(name: str) -> str:
     """The key of a throttle's window."""
     return f"videos:hits:{name}"
+
+
+def address_key(address: str) -> str:
+    """The key of the views that an address has counted in a window, of all videos. It is in no shard."""
+    return f"videos:address:{address}"
+
+
+def network_key(network: str) -> str:
+    """The same for a network."""
+    return f"videos:network:{network}"
 
 
 def recent_key(user_id: int) -> str:

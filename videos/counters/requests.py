@@ -10,7 +10,7 @@ from videos.conf import conf
 from videos.counters import scripts
 from videos.counters.clock import now_ms
 from videos.counters.connection import send
-from videos.counters.keys import keys_of, recent_key, shard_of
+from videos.counters.keys import address_key, keys_of, network_key, recent_key, shard_of
 from videos.fields import State, mark_field, parse_state
 
 RECENT_SECONDS: Final = 30 * DAY_SECONDS  # for marks that no flush takes: repeated ones, and those taken back
@@ -36,6 +36,14 @@ class Missing(NamedTuple):
     version: str = ""  # of the shard: what is read from now on is valid as long as this is; give it back
 
 
+class Hashes(NamedTuple):
+    """Keyed hashes of who views. None: there is none."""
+
+    viewer: str | None = None
+    address: str | None = None
+    network: str | None = None
+
+
 class ViewEvent(NamedTuple):
     """A view that a client reports."""
 
@@ -44,8 +52,10 @@ class ViewEvent(NamedTuple):
     user_id: int | None = None  # of a signed-in viewer
     watched: float | None = None  # seconds; None if the player does not report it
     at_ms: int | None = None  # Unix milliseconds; None is now
-    address: str | None = None  # a keyed hash of the client's address; None: no limit per address applies
+    address: str | None = None  # a keyed hash of the client's address; None: no cap applies
     bot: bool = False
+    network: str | None = None  # a keyed hash of the network of the address
+    before: Hashes | None = None  # the same under the key of before, while a window of that time may be open
 
     @property
     def hour(self) -> int:
@@ -120,24 +130,37 @@ def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     names = keys_of(shard)
     keys = [names.pending, names.sums, names.batch]
     args: list[Any] = [
-        *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS, conf.VIEW_ADDRESS_LIMIT, conf.VIEW_MIN_WATCHED_SECONDS),
-        conf.VIEW_MAX_AGE_SECONDS + conf.VIEW_WINDOW_SECONDS,
+        *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS),
+        *(conf.VIEW_ADDRESS_LIMIT, conf.ADDRESS_VIEWS, conf.NETWORK_VIEWS),
+        *(conf.VIEW_MIN_WATCHED_SECONDS, conf.VIEW_MAX_AGE_SECONDS + conf.VIEW_WINDOW_SECONDS),
     ]
+    changed = any(event.before for event in events)
+    args.append(10 if changed else 6)
     for event in events:
-        video_id, viewer, user_id, watched, at_ms, address, bot = event
+        video_id, viewer, user_id, watched, at_ms, address, bot, network, before = event
         keys += (
             names.live(video_id),
             names.seen(video_id, viewer),
-            names.pending if address is None else names.address(video_id, address),
             names.pending if at_ms is None else names.dated(video_id, viewer),
+            # Signed-in viewers of a video are told apart: only the caps over all videos hold for their address.
+            names.pending if address is None or user_id is not None else names.address(video_id, address),
+            names.pending if address is None else address_key(address),
+            names.pending if network is None else network_key(network),
         )
+        if changed:
+            old, old_address, old_network = before or Hashes()
+            keys += (
+                names.pending if old is None else names.seen(video_id, old),
+                names.pending if old_address is None or user_id is not None else names.address(video_id, old_address),
+                names.pending if old_address is None else address_key(old_address),
+                names.pending if old_network is None else network_key(old_network),
+            )
         args += (
             video_id,
             event.hour,
             "" if user_id is None else user_id,
             "" if watched is None else watched,
             "1" if bot else "0",
-            "0" if address is None else "1",
             "" if at_ms is None else at_ms // 1000,
         )
     return scripts.VIEW.command(keys, *args, scripts.DEADLINE)

@@ -9,6 +9,7 @@ from videos.changes import Changes, TallyChange, VideoFacts
 from videos.conf import conf
 from videos.counters import ViewEvent
 from videos.ledger import reads
+from videos.services import caps
 from videos.services.database import SCRIPT_TRIES, database, write_direct
 from videos.services.outcomes import Unavailable, VideoNotFound, View, ViewSums
 
@@ -30,9 +31,15 @@ def record_view(*, event: ViewEvent) -> View:
         _doubt([event], uncertain=error.uncertain, cause=error)
         facts = _facts(video_id)
         reason = _judge(event, facts)
+        if reason == "new" and not caps.take(event):
+            reason = "address"
         if reason != "new":
             return View(video_id, False, reason, facts.totals.views, stored=True)
-        totals = write_direct(video_id, Changes(tallies=[TallyChange(TALLY, event.hour, 1)]))
+        try:
+            totals = write_direct(video_id, Changes(tallies=[TallyChange(TALLY, event.hour, 1)]))
+        except Unavailable:
+            caps.give_back(event)
+            raise
         return View(video_id, True, reason, totals.views, stored=True)
     raise Unavailable
 
@@ -116,7 +123,7 @@ def _facts(video_id: int) -> VideoFacts:
 
 
 def _judge(event: ViewEvent, facts: VideoFacts) -> str:
-    """The rules of view.lua, except those that need Redis: seen, and the limit per address."""
+    """The rules of view.lua that need no memory of earlier views."""
     if event.bot:
         return "bot"
     if event.user_id is not None and event.user_id == facts.owner_id:

@@ -106,8 +106,8 @@ class Book:
         elif sha == scripts.VIEW.sha:
             for place, code in enumerate(reply[::2]):
                 if code == 0:
-                    viewer = command[4 + 3 + 4 * place].decode().rpartition(":")[2]
-                    self._view((int(args[5 + 7 * place]), viewer), 1, stored=False)
+                    viewer = command[4 + 3 + int(args[7]) * place].decode().rpartition(":")[2]
+                    self._view((int(args[8 + 6 * place]), viewer), 1, stored=False)
         elif sha == scripts.CLAIM.sha and reply[0]:
             claim = int(command[3].split(b"}")[0].rpartition(b":")[2]), reply[0]
             if reply[4] == int(args[3]) or claim not in self.at_claim:  # a number that both have forgotten comes again

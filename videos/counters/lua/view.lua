@@ -1,25 +1,29 @@
 -- Judges views of videos of one shard, and counts the new ones.
 --
--- KEYS     pending, sums, batch; then for each event: live, seen, address, dated
--- ARGV     seconds that live stays, seconds of the window, views that count for an address in a window (0: no limit),
---          seconds that must be watched, seconds that dated stays; then for each event: video, hour (since 1970),
---          user ("" if signed out), seconds watched ("" if not reported), "1" for a bot, "1" if the limit per address
---          applies, Unix seconds ("" if the view is now); at the end the deadline (Unix ms)
+-- KEYS     pending, sums, batch; then for each event: live, seen, dated, and the caps: views of the video by the address,
+--          of all videos by the address, of all videos by its network; pending stands for a key that an event lacks.
+--          Where hashes have just changed (10 keys an event): seen and caps again, under the hashes of before
+-- ARGV     seconds that live stays, seconds of the window, the limit of each cap in a window (0: none), seconds that must
+--          be watched, seconds that dated stays, keys of an event (6 or 10); then for each event: video, hour (since 1970),
+--          user ("" if signed out), seconds watched ("" if not reported), "1" for a bot, Unix seconds ("" if the view is
+--          now); at the end the deadline (Unix ms)
 -- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
 --          -1 nothing done, the video's totals are needed: prime.lua takes them, and the version, which stands instead of
 --          views.
 --          Error LATE: the deadline has passed, nothing done
 --
--- Guarantees: only a new view counts; then seen, pending, its sum and the live total change together. A view above the
--- limit of its address leaves no seen key. Keys of another video that had this id do not count. Events with a
--- time of their own may come in any order, and again: of one viewer, those that count are a window apart.
+-- Guarantees: only a new view counts; then seen, pending, its sum and the live total change together. A view above a cap
+-- leaves no seen key. Keys of another video that had this id do not count. Events with a time of their own may come
+-- in any order, and again: of one viewer, those that count are a window apart. Windows go on while hashes change.
 
 local late = too_late(time_ms(), ARGV[#ARGV])
 if late then
   return late
 end
-local live_ttl, window, limit, min_watched = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local dated_ttl = ARGV[5]
+local live_ttl, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local limits = { tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]) }
+local min_watched, dated_ttl, width = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
+local NONE = KEYS[1]  -- stands for a key that an event lacks
 local batch = redis.call('HMGET', KEYS[3], 'fence', 'last', 'meeting', 'stamp')
 if not batch[1] then
   return unmet()
@@ -27,16 +31,46 @@ end
 local last, stamp = batch[2] or '0', batch[4] or '0'
 local results = {}
 
+-- Whether a seen key with this stamp is of this video, not of another one that had its id.
+local function counts(live, seen)
+  return not live[5] or tonumber(seen) >= tonumber(live[5])
+end
+
 -- Whether this viewer is new in the window, of which so many seconds are left.
-local function is_new(live, key, seconds)
+local function is_new(live, key, before, seconds)
+  if before and before ~= NONE then
+    local seen = redis.call('GET', before)
+    if seen and counts(live, seen) then
+      return false
+    end
+  end
   if redis.call('SET', key, stamp, 'NX', 'EX', seconds) then
     return true
   end
-  if not live[5] or tonumber(redis.call('GET', key)) >= tonumber(live[5]) then
+  if counts(live, redis.call('GET', key)) then
     return false
   end
   redis.call('SET', key, stamp, 'EX', seconds)
   return true
+end
+
+-- Adds a view to each cap of an event, whose first key is at this place of KEYS; whether one is above its limit.
+local function is_capped(place)
+  for cap = 1, 3 do
+    local key = KEYS[place + cap - 1]
+    if key ~= NONE and limits[cap] > 0 then
+      if width == 10 and redis.call('EXISTS', KEYS[place + cap + 3]) == 1 then
+        key = KEYS[place + cap + 3]  -- its window is open still
+      end
+      local views = redis.call('INCR', key)
+      if views == 1 then
+        redis.call('EXPIRE', key, window)
+      elseif views > limits[cap] then
+        return true
+      end
+    end
+  end
+  return false
 end
 
 local function judge(live, event)
@@ -65,17 +99,12 @@ local function judge(live, event)
     end
     left = math.min(window, at + window - redis.call('TIME')[1])
   end
-  if left > 0 and not is_new(live, event.seen, left) then
+  if left > 0 and not is_new(live, event.seen, event.before, left) then
     return 1
   end
-  if event.capped == '1' and limit > 0 then
-    local views = redis.call('INCR', event.address)
-    if views == 1 then
-      redis.call('EXPIRE', event.address, window)
-    elseif views > limit then
-      redis.call('DEL', event.seen)
-      return 5
-    end
+  if is_capped(event.caps) then
+    redis.call('DEL', event.seen)
+    return 5
   end
   if at then
     redis.call('ZADD', event.dated, at, at)
@@ -99,15 +128,15 @@ local function count(live, event)
   return views
 end
 
-local key, arg = 4, 6
+local key, arg = 4, 9
 while KEYS[key] do
   local event = {
-    live = KEYS[key], seen = KEYS[key + 1], address = KEYS[key + 2], dated = KEYS[key + 3],
+    live = KEYS[key], seen = KEYS[key + 1], dated = KEYS[key + 2], caps = key + 3,
+    before = width == 10 and KEYS[key + 6],
     video = ARGV[arg], hour = ARGV[arg + 1], user = ARGV[arg + 2],
-    watched = ARGV[arg + 3], bot = ARGV[arg + 4], capped = ARGV[arg + 5],
-    at = ARGV[arg + 6],
+    watched = ARGV[arg + 3], bot = ARGV[arg + 4], at = ARGV[arg + 5],
   }
-  key, arg = key + 4, arg + 7
+  key, arg = key + width, arg + 6
   local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'meeting', 'born', 'born_at', 'since')
   local code, views = -1, last .. ':' .. batch[1]
   if live[1] and live[4] == batch[3] then
