@@ -51,28 +51,25 @@ def viewer_of(meta: Mapping[str, Any], *, user_id: int | None, sent: str | None)
     bot = is_bot(agent, named=user_id is not None or bool(sent))
     site = client_site(meta)
     own = sent if user_id is None else f"@{user_id}"
-    period, changed = _period()
+    window = conf.VIEW_WINDOW_SECONDS
+    length = max(DAY_SECONDS, window)  # of a period, whose key hashes: a day of UTC, unless a window is longer
+    period, seconds = divmod(time.time(), length)
     name, address, network = _hashes(own, site, agent, period)
-    return Viewer(name, address, network, bot, Hashes(*_hashes(own, site, agent, period - 1)) if changed else None)
+    before = Hashes(*_hashes(own, site, agent, period - 1)) if seconds < window else None
+    return Viewer(name, address, network, bot, before)
 
 
-def _hashes(own: str | None, site: str, agent: str, period: int) -> tuple[str, str | None, str | None]:
+def _hashes(own: str | None, site: str, agent: str, period: float) -> tuple[str, str | None, str | None]:
     """Name, address and network of a viewer; `own`: the name, if it is no hash."""
     secret = settings.SECRET_KEY
-    address = _keyed_hash(site, period, secret) if site else None
+    address, network = _site_hashes(site, period, secret)
+    return own or f"#{_keyed_hash(f'{site} {agent[:AGENT_CHARACTERS]}', period, secret)}", address, network
+
+
+@lru_cache(maxsize=16_384)
+def _site_hashes(site: str, period: float, secret: str | bytes) -> tuple[str | None, str | None]:
     network = _keyed_hash(_network(site), period, secret) if ":" in site else None
-    name = own or f"#{_keyed_hash(f'{site} {agent[:AGENT_CHARACTERS]}', period, secret)}"
-    return name, address, network
-
-
-def _period() -> tuple[int, bool]:
-    """The number of the period whose key hashes now, and whether a window of the period before may be open.
-
-    A period is a day of UTC, or a window where that is longer.
-    """
-    window = conf.VIEW_WINDOW_SECONDS
-    period, seconds = divmod(time.time(), max(DAY_SECONDS, window))
-    return int(period), seconds < window
+    return _keyed_hash(site, period, secret) if site else None, network
 
 
 def client_address(meta: Mapping[str, Any]) -> str:
@@ -143,14 +140,14 @@ def lasting_hash(text: str) -> str:
 
 
 @lru_cache(maxsize=16_384)
-def _keyed_hash(text: str, period: int, secret: str | bytes) -> str:
+def _keyed_hash(text: str, period: float, secret: str | bytes) -> str:
     """A hash that cannot be reversed. Its key changes with the period, so days cannot be compared."""
     digest = hmac.digest(_period_key(period, secret), text.encode(errors="replace"), "sha256")
     return urlsafe_b64encode(digest[:15]).decode()
 
 
 @lru_cache(maxsize=4)
-def _period_key(period: int, secret: str | bytes) -> bytes:
+def _period_key(period: float, secret: str | bytes) -> bytes:
     return hmac.digest(force_bytes(secret), b"videos.viewers:%d" % period, "sha256")
 
 

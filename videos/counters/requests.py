@@ -128,37 +128,42 @@ def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = N
 
 def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     names = keys_of(shard)
-    keys = [names.pending, names.sums, names.batch]
+    none = names.pending  # stands for a key that an event lacks
+    changed = events[0].before is not None  # events of a batch have no hashes
+    keys = [none, names.sums, names.batch]
     args: list[Any] = [
-        *(conf.LIVE_SECONDS, conf.VIEW_WINDOW_SECONDS),
-        *(conf.VIEW_ADDRESS_LIMIT, conf.ADDRESS_VIEWS, conf.NETWORK_VIEWS),
-        *(conf.VIEW_MIN_WATCHED_SECONDS, conf.VIEW_MAX_AGE_SECONDS + conf.VIEW_WINDOW_SECONDS),
+        conf.LIVE_SECONDS,
+        conf.VIEW_WINDOW_SECONDS,
+        conf.VIEW_ADDRESS_LIMIT,
+        conf.ADDRESS_VIEWS,
+        conf.NETWORK_VIEWS,
+        conf.VIEW_MIN_WATCHED_SECONDS,
+        conf.VIEW_MAX_AGE_SECONDS + conf.VIEW_WINDOW_SECONDS,
+        10 if changed else 6,
     ]
-    changed = any(event.before for event in events)
-    args.append(10 if changed else 6)
     for event in events:
         video_id, viewer, user_id, watched, at_ms, address, bot, network, before = event
+        signed_in = user_id is not None  # of the address of a signed-in viewer, only the caps over all videos hold
         keys += (
             names.live(video_id),
             names.seen(video_id, viewer),
-            names.pending if at_ms is None else names.dated(video_id, viewer),
-            # Signed-in viewers of a video are told apart: only the caps over all videos hold for their address.
-            names.pending if address is None or user_id is not None else names.address(video_id, address),
-            names.pending if address is None else address_key(address),
-            names.pending if network is None else network_key(network),
+            none if at_ms is None else names.dated(video_id, viewer),
+            none if address is None or signed_in else names.address(video_id, address),
+            none if address is None else address_key(address),
+            none if network is None else network_key(network),
         )
         if changed:
-            old, old_address, old_network = before or Hashes()
+            old, address, network = before or Hashes()
             keys += (
-                names.pending if old is None else names.seen(video_id, old),
-                names.pending if old_address is None or user_id is not None else names.address(video_id, old_address),
-                names.pending if old_address is None else address_key(old_address),
-                names.pending if old_network is None else network_key(old_network),
+                none if old is None else names.seen(video_id, old),
+                none if address is None or signed_in else names.address(video_id, address),
+                none if address is None else address_key(address),
+                none if network is None else network_key(network),
             )
         args += (
             video_id,
             event.hour,
-            "" if user_id is None else user_id,
+            user_id if signed_in else "",
             "" if watched is None else watched,
             "1" if bot else "0",
             "" if at_ms is None else at_ms // 1000,

@@ -16,134 +16,134 @@
 -- leaves no seen key. Keys of another video that had this id do not count. Events with a time of their own may come
 -- in any order, and again: of one viewer, those that count are a window apart. Windows go on while hashes change.
 
+local KEYS, ARGV, call = KEYS, ARGV, redis.call  -- globals are looked up more slowly
 local late = too_late(time_ms(), ARGV[#ARGV])
 if late then
   return late
 end
-local live_ttl, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local limits = { tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]) }
-local min_watched, dated_ttl, width = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
-local NONE = KEYS[1]  -- stands for a key that an event lacks
-local batch = redis.call('HMGET', KEYS[3], 'fence', 'last', 'meeting', 'stamp')
+local live_ttl, window, width = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[8])
+local batch = call('HMGET', KEYS[3], 'fence', 'last', 'meeting', 'stamp')
 if not batch[1] then
   return unmet()
 end
-local last, stamp = batch[2] or '0', batch[4] or '0'
-local results = {}
+local NONE = KEYS[1]  -- stands for a key that an event lacks
+local stamp = batch[4] or '0'
 
 -- Whether a seen key with this stamp is of this video, not of another one that had its id.
-local function counts(live, seen)
+local function is_valid(live, seen)
   return not live[5] or tonumber(seen) >= tonumber(live[5])
 end
 
--- Whether this viewer is new in the window, of which so many seconds are left.
+-- Whether this viewer is new in the window, of which so many seconds are left. `before`: the seen key under the hashes of before.
 local function is_new(live, key, before, seconds)
-  if before and before ~= NONE then
-    local seen = redis.call('GET', before)
-    if seen and counts(live, seen) then
-      return false
-    end
-  end
-  if redis.call('SET', key, stamp, 'NX', 'EX', seconds) then
-    return true
-  end
-  if counts(live, redis.call('GET', key)) then
+  local seen = before ~= NONE and call('GET', before)
+  if seen and is_valid(live, seen) then
     return false
   end
-  redis.call('SET', key, stamp, 'EX', seconds)
+  if call('SET', key, stamp, 'NX', 'EX', seconds) then
+    return true
+  end
+  if is_valid(live, call('GET', key)) then
+    return false
+  end
+  call('SET', key, stamp, 'EX', seconds)
   return true
 end
 
--- Adds a view to each cap of an event, whose first key is at this place of KEYS; whether one is above its limit.
-local function is_capped(place)
-  for cap = 1, 3 do
-    local key = KEYS[place + cap - 1]
-    if key ~= NONE and limits[cap] > 0 then
-      if width == 10 and redis.call('EXISTS', KEYS[place + cap + 3]) == 1 then
-        key = KEYS[place + cap + 3]  -- its window is open still
-      end
-      local views = redis.call('INCR', key)
-      if views == 1 then
-        redis.call('EXPIRE', key, window)
-      elseif views > limits[cap] then
-        return true
-      end
-    end
+-- Adds a view to a cap; whether it is above its limit. `before`: the cap under the hashes of before.
+local function is_over(key, before, limit)
+  if key == NONE or limit == '0' then
+    return false
   end
-  return false
+  if before ~= NONE and call('EXISTS', before) == 1 then
+    key = before  -- its window is open still
+  end
+  local views = call('INCR', key)
+  if views == 1 then
+    call('EXPIRE', key, window)
+    return false
+  end
+  return views > tonumber(limit)
 end
 
-local function judge(live, event)
-  if event.bot == '1' then
+-- The code of the event whose first key and first argument are at these places.
+local function judge(live, key, arg)
+  local user, watched, at = ARGV[arg + 2], ARGV[arg + 3], tonumber(ARGV[arg + 5])
+  if ARGV[arg + 4] == '1' then
     return 2
   end
-  if event.user ~= '' and live[2] == event.user then
+  if user ~= '' and live[2] == user then
     return 4
   end
-  if event.watched ~= '' then
-    local enough, duration = min_watched, tonumber(live[3]) or 0
+  if watched ~= '' then
+    local enough, duration = tonumber(ARGV[6]), tonumber(live[3]) or 0
     if duration > 0 and duration / 2 < enough then
       enough = duration / 2
     end
-    if tonumber(event.watched) < enough then
+    if tonumber(watched) < enough then
       return 3
     end
   end
-  local at, left = tonumber(event.at), window  -- of the window that is open now
+  local seen, dated, left = KEYS[key + 1], KEYS[key + 2], window  -- left of the window that is open now
   if at then
     -- The window of an event is around its own time, so its memory lasts as long as events may be sent.
     local from = math.max(at - window, tonumber(live[6] or 0))
-    local near = redis.call('ZRANGEBYSCORE', event.dated, '(' .. from, '(' .. at + window, 'LIMIT', 0, 1)
+    local near = call('ZRANGEBYSCORE', dated, '(' .. from, '(' .. at + window, 'LIMIT', 0, 1)
     if near[1] then
       return 1
     end
-    left = math.min(window, at + window - redis.call('TIME')[1])
+    left = math.min(window, at + window - call('TIME')[1])
   end
-  if left > 0 and not is_new(live, event.seen, event.before, left) then
+  local before, of_video, of_address, of_network = NONE, NONE, NONE, NONE
+  if width == 10 then
+    before, of_video, of_address, of_network = KEYS[key + 6], KEYS[key + 7], KEYS[key + 8], KEYS[key + 9]
+  end
+  if left > 0 and not is_new(live, seen, before, left) then
     return 1
   end
-  if is_capped(event.caps) then
-    redis.call('DEL', event.seen)
+  if is_over(KEYS[key + 3], of_video, ARGV[3])
+    or is_over(KEYS[key + 4], of_address, ARGV[4])
+    or is_over(KEYS[key + 5], of_network, ARGV[5])
+  then
+    call('DEL', seen)
     return 5
   end
   if at then
-    redis.call('ZADD', event.dated, at, at)
-    redis.call('EXPIRE', event.dated, dated_ttl)
+    call('ZADD', dated, at, at)
+    call('EXPIRE', dated, ARGV[7])
   end
   return 0
 end
 
-local function count(live, event)
-  local field = 'v:' .. event.video .. ':' .. event.hour
+-- Counts a view of a video in an hour; returns its views now.
+local function count(live, key, video, hour)
+  local field = 'v:' .. video .. ':' .. hour
   local sum = redis.pcall('HINCRBY', KEYS[1], field, 1)
   if type(sum) == 'table' and sum.err then
     -- Another program wrote this field: it holds no number. Move it to a name that the flush rejects and reports.
-    redis.call('HSET', KEYS[1], field .. '?', redis.call('HGET', KEYS[1], field))
-    redis.call('HSET', KEYS[1], field, 1)
+    call('HSET', KEYS[1], field .. '?', call('HGET', KEYS[1], field))
+    call('HSET', KEYS[1], field, 1)
   end
   local views = tonumber(live[1]) + 1
-  redis.call('HINCRBY', KEYS[2], 'views:' .. event.video, 1)
-  redis.call('HSET', event.live, 'views', views)
-  expire_live(event.live, live_ttl, live[7])
+  call('HINCRBY', KEYS[2], 'views:' .. video, 1)
+  call('HSET', key, 'views', views)
+  expire_live(key, live_ttl, live[7])
   return views
 end
 
+local results = {}
 local key, arg = 4, 9
 while KEYS[key] do
-  local event = {
-    live = KEYS[key], seen = KEYS[key + 1], dated = KEYS[key + 2], caps = key + 3,
-    before = width == 10 and KEYS[key + 6],
-    video = ARGV[arg], hour = ARGV[arg + 1], user = ARGV[arg + 2],
-    watched = ARGV[arg + 3], bot = ARGV[arg + 4], at = ARGV[arg + 5],
-  }
-  key, arg = key + width, arg + 6
-  local live = redis.call('HMGET', event.live, 'views', 'owner', 'duration', 'meeting', 'born', 'born_at', 'since')
-  local code, views = -1, last .. ':' .. batch[1]
+  local live = call('HMGET', KEYS[key], 'views', 'owner', 'duration', 'meeting', 'born', 'born_at', 'since')
+  local code, views = -1, nil
   if live[1] and live[4] == batch[3] then
-    code = judge(live, event)
-    views = code == 0 and count(live, event) or tonumber(live[1])
+    code = judge(live, key, arg)
+    views = code == 0 and count(live, KEYS[key], ARGV[arg], ARGV[arg + 1]) or tonumber(live[1])
+  else
+    views = (batch[2] or '0') .. ':' .. batch[1]
   end
   results[#results + 1] = code
   results[#results + 1] = views
+  key, arg = key + width, arg + 6
 end
 return results
