@@ -87,6 +87,9 @@ class AppSettings:
     # Signs access and refresh tokens; "" is SECRET_KEY. What the fallbacks signed stays valid.
     JWT_SIGNING_KEY = Setting("")
     JWT_SIGNING_KEY_FALLBACKS = Setting[Sequence[str]](())
+    # Who sees who likes a video: `everyone`; the `owner` of the video; `nobody`. Users with the permission
+    # videos.view_videolike always do.
+    LIKERS = Setting("owner")
     # How long Redis remembers whether a user likes a video. It must be far longer than a request takes.
     LIKED_SECONDS = Number(900, 60, 366 * DAY_SECONDS)
     LIVE_SECONDS = Number(7 * DAY_SECONDS, 3600, 366 * DAY_SECONDS)  # how long a live key stays after its last write

@@ -82,7 +82,7 @@ def test_without_redis_everything_goes_on_from_the_rows(call: Call, video: Video
         call("GET", "/api/videos/"),
         call("GET", f"/api/videos/counts/?ids={video.id}"),
         call("GET", "/api/me/likes/", user=user),
-        call("GET", f"{path}likes/", user=user),
+        call("GET", f"{path}likes/", user=owner),
         call("GET", "/api/me/likes/", user=owner),
     ]
     assert [answer.status_code for answer in answers] == [200] * 9

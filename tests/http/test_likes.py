@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tests.support.doors import Call, pages, round_trips, token_of
-from tests.support.factories import make_user, make_video
+from tests.support.factories import allow, make_user, make_video
 from videos.flush import run_flush
 from videos.models import Video, VideoLike
 
@@ -101,7 +101,10 @@ def test_my_likes_are_for_users(call: Call) -> None:
     assert call("GET", "/api/me/likes/").status_code == 401
 
 
-def test_who_likes_it_comes_newest_first_with_my_own_like_at_once(call: Call, video: Video, user: User) -> None:
+def test_who_likes_it_comes_newest_first_with_my_own_like_at_once(
+    call: Call, video: Video, user: User, settings: Any
+) -> None:
+    settings.VIDEOS_LIKERS = "everyone"
     fans = [make_user(f"fan{i}") for i in range(3)]
     for fan in fans:
         call("PUT", f"/api/videos/{video.id}/like/", user=fan)
@@ -116,3 +119,26 @@ def test_who_likes_it_comes_newest_first_with_my_own_like_at_once(call: Call, vi
     assert names() == ["user", "fan2", "fan1", "fan0"]
     call("DELETE", f"/api/videos/{video.id}/like/", user=fans[1])
     assert names(user=fans[1]) == names() == ["user", "fan2", "fan0"]
+
+
+LIKERS = {
+    # who is answered what: nobody in particular, a user, staff without and with the permission, the owner
+    "everyone": [200, 200, 200, 200, 200],
+    "owner": [401, 403, 403, 200, 200],
+    "nobody": [401, 403, 403, 200, 403],
+}
+
+
+@pytest.mark.parametrize("who", [*LIKERS, None])
+def test_who_likes_it_is_shown_as_the_setting_says(
+    call: Call, video: Video, user: User, settings: Any, who: str | None
+) -> None:
+    owner = video.owner
+    if who is not None:
+        settings.VIDEOS_LIKERS = who
+    callers = [None, user, make_user("helper", is_staff=True), allow(make_user("auditor"), "view_videolike"), owner]
+    path = f"/api/videos/{video.pk}/likes/"
+    assert [call("GET", path, user=caller).status_code for caller in callers] == LIKERS[who or "owner"]
+    User.objects.update(is_active=False)
+    assert call("GET", path, user=owner).status_code == (200 if who == "everyone" else 401)
+    assert call("GET", "/api/videos/987654321/likes/", user=owner).status_code in {401, 404}

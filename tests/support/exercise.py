@@ -121,7 +121,7 @@ def api(ann: str, bob: str, owner: str, may_send_views: bool) -> int:
         ("videos/", ""),
         (f"videos/{video_id}/", ann),
         ("me/likes/", ann),
-        (f"videos/{video_id}/likes/", ""),
+        (f"videos/{video_id}/likes/", owner),
     ):
         call("GET", f"/api/{path}", token=token)
     listed = call("GET", "/api/me/likes/?page_size=1", token=ann).get("results", [])

@@ -82,7 +82,7 @@ class Service:
             lambda: ask("GET", "/api/videos/"),
             lambda: ask("GET", "/api/videos/", QUERY_STRING="search=1"),
             lambda: ask("GET", "/api/me/likes/", **bearer(self.user)),
-            lambda: ask("GET", f"/api/videos/{self.warm}/likes/", **bearer(self.user)),
+            lambda: ask("GET", f"/api/videos/{self.warm}/likes/", **self.owner),
         ]
 
     def edit(self) -> Got:

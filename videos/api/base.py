@@ -1,11 +1,11 @@
 """The base of the API's views, and the caller's rights as of now."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.exceptions import NotAuthenticated, NotFound, PermissionDenied
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -76,9 +76,12 @@ def user_id_of(request: Request) -> int | None:
 def require(request: Request, permission: str, *, owner_id: int | None = None) -> None:
     """Raise PermissionDenied unless the signed-in caller has this permission, or owns what it is about, as of now.
 
-    The user's row is read, because a token may be an hour old. Raises UserNotFound (401) if the user is gone or
-    inactive.
+    The user's row is read, because a token may be an hour old. Raises NotAuthenticated, and UserNotFound
+    (401) if the user is gone or inactive.
     """
-    user = services.active_user(user_id=cast(int, request.user.pk))
+    user_id = user_id_of(request)
+    if user_id is None:
+        raise NotAuthenticated
+    user = services.active_user(user_id=user_id)
     if user.pk != owner_id and not services.has_permission(user=user, permission=permission):
         raise PermissionDenied

@@ -9,10 +9,11 @@ from rest_framework.request import Request
 
 from videos import services
 from videos.api.answers import json_answer, time_text, video_data
-from videos.api.base import BaseView, user_id_of
+from videos.api.base import BaseView, require, user_id_of
 from videos.api.errors import render
 from videos.api.pagination import KeysetPagination, Position
 from videos.api.shapes import LikedVideoSerializer, LikerSerializer, LikeSerializer, responses
+from videos.conf import conf
 
 _READ = responses({200: LikeSerializer}, 401, 404)
 _WRITTEN = responses({200: LikeSerializer}, 401, 403, 404, 429)
@@ -54,11 +55,18 @@ class LikersView(BaseView):
     @extend_schema(
         operation_id="likers_list",
         summary="Who likes it",
-        description="Newest first, the last likes and unlikes included.",
-        responses=responses({200: LikerSerializer(many=True)}, 400, 401, 404),
+        description=(
+            "Newest first, the last likes and unlikes included. For the video's owner, and for users with the "
+            "permission videos.view_videolike; for everyone or for nobody else, if the operator says so "
+            "(VIDEOS_LIKERS)."
+        ),
+        responses=responses({200: LikerSerializer(many=True)}, 400, 401, 403, 404),
     )
     def get(self, request: Request, video: int) -> HttpResponse:
         """A page of users."""
+        if conf.LIKERS != "everyone":
+            owner_id = services.read_video(video_id=video).owner_id
+            require(request, "videos.view_videolike", owner_id=owner_id if conf.LIKERS == "owner" else None)
         pages = KeysetPagination()
         window = pages.begin(request.query_params, request.build_absolute_uri())
         found = services.likers(video_id=video, user_id=user_id_of(request), window=window)
