@@ -259,6 +259,7 @@ SPECTACULAR_SETTINGS = {
 
 VIDEOS_JWT_SIGNING_KEY = env.str("JWT_SIGNING_KEY", default="")
 VIDEOS_JWT_SIGNING_KEY_FALLBACKS = _words("JWT_SIGNING_KEY_FALLBACKS")
+VIDEOS_LIKERS = env.str("LIKERS", default="owner")
 VIDEOS_TOKEN_MINUTES = _number("TOKEN_MINUTES", 60)
 VIDEOS_REFRESH_TOKEN_DAYS = _number("REFRESH_TOKEN_DAYS", 14)
 VIDEOS_THROTTLE_STORAGE = _urls(
@@ -280,12 +281,19 @@ if not EMBEDDED:
     if VIDEOS_TRUSTED_PROXY_HOPS:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# AWS Lambda's runtime has a handler of its own, which adds the request's id.
-_handlers = [] if "AWS_LAMBDA_RUNTIME_API" in env else ["stderr"]
-LOGGING = {
+# Django's own logging is silent in production. With this, each 500, each refusal (django.request), each failed sign-in
+# (django.security) and each warning of a library leaves a line. AWS Lambda's runtime has a handler of its own at the
+# root, which adds the request's id.
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"videos": {"handlers": _handlers, "level": _level("LOG_LEVEL", "INFO")}},
+    "loggers": {
+        "django": {"handlers": [], "level": "WARNING"},
+        "videos": {"level": _level("LOG_LEVEL", "INFO")},
+    },
 }
+if "AWS_LAMBDA_RUNTIME_API" not in env:
+    LOGGING["root"] = {"handlers": ["stderr"], "level": "WARNING"}
+DEFAULT_EXCEPTION_REPORTER = "videos.api.reports.Reporter"

@@ -59,6 +59,7 @@ UNREADABLE_RATES = (None, "600/minute", {"likes": "1/minute"}, {"like": "often"}
         *(("E004", "THROTTLE_STORAGE", value) for value in ("nowhere://", "", None, 5)),
         *(("E030", "JWT_SIGNING_KEY", value) for value in ("short", 5)),
         *(("E030", "JWT_SIGNING_KEY_FALLBACKS", value) for value in ("a" * 31, ["a" * 40, ""], 5)),
+        *(("E031", "LIKERS", value) for value in ("Everyone", "", None)),
         ("W001", "VIEW_WINDOW", 5),  # nothing reads it
     ],
 )
@@ -83,6 +84,7 @@ def test_e001_judges_every_number() -> None:
         "PRIVATE_NETWORKS",
         "JWT_SIGNING_KEY",
         "JWT_SIGNING_KEY_FALLBACKS",
+        "LIKERS",
     }
     assert {name for name in vars(AppSettings) if name.isupper()} == set(checks.settings.NUMBERS) | others
 

@@ -13,11 +13,13 @@ from limits.errors import ConfigurationError
 from rest_framework.settings import api_settings
 
 from videos.api import frames, throttling
+from videos.api.reports import without_passwords
 from videos.conf import AppSettings, Number, conf
 
 ISOLATION_LEVELS: Final = {"read uncommitted", "read committed", "repeatable read", "serializable"}
 SCOPES: Final = {"account", "token", "like", "view", "write", "search"}
 NAMES: Final = {name for name in vars(AppSettings) if name.isupper()}
+LIKERS: Final = {"everyone", "owner", "nobody"}
 TOKEN_KEY_CHARACTERS: Final = 32  # PyJWT warns of shorter keys for HS256
 NUMBERS: Final = {name: number for name, number in vars(AppSettings).items() if isinstance(number, Number)}
 
@@ -86,7 +88,9 @@ def check_throttles(**_: Any) -> Iterator[CheckMessage]:
         throttling.limiter_on(conf.THROTTLE_STORAGE)
     except (ConfigurationError, ValueError, TypeError, AttributeError) as error:
         hint = 'Make it "counters://", "process://", or the URL of a storage of the package limits, like "redis://host:6379/1".'
-        yield Error(f"VIDEOS_THROTTLE_STORAGE cannot be used: {error}", hint=hint, id="videos.E004")
+        yield Error(
+            f"VIDEOS_THROTTLE_STORAGE cannot be used: {without_passwords(str(error))}", hint=hint, id="videos.E004"
+        )
 
 
 @register("videos", deploy=True)
@@ -110,6 +114,14 @@ def check_token_keys(**_: Any) -> Iterator[CheckMessage]:
     for name, key in keys:
         if not isinstance(key, str) or len(key) < TOKEN_KEY_CHARACTERS:
             yield Error(f"A key in {name} is too short, or no text.", hint=hint, id="videos.E030")
+
+
+@register("videos")
+def check_likers(**_: Any) -> Iterator[CheckMessage]:
+    """E031: nobody knows who may see who likes a video."""
+    if conf.LIKERS not in LIKERS:
+        hint = f"Make it one of: {', '.join(sorted(LIKERS))}."
+        yield Error(f"VIDEOS_LIKERS is {conf.LIKERS!r}.", hint=hint, id="videos.E031")
 
 
 @register("videos")
