@@ -209,6 +209,20 @@ class SignIn(models.Model):
         return f"sign-in of user {self.user_id}"
 
 
+class ForgottenUser(models.Model):
+    """A user who was deleted, until the flush has removed the keys in Redis that name the user.
+
+    It does so twice: at once, and when the user's last access token has expired.
+    """
+
+    user = models.BigIntegerField(unique=True)
+    due_at = models.DateTimeField(db_index=True)
+    ends_at = models.DateTimeField(help_text="When no access token of the user is valid any more.")
+
+    def __str__(self) -> str:
+        return f"user {self.user}, who was deleted"
+
+
 class CountersIdentity(models.Model):
     """The id that this database and its Redis share: one row, of id 1."""
 

@@ -230,12 +230,15 @@ def _waiting(shards: Collection[int]) -> int:
 
 
 def keep_house() -> None:
-    """Record that a run finished; once an hour, delete old batches and merge old hours."""
+    """Record that a run finished; remove keys of deleted users; once an hour delete old rows and merge old hours."""
     try:
         now_ms = counters.now_ms()
         now, before = moment(now_ms), counters.note_finished_run(now_ms)
         if before is None or moment(before).hour != now.hour:
             ledger.prune(now=now)
+        if gone := ledger.forgotten_users(now):
+            counters.forget_users(set(gone))
+            ledger.settle_forgotten(gone, now)
     except (counters.CountersUnavailable, django.db.Error) as error:
         # The counts are written: failed housekeeping does not make the run fail.
         logger.warning("Housekeeping after the flush: %s", error)

@@ -20,6 +20,7 @@ from videos.ledger.batches import (
 )
 from videos.ledger.breaker import limited
 from videos.ledger.doubts import has_doubts, note_doubts
+from videos.ledger.forgotten import forgotten_users, rows_of_user, settle_forgotten
 from videos.ledger.meetings import StaleFence, fences, identity, location, meet, met_runs, take_identity
 from videos.ledger.notes import (
     Settled,
@@ -45,9 +46,10 @@ __all__ = [
     "PART_VIDEOS", "TRIES", "Difference", "FlushFacts", "Outcome", "Rewound", "Settled", "StaleFence", "alias", "apply",
     "atomic", "begin_sign_in", "check_complete", "compare_batches", "disconnect", "drop_stale_connection",
     "end_forgotten", "end_sign_in", "fences", "finish_batch", "flush_session", "forget_user", "forget_video",
-    "has_doubts", "has_one_writer", "highest_watermark", "identity", "import_counts", "index_range", "index_videos",
-    "is_away", "is_data_fault", "is_lock_timeout", "keep_sign_ins", "last_hour_sums", "limited", "location",
-    "lock_watermark", "meet", "met_runs", "newest_batches", "note_doubts", "note_edit", "note_like", "note_stale",
-    "note_total", "open_batch", "ping", "prune", "read_flush_facts", "recount", "rotate_sign_in", "rows", "settle",
-    "shards_with_notes", "stale_videos", "take_identity", "video_ids", "video_total", "write_direct",
+    "forgotten_users", "has_doubts", "has_one_writer", "highest_watermark", "identity", "import_counts", "index_range",
+    "index_videos", "is_away", "is_data_fault", "is_lock_timeout", "keep_sign_ins", "last_hour_sums", "limited",
+    "location", "lock_watermark", "meet", "met_runs", "newest_batches", "note_doubts", "note_edit", "note_like",
+    "note_stale", "note_total", "open_batch", "ping", "prune", "read_flush_facts", "recount", "rotate_sign_in", "rows",
+    "rows_of_user", "settle", "settle_forgotten", "shards_with_notes", "stale_videos", "take_identity", "video_ids",
+    "video_total", "write_direct",
 ]  # fmt: skip

@@ -29,6 +29,7 @@ from videos.services.outcomes import (
     View,
     ViewSums,
 )
+from videos.services.privacy import export_user
 from videos.services.reading import (
     ids_by_name,
     list_videos,
@@ -59,10 +60,10 @@ from videos.services.views import record_view, record_views
 __all__ = [
     "IMPORTABLE", "Counts", "Hashes", "Hits", "LikeResult", "SearchTimeout", "Unavailable", "UserNotFound",
     "ValueRefused", "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "Window",
-    "active_user", "add_video", "begin_sign_in", "count_hits", "delete_video", "edit_video", "forget_user",
-    "forget_video", "get_like", "has_permission", "ids_by_name", "import_counts", "index_all", "index_videos",
-    "is_away", "keep_sign_ins", "keep_watermark", "liked_videos", "likers", "list_videos", "note_like", "overlay_rows",
-    "own_transactions", "read_counts", "read_video", "read_videos", "recent_marks", "record_view", "record_views",
-    "refresh_video", "refuses_value", "renew_sign_in", "search_videos", "set_like", "sign_in", "sign_out", "signing_in",
-    "usernames", "whole_request",
+    "active_user", "add_video", "begin_sign_in", "count_hits", "delete_video", "edit_video", "export_user",
+    "forget_user", "forget_video", "get_like", "has_permission", "ids_by_name", "import_counts", "index_all",
+    "index_videos", "is_away", "keep_sign_ins", "keep_watermark", "liked_videos", "likers", "list_videos", "note_like",
+    "overlay_rows", "own_transactions", "read_counts", "read_video", "read_videos", "recent_marks", "record_view",
+    "record_views", "refresh_video", "refuses_value", "renew_sign_in", "search_videos", "set_like", "sign_in",
+    "sign_out", "signing_in", "usernames", "whole_request",
 ]  # fmt: skip
