@@ -16,7 +16,7 @@ from servers import WebServer
 from tests.conftest import unavailable
 from tests.support.factories import make_video
 from videos.flush import run_flush
-from videos.models import Video
+from videos.models import SignIn, Video
 
 pytestmark = [pytest.mark.once, pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -145,3 +145,41 @@ def test_staff_like_with_the_admin_session(page: Chrome, web_server: Callable[..
     assert "admin" in find(page, "#signed-in").text
     find(cards(page)[2], ".like").click()
     wait(page, lambda: find(cards(page)[2], ".like").get_attribute("aria-pressed") == "true")
+
+
+SEND = """
+const [url, done] = arguments, body = () => JSON.stringify({ viewer: crypto.randomUUID() });
+navigator.sendBeacon(url, body());
+fetch(url, { method: "POST", mode: "no-cors", body: body() }).finally(() => setTimeout(done, 500));
+"""
+
+
+def test_a_page_of_another_site_makes_nobody_view(page: Chrome, videos: list[Video]) -> None:
+    path, port = f"/api/videos/{videos[0].pk}/view/", page.current_url.rsplit(":", 1)[1].strip("/")
+
+    def views(site: str) -> int:
+        page.get(f"http://{site}:{port}/api/docs/")
+        page.execute_async_script(SEND, f"http://127.0.0.1:{port}{path}")
+        return int(page.execute_async_script(
+            "fetch(arguments[0]).then((answer) => answer.json()).then((video) => arguments[1](video.view_count))",
+            path.replace("view/", ""),
+        ))  # fmt: skip
+
+    assert views("localhost") == 0  # to 127.0.0.1 it is another site
+    assert views("127.0.0.1") == 2
+
+
+def test_calls_that_find_the_token_expired_share_one_renewal_and_signing_out_ends_it(page: Chrome) -> None:
+    def access() -> str | None:
+        token: str | None = page.execute_script("return sessionStorage.getItem('access')")
+        return token
+
+    sign_in(page)
+    says(page, "Signed in as demo")
+    likes = "document.querySelectorAll('.like').forEach((button) => button.click())"
+    page.execute_script(f"sessionStorage.setItem('access', 'expired'); {likes}")
+    wait(page, lambda: access() != "expired")
+    assert access() is not None
+    assert SignIn.objects.count() == 1
+    find(page, "#sign-out").click()
+    wait(page, lambda: not SignIn.objects.exists())

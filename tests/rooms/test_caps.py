@@ -1,17 +1,24 @@
 """Counts cannot be pumped up beyond what the settings say: by one address, one network, or many accounts of either."""
 
+import http.client
 import itertools
+import json
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
 from django.contrib.auth.models import User
 
-from tests.support.doors import ask, bearer, view_path
+from servers import WebServer
+from tests.support.doors import BROWSER, ask, bearer, view_path
 from tests.support.factories import make_videos
 from tests.support.faults import redis_refusing
+from videos.flush import run_flush
+from videos.models import Video
 from videos.services import ViewEvent, caps
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
@@ -170,3 +177,24 @@ def test_keys_of_caps_expire(redis_client: redis.Redis) -> None:
     keys = [*redis_client.scan_iter("videos:address:*"), *redis_client.scan_iter("videos:network:*")]
     assert [0 < redis_client.ttl(key) <= 1800 for key in keys] == [True, True]
     assert not any("2001" in key for key in keys)
+
+
+def test_real_workers_share_the_caps(web_server: Callable[..., WebServer]) -> None:
+    server, videos = web_server(workers=2, threads=4, ADDRESS_VIEWS="50"), make_videos(10)
+
+    def attack(number: int) -> list[str]:
+        peer = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        found = []
+        for turn in range(30):
+            body = json.dumps({"viewer": f"v{number}-{turn}"})
+            headers = {"Content-Type": "application/json", "User-Agent": BROWSER}
+            peer.request("POST", view_path(videos[turn % 10]), body, headers)
+            found.append(str(json.loads(peer.getresponse().read())["reason"]))
+        peer.close()
+        return found
+
+    with ThreadPoolExecutor(10) as pool:
+        reasons = Counter(reason for found in pool.map(attack, range(10)) for reason in found)
+    assert reasons == {"new": 50, "address": 250}
+    run_flush()
+    assert sum(Video.objects.values_list("view_count", flat=True)) == 50
