@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
 from django.db import connection
@@ -16,6 +17,7 @@ from django.db import connection
 from servers import WebServer
 from tests.support.doors import ask
 from videos.api import signing_in
+from videos.api.throttling import limiter_on
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
@@ -64,6 +66,15 @@ def test_an_address_guesses_so_often_at_all_accounts(door: Door, refused: int, l
     settings.VIDEOS_THROTTLE_RATES = {"account": "1000/minute", "token": "3/minute"}
     assert [door(f"user{i}", "wrong").status for i in range(4)] == [refused] * 3 + [429]
     assert door("boss", PASSWORD, "192.0.2.2").status == let_in
+
+
+def test_guesses_that_are_refused_leave_nothing_behind(settings: Any, redis_client: redis.Redis) -> None:
+    settings.VIDEOS_THROTTLE_RATES = {"token": "3/minute", "account": "5/minute"}
+    assert [at_the_api(f"user{i}", "wrong").status for i in range(3)] == [401] * 3
+    limiter: Any = limiter_on(settings.VIDEOS_THROTTLE_STORAGE)
+    windows, keys = len(limiter), redis_client.dbsize()
+    assert {at_the_api(f"name{i}", "wrong").status for i in range(100)} == {429}
+    assert (len(limiter), redis_client.dbsize()) == (windows, keys)
 
 
 def test_both_doors_count_together(settings: Any) -> None:

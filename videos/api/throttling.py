@@ -46,7 +46,7 @@ class Limiter(Protocol):
     """Counts hits."""
 
     def wait_seconds(self, hits: Sequence[Hit]) -> float | None:
-        """Count them; None if each is within its rate, else the seconds until the last window of the others ends."""
+        """Count them; None if each is within its rate, else the seconds until the window of another one ends."""
 
 
 class Window:
@@ -76,21 +76,21 @@ class Windows:
     def wait_seconds(self, hits: Sequence[Hit]) -> float | None:
         """As Limiter says, with one round trip at most."""
         now = time.time()
-        waits: list[float] = []
         due: list[tuple[Hit, Window, int]] = []
         with self._lock:
+            windows: list[Window] = []
             for hit in hits:
-                window, most = self._window_of(hit, now), hit.rate.amount
-                if window.own + window.others >= most:
-                    waits.append(window.ends - now)
-                    continue
+                window = self._window_of(hit, now)
+                if window.own + window.others >= hit.rate.amount:
+                    return max(1.0, window.ends - now)  # what is refused opens no further windows
+                windows.append(window)
+            for hit, window in zip(hits, windows, strict=True):
                 window.own += 1
                 window.unreported += 1
-                if self._shared and window.unreported * SHARES >= most:
+                if self._shared and window.unreported * SHARES >= hit.rate.amount:
                     due.append((hit, window, window.unreported))
                     window.unreported = 0
-        if due:
-            waits += self._report(due, now)
+        waits = self._report(due, now) if due else []
         return max(1.0, *waits) if waits else None
 
     def _window_of(self, hit: Hit, now: float) -> Window:
