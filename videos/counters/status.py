@@ -20,10 +20,11 @@ TRIALS: Final[tuple[tuple[Any, ...], ...]] = (
     *(("SET", key, 1, "EX", PROBED_SECONDS) for key in ("videos:probed", "{user:0}:tried", _KEY)),
     *(("PING",), ("TIME",), ("INFO", "server"), ("WAIT", 0, 1), ("WAITAOF", 0, 0, 1)),
     *(("SCRIPT", "LOAD", "return 1"), scripts.KEPT.command([]), ("SCAN", 0), ("CLIENT", "KILL", "ID", NOBODY)),
-    *((name, _KEY) for name in ("EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "INCR", "TTL")),
+    *((name, _KEY) for name in ("EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "INCR", "PTTL", "TTL")),
     *((name, _KEY, "0") for name in ("HDEL", "HEXISTS", "HGET", "HMGET", "HSCAN", "SADD", "SREM", "SSCAN", "ZREM")),
     *(("HSET", _KEY, "0", 0), ("HSETNX", _KEY, "0", 0), ("HINCRBY", _KEY, "0", 0), ("ZADD", _KEY, 0, "0")),
     *(("ZRANGEBYSCORE", _KEY, 0, 0), ("ZREVRANGE", _KEY, 0, 0), ("RENAME", _KEY, _KEY), ("EXPIRE", _KEY, 60)),
+    *(("PEXPIRE", _KEY, 60_000), ("INCRBY", _KEY, 0)),
     *(("UNLINK", _KEY), ("DEL", _KEY)),
 )
 AOF_OFF: Final = "no append-only file"
