@@ -7,13 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from django.contrib.auth.models import User
 
-from servers import WebServer
+from servers import RedisServer, Server, ValkeyServer, WebServer, free_port, wait_until
+from tests.conftest import with_counters
 from tests.support.doors import BROWSER, ask, bearer, view_path
 from tests.support.factories import make_videos
 from tests.support.faults import redis_refusing
@@ -177,6 +179,26 @@ def test_keys_of_caps_expire(redis_client: redis.Redis) -> None:
     keys = [*redis_client.scan_iter("videos:address:*"), *redis_client.scan_iter("videos:network:*")]
     assert [0 < redis_client.ttl(key) <= 1800 for key in keys] == [True, True]
     assert not any("2001" in key for key in keys)
+
+
+@WAYS
+def test_in_cluster_mode_the_caps_hold_for_each_shard(
+    way: dict[str, Any], settings: Any, redis_client: redis.Redis, run_server: Callable[[Server], None], tmp_path: Path
+) -> None:
+    kind = ValkeyServer if "valkey_version" in redis_client.info("server") else RedisServer
+    options = "--cluster-enabled", "yes", "--databases", "1", "--cluster-port", str(free_port())
+    server = kind(tmp_path / "redis", *options)
+    run_server(server)
+    with server.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", what="the cluster")
+        with_counters(settings, LOCATION=server.url)
+        here, there = make_videos(2)
+        assert counted([here], 20, lambda turn: f"2001:db8:1:{turn % 5}::1", **way) == 20
+        assert counted([here], 20, lambda turn: f"2001:db8:1:{turn % 5}::1", **way) == 0
+        assert counted([there], 20, lambda turn: f"2001:db8:1:{turn % 5}::1", **way) == 20
+    assert not run_flush().failures
+    assert list(Video.objects.values_list("view_count", flat=True)) == [20, 20]
 
 
 def test_real_workers_share_the_caps(web_server: Callable[..., WebServer]) -> None:

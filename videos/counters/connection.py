@@ -38,7 +38,7 @@ PROTOCOL: Final = 2  # version of RESP: callers of the scripts rely on its reply
 # Error codes with which a server refuses a script before it executes anything of it.
 REFUSALS: Final = frozenset({
     *("MISCONF", "NOREPLICAS", "BUSY", "OOM", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS"),
-    *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING", "UNMET", scripts.LATE),
+    *("CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "LOADING", "UNMET", scripts.LATE),
 })  # fmt: skip
 # Error codes of a server that takes no writes, or no longer: the next call must look up the address again. LATE: its
 # clock may have been set, so the next call must read it again.
@@ -176,16 +176,18 @@ _met_pairing: Paired | None = None  # what both said then
 _leases = _ThreadLeases()
 _generation = 0  # grows when the settings change, so that no thread keeps a connection to the old server
 _away_until = 0.0  # on time.monotonic(); 0 while Redis answers
+_is_cluster = False  # whether the server has refused a script because its keys are of several slots
 
 
 def forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
     """Let each thread connect anew at its next call, and meet."""
-    global _generation, _away_until, _met_run
+    global _generation, _away_until, _met_run, _is_cluster
     if setting in {"CACHES", "DATABASES", "VIDEOS_COUNTERS_ALIAS", "VIDEOS_SHARDS"}:
         _generation += 1
         _away_until = 0.0
         clock.forget()
         _met_run = ""
+        _is_cluster = False
 
 
 setting_changed.connect(forget_connections, dispatch_uid="videos.counters")
@@ -232,6 +234,11 @@ def flush_call(*command: Any, wait_seconds: float | None = None) -> Any:
 def flush_calls(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Send commands of a flush in one round trip and return their replies. Raises CountersUnavailable."""
     return exchange(commands, for_flush=True) if commands else []
+
+
+def is_cluster() -> bool:
+    """Whether the server is known to run in cluster mode, as MemoryDB does: a script's keys must be of one slot."""
+    return _is_cluster
 
 
 def asked_for_request() -> bool:
@@ -289,6 +296,7 @@ def exchange(
 
     `meeting` is for the commands of a meeting, which come before it: the run that it is about, or "" for any.
     """
+    global _is_cluster
     if meeting is None:
         _leases.asked_for_request = not for_flush
     lease, run = _lease_of_a_run(for_flush=for_flush, meeting=meeting)
@@ -307,6 +315,7 @@ def exchange(
             # One shard may have counted while another refused: retrying the whole call elsewhere would count twice.
             uncertain = not all(map(_moved_nothing, replies))
             code = code_of(reply)
+            _is_cluster |= code == "CROSSSLOT"
             raise CountersUnavailable(
                 f"The counters' Redis: {code}: {reply}", uncertain=uncertain, code=code
             ) from reply

@@ -25,6 +25,8 @@
 {user:9}:recent            zset    videos on which a mark of this user waits for the flush
 videos:address:<a>         string  how many views of this address were counted in this window, of all videos
 videos:network:<n>         string  the same for the network of an address
+{videos:10}:addresses:<a>  string  in place of the two, on a server in cluster mode: of the videos of this shard
+{videos:10}:networks:<n>   string
 videos:hits:<name>         string  how many requests a throttle counted in this window, of all processes
 videos:identity            string  the id that this Redis and its database share
 videos:location            string  a hash of where that database was when they met
@@ -85,6 +87,12 @@ class ShardKeys:
 
     def address(self, video_id: int, address: str) -> str:
         return f"{self.prefix}address:{video_id}:{address}"
+
+    def addresses(self, address: str) -> str:
+        return f"{self.prefix}addresses:{address}"
+
+    def networks(self, network: str) -> str:
+        return f"{self.prefix}networks:{network}"
 
 
 keys_of = lru_cache(maxsize=4096)(ShardKeys)  # VIDEOS_SHARDS is 4096 at most

@@ -9,7 +9,7 @@ from videos.changes import COUNTS, DAY_SECONDS, HOUR_MS, MARKS, Totals, VideoFac
 from videos.conf import conf
 from videos.counters import scripts
 from videos.counters.clock import now_ms
-from videos.counters.connection import send
+from videos.counters.connection import CountersUnavailable, is_cluster, send
 from videos.counters.keys import address_key, keys_of, network_key, recent_key, shard_of
 from videos.fields import State, mark_field, parse_state
 
@@ -113,6 +113,15 @@ def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = N
     The reason is "" if Redis lacks the video's facts. Nothing was done for that event: call again with them. Instead of
     the views it returns the version that the facts must have.
     """
+    try:
+        return _view(events, facts)
+    except CountersUnavailable as error:
+        if error.code != "CROSSSLOT" or error.uncertain:
+            raise
+        return _view(events, facts)  # the server is known to be in cluster mode now
+
+
+def _view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None) -> list[tuple[str, Any]]:
     by_shard: dict[int, list[int]] = {}
     for place, event in enumerate(events):
         by_shard.setdefault(shard_of(event.video_id), []).append(place)
@@ -129,6 +138,7 @@ def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = N
 def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
     names = keys_of(shard)
     none = names.pending  # stands for a key that an event lacks
+    of_address, of_network = (names.addresses, names.networks) if is_cluster() else (address_key, network_key)
     changed = events[0].before is not None  # events of a batch have no hashes
     keys = [none, names.sums, names.batch]
     args: list[Any] = [
@@ -149,16 +159,16 @@ def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
             names.seen(video_id, viewer),
             none if at_ms is None else names.dated(video_id, viewer),
             none if address is None or signed_in else names.address(video_id, address),
-            none if address is None else address_key(address),
-            none if network is None else network_key(network),
+            none if address is None else of_address(address),
+            none if network is None else of_network(network),
         )
         if changed:
             old, address, network = before or Hashes()
             keys += (
                 none if old is None else names.seen(video_id, old),
                 none if address is None or signed_in else names.address(video_id, address),
-                none if address is None else address_key(address),
-                none if network is None else network_key(network),
+                none if address is None else of_address(address),
+                none if network is None else of_network(network),
             )
         args += (
             video_id,
