@@ -23,7 +23,7 @@ GOAL_MS = 20
 # The words of a video, by Zipf's law: the n-th most frequent of so many is taken 1/n as often as the first.
 VOCABULARY = 50_000
 TITLE, TEXT, KOREAN = 5, 15, 5
-SYLLABLES = ["ba", "ko", "ri", "ta", "me", "na", "lu", "si", "do", "pe"]
+SYLLABLES = ["bo", "ko", "ri", "ta", "me", "na", "lu", "si", "do", "pe"]
 HANGUL = "".join(chr(0xAC00 + 174 * place) for place in range(64))
 
 

@@ -9,6 +9,7 @@ Over 250 lines: fixtures that tests of several folders use must stand in the con
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -295,9 +296,15 @@ def private_database(database_kind: str, run_server: Callable[[Server], None], t
     return server
 
 
+_pools = itertools.count()
+
+
 def with_counters(settings: Any, **values: Any) -> None:
     """Change how the counters' Redis is reached, with the default time-outs."""
     own = settings.CACHES["counters"]
+    if "OPTIONS" in values and "LOCATION" not in values:  # django-redis keeps one pool for a URL, whatever the options
+        url = own["LOCATION"]
+        values["LOCATION"] = f"{url}{'&' if '?' in url else '?'}client_name=test{next(_pools)}"
     timeouts = {"SOCKET_TIMEOUT": TIMEOUT_SECONDS, "SOCKET_CONNECT_TIMEOUT": TIMEOUT_SECONDS}
     settings.CACHES = settings.CACHES | {"counters": own | {"OPTIONS": own["OPTIONS"] | timeouts} | values}
 
