@@ -182,7 +182,8 @@ def _batches(run: Run, result: Result) -> None:
     drawn = popular(run.size(BATCHES, 60) * EVENTS, VIDEOS, seed=6)
     events = [(video, f"viewer{n:09d}") for n, video in enumerate(drawn)]
     batches = [events[first : first + EVENTS] for first in range(0, len(events), EVENTS)]
-    (token,) = tokens(1, send_views=True)
+    servers.sql("UPDATE auth_user SET is_superuser = 1 WHERE id = 1")  # who may send batches
+    (token,) = tokens(1)
     bodies = [json.dumps({"events": [{"video": v, "viewer": who} for v, who in batch]}) for batch in batches]
     path = write_requests(servers.folder / "batches", [Request("POST", "/api/views/", token, body) for body in bodies])
 
