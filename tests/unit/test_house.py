@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,9 @@ ROOMS = sorted(
     for path in (ROOT / folder).glob("*")
     if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem not in {"__init__", "migrations", "api"}
 )
+SCRIPTS = [
+    path for path in sorted((ROOT / "script").iterdir()) if path.read_text().startswith("#!/usr/bin/env python3")
+]
 SHOWN = {"views", "views.py", "admin", "admin.py", "api"}  # what a view or an admin page lies in, as file or as folder
 MANAGERS = {"objects", "_default_manager", "_base_manager"}
 
@@ -26,6 +31,13 @@ def test_architecture_names_every_room(room: str) -> None:
     rooms = page.split("## Rooms", 1)[1].split("\n## ", 1)[0]
     code = " ".join(re.findall(r"```.*?```|`[^`\n]+`", rooms, re.DOTALL))
     assert re.search(rf"\b{room}\b", code)
+
+
+@pytest.mark.parametrize("name", [path.name for path in SCRIPTS])
+def test_a_script_finds_its_modules_in_a_bare_python(name: str) -> None:
+    command = [sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path('script/{name}', run_name='imported')"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_view_and_no_admin_page_reaches_a_manager() -> None:
