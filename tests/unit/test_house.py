@@ -17,7 +17,9 @@ ROOMS = sorted(
     if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem not in {"__init__", "migrations", "api"}
 )
 SCRIPTS = [
-    path for path in sorted((ROOT / "script").iterdir()) if path.read_text().startswith("#!/usr/bin/env python3")
+    path
+    for path in sorted((ROOT / "script").iterdir())
+    if path.is_file() and path.read_text().startswith("#!/usr/bin/env python3")
 ]
 SHOWN = {"views", "views.py", "admin", "admin.py", "api"}  # what a view or an admin page lies in, as file or as folder
 MANAGERS = {"objects", "_default_manager", "_base_manager"}
