@@ -81,13 +81,18 @@ class RefreshToken(Token):
         return token
 
     @property
+    def access_token(self) -> AccessToken:
+        """An access token of the same user."""
+        return AccessToken(ACCESS, conf.TOKEN_MINUTES * 60, {USER_CLAIM: self.claims[USER_CLAIM]})
+
+    @property
     def expires_at(self) -> datetime:
         """When nobody takes it any more."""
         return datetime.fromtimestamp(self.claims["exp"] + LEEWAY_SECONDS, UTC)
 
 
-def renew(encoded: str) -> tuple[AccessToken, RefreshToken]:
-    """A new access token for the user of this refresh token, and the token to refresh with the next time.
+def renew(encoded: str) -> RefreshToken:
+    """The refresh token that takes the place of this one.
 
     Raises Unavailable; InvalidToken, also if the user is gone, is inactive, has signed out or changed the password. A
     token that was used before ends its sign-in: one of the two who have it has stolen it.
@@ -106,7 +111,7 @@ def renew(encoded: str) -> tuple[AccessToken, RefreshToken]:
     ):
         logger.warning("A refresh token of user %s was used again, or after a sign-out or a new password", user_id)
         raise ended
-    return AccessToken.of(user), token
+    return token
 
 
 def revoke(encoded: str) -> None:

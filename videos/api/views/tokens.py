@@ -15,7 +15,7 @@ from videos.api.base import BaseView
 from videos.api.shapes import BODY_ERRORS, responses
 from videos.api.signing_in import guarded
 from videos.api.throttling import ScopeThrottle
-from videos.api.tokens import AccessToken, RefreshToken, renew, revoke
+from videos.api.tokens import RefreshToken, renew, revoke
 
 
 class TokenSerializer(serializers.Serializer[Any]):
@@ -33,7 +33,7 @@ class TokenSerializer(serializers.Serializer[Any]):
         except services.UserNotFound as error:
             detail = "No active account found with the given credentials"
             raise AuthenticationFailed(detail, "no_active_account") from error
-        return {"access": str(AccessToken.of(user)), "refresh": str(RefreshToken.of(user))}
+        return _pair(RefreshToken.of(user))
 
 
 class TokenPairSerializer(serializers.Serializer[Any]):
@@ -50,8 +50,7 @@ class RefreshSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Make both tokens. Raises InvalidToken."""
-        access, refresh = renew(attrs["refresh"])
-        return {"access": str(access), "refresh": str(refresh)}
+        return _pair(renew(attrs["refresh"]))
 
 
 class RevokeSerializer(serializers.Serializer[Any]):
@@ -63,6 +62,10 @@ class RevokeSerializer(serializers.Serializer[Any]):
         """End it. Raises InvalidToken."""
         revoke(attrs["refresh"])
         return {}
+
+
+def _pair(refresh: RefreshToken) -> dict[str, Any]:
+    return {"access": str(refresh.access_token), "refresh": str(refresh)}
 
 
 class _TokensView(BaseView, GenericAPIView[Any]):
