@@ -45,8 +45,8 @@ class Copies:
         return self.kept[-1]
 
     def nearest(self, at: float) -> Copy:
-        """The copy that was made nearest to a moment."""
-        return min(self.kept, key=lambda one: abs(one.ended - at))
+        """The copy that was made nearest to a moment, but for the newest: with that, nothing would be set back."""
+        return min(self.kept[:-1], key=lambda one: abs(one.ended - at))
 
     def _thin_out(self, now: float) -> None:
         kept: list[Copy] = []
