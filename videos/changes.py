@@ -28,11 +28,13 @@ class CountName(NamedTuple):
     letter: str  # begins its fields in Redis' pending hash
     column: str  # of Video, and the name in answers
     value: int = NOTHING  # a mark counts the users whose state is this value
+    orders: bool = False  # whether pages of videos may be ordered by it: its column has an index
 
 
 COUNTS: Final = (
-    CountName("likes", "mark", "l", "like_count", LIKE),
-    CountName("views", "tally", "v", "view_count"),
+    CountName("likes", "mark", "l", "like_count", LIKE, orders=True),
+    CountName("views", "tally", "v", "view_count", orders=True),
+    CountName("watched", "tally", "w", "watch_seconds"),
 )
 
 
@@ -41,9 +43,11 @@ class Totals(NamedTuple):
 
     likes: int = 0
     views: int = 0
+    watched: int = 0
 
 
 COLUMNS: Final = tuple(count.column for count in COUNTS)
+ORDERS: Final = ("created_at", *(count.column for count in COUNTS if count.orders))  # of pages of videos
 TALLIES: Final = tuple(count for count in COUNTS if count.kind == "tally")
 MARKS: Final = tuple(count for count in COUNTS if count.kind == "mark")
 PLACES: Final = {count.name: place for place, count in enumerate(COUNTS)}

@@ -76,6 +76,7 @@ class Video(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     like_count = CountField()
     view_count = CountField()
+    watch_seconds = CountField(db_default=0, help_text="Time watched, of the views that counted.")
     flushed_batch = CountField(help_text="Watermark: the newest batch of its shard that this row has taken in.")
 
     objects = VideoQuerySet.as_manager()
@@ -156,6 +157,7 @@ class VideoHour(models.Model):
     hour = models.DateTimeField()
     likes = models.BigIntegerField(default=0, help_text="Net: likes less unlikes.")
     views = models.BigIntegerField(default=0)
+    watched = models.BigIntegerField(default=0, db_default=0, help_text="Seconds.")
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["video", "hour"], name="videohour_once")]
@@ -262,6 +264,7 @@ class FlushBatch(models.Model):
     likes_added = models.BigIntegerField(default=0)
     likes_removed = models.BigIntegerField(default=0)
     views = models.BigIntegerField(default=0)
+    watched = models.BigIntegerField(default=0, db_default=0, help_text="Seconds watched.")
     postponed = models.JSONField(default=list, editable=False, help_text="Videos whose fields went back to pending.")
     rewound = models.BooleanField(default=False, help_text="Redis or the database was set back: changes may be lost.")
     taken = models.BigIntegerField(default=0, help_text="Fields that transactions have taken in so far.")

@@ -60,7 +60,7 @@ def test_a_video_is_described_as_it_is_answered(schema: Any) -> None:
     properties = schema["components"]["schemas"]["Video"]["properties"]
     assert list(properties) == [
         *("id", "title", "description", "url", "duration", "owner", "created_at"),
-        *("like_count", "view_count", "liked"),
+        *("like_count", "view_count", "watch_seconds", "liked"),
     ]
     assert properties["liked"]["nullable"] is True
 

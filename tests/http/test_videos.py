@@ -30,6 +30,7 @@ def test_a_user_adds_a_video(call: Call, user: User) -> None:
         "created_at": video.created_at.isoformat().replace("+00:00", "Z"),
         "like_count": 0,
         "view_count": 0,
+        "watch_seconds": 0,
         "liked": False,
     }
 

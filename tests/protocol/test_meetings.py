@@ -11,7 +11,7 @@ from tests.protocol.simulator import rules as broken
 from tests.support.factories import make_users, make_videos
 from tests.support.faults import redis_refusing
 from videos import counters, ledger, meeting, services
-from videos.changes import HOUR_MS
+from videos.changes import HOUR_MS, Totals
 from videos.counters import connection
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
@@ -123,12 +123,12 @@ def test_redis_that_comes_back_older_as_the_same_run_is_behind(
         run_flush()
     set_back(redis_client, saved)
     if other_run:  # who has used the replica sees another run, and has it meet the database before anything else
-        assert services.read_counts(video_ids=[video], user_id=user).by_video[video].totals == (0, 2)
+        assert services.read_counts(video_ids=[video], user_id=user).by_video[video].totals == Totals(0, 2)
     report = run_flush()
     assert (report.failures, likes(video), Video.objects.get().view_count) == ({}, (0, 0), 2)
     services.record_view(event=services.ViewEvent(video, "x"))
     assert run_flush().rewound == 1
-    assert services.read_counts(video_ids=[video], user_id=user).by_video[video].totals == (0, 3)
+    assert services.read_counts(video_ids=[video], user_id=user).by_video[video].totals == Totals(0, 3)
 
 
 def test_a_batch_that_another_flush_opens_meanwhile_is_no_reason_to_meet_again(redis_client: redis.Redis) -> None:
@@ -185,7 +185,7 @@ def test_what_the_database_has_lost_for_good_is_not_shown(
         reconcile(repair=True, forget=True)
     else:
         run_flush()
-    assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals == (0, 0)
+    assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals == Totals(0, 0)
 
 
 def test_another_number_of_shards_with_nothing_pending_is_no_loss(redis_client: redis.Redis, settings: Any) -> None:

@@ -17,6 +17,7 @@ from tests.support.factories import make_user, make_video
 from tests.support.faults import install_ticks, redis_refusing
 from tests.support.load import check_batches
 from videos import counters, ledger, services
+from videos.changes import DAY_SECONDS, Totals
 from videos.conf import conf
 from videos.counters import connection as wire
 from videos.flush import reconcile, run_flush, workers
@@ -57,6 +58,7 @@ class CountersMachine(RuleBasedStateMachine):
         self.users: list[User] = []
         self.wishes: set[tuple[int, int]] = set()
         self.views: dict[int, int] = {}
+        self.watched: dict[int, int] = {}
         self.stale: set[int] = set()  # videos whose rows were written past Redis: they show it with the next flush
         self.at_address: Counter[int] = Counter()
         self.from_address = 0
@@ -70,7 +72,7 @@ class CountersMachine(RuleBasedStateMachine):
 
     def _video(self) -> Video:
         video = make_video(self.owner, duration=10)
-        self.views[video.pk] = 0
+        self.views[video.pk] = self.watched[video.pk] = 0
         return video
 
     @rule(video=PLACES, user=PLACES, liked=st.booleans(), redis_is_away=st.booleans())
@@ -83,20 +85,26 @@ class CountersMachine(RuleBasedStateMachine):
         if redis_is_away:
             self.stale.add(pair[0])
 
-    @rule(video=PLACES, redis_is_away=st.booleans())
-    def view(self, video: int, redis_is_away: bool) -> None:
-        pk = self.videos[video].pk
+    def _count(self, video: Video, watched: float | None, views: int = 1) -> None:
+        self.views[video.pk] += views
+        most = min(watched or 0, video.duration or DAY_SECONDS)
+        self.watched[video.pk] += views * int(most + 0.5)
+
+    @rule(video=PLACES, watched=st.sampled_from((None, 5.5, 60, 1e9)), redis_is_away=st.booleans())
+    def view(self, video: int, watched: float | None, redis_is_away: bool) -> None:
+        shown, pk = self.videos[video], self.videos[video].pk
         with redis_refusing(refuses=redis_is_away):
-            view = services.record_view(event=services.ViewEvent(pk, f"viewer{next(numbers)}"))
+            event = services.ViewEvent(pk, f"viewer{next(numbers)}", watched=watched)
+            view = services.record_view(event=event)
         assert view.counted
-        self.views[pk] += 1
+        self._count(shown, watched)
         if redis_is_away:
             self.stale.add(pk)
 
     @rule(
         video=PLACES,
         by=st.sampled_from(("owner", "user", None)),
-        watched=st.sampled_from((None, 0, 5, 29, 30)),
+        watched=st.sampled_from((None, 0, 3, 4, 5, 29, 30)),
         bot=st.booleans(),
         address=st.sampled_from((None, "here")),
     )
@@ -107,7 +115,7 @@ class CountersMachine(RuleBasedStateMachine):
         user = {"owner": self.owner.pk, "user": self.users[0].pk}.get(by or "")
         event = services.ViewEvent(shown.pk, f"viewer{next(numbers)}", user, watched, address=address, bot=bot)
         reason = "bot" if bot else "owner" if user == shown.owner_id else "new"
-        if reason == "new" and watched is not None and watched < min(30, shown.duration / 2 or 30):
+        if reason == "new" and watched is not None and watched < min(5, shown.duration / 2 or 5):
             reason = "short"
         if reason == "new" and address is not None:
             over = user is None and self.at_address[shown.pk] >= ADDRESS_LIMIT
@@ -118,16 +126,17 @@ class CountersMachine(RuleBasedStateMachine):
         again = "seen" if reason == "new" else reason
         for expected in (reason, again):
             view = services.record_view(event=event)
-            self.views[shown.pk] += expected == "new"
+            if expected == "new":
+                self._count(shown, watched)
             assert (view.counted, view.reason) == (expected == "new", expected)
             assert view.views == self.views[shown.pk] or shown.pk in self.stale
 
     @rule(video=PLACES, count=st.integers(1, 5))
     def view_in_a_batch(self, video: int, count: int) -> None:
         pk = self.videos[video].pk
-        events = [services.ViewEvent(pk, f"viewer{next(numbers)}") for _ in range(count)]
+        events = [services.ViewEvent(pk, f"viewer{next(numbers)}", watched=60) for _ in range(count)]
         assert services.record_views(events=[*events, events[0]]).counted == count
-        self.views[pk] += count
+        self._count(self.videos[video], 60, count)
 
     @rule(video=PLACES, apart=st.sampled_from((-1, 0, 1, 3000)))
     def view_at_a_time(self, video: int, apart: int) -> None:
@@ -148,7 +157,10 @@ class CountersMachine(RuleBasedStateMachine):
         if pk not in self.stale:
             count = services.read_counts(video_ids=[pk], user_id=reader).by_video[pk]
             likers = {wish[1] for wish in self.wishes if wish[0] == pk}
-            assert (count.totals, count.liked) == ((len(likers), self.views[pk]), reader in likers)
+            assert (count.totals, count.liked) == (
+                Totals(len(likers), self.views[pk], self.watched[pk]),
+                reader in likers,
+            )
             assert {like.id for like in services.likers(video_id=pk, user_id=None, window=window).likes} == likers
         if not self.stale:
             liked = services.liked_videos(user_id=reader, window=window).likes
@@ -227,7 +239,7 @@ class CountersMachine(RuleBasedStateMachine):
         assert set(VideoLike.objects.values_list("video_id", "user_id")) == self.wishes
         live = counters.lookup([video.pk for video in self.videos], None)
         for row in Video.objects.all():
-            assert row.view_count == self.views[row.pk]
+            assert (row.view_count, row.watch_seconds) == (self.views[row.pk], self.watched[row.pk])
             assert live[row.pk].totals in {None, row.totals}
         assert StaleLive.objects.count() == 0
         assert sum(depth.pending + depth.claimed for depth in counters.depths()) == 0
@@ -243,6 +255,7 @@ def two_shards(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """Few shards, small chunks, and a clock that never stands: a user's wishes have an order."""
     settings.VIDEOS_SHARDS = 2
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = 2
+    settings.VIDEOS_VIEW_MIN_WATCHED_SECONDS = 5
     settings.VIDEOS_VIEW_ADDRESS_LIMIT, settings.VIDEOS_ADDRESS_VIEWS = ADDRESS_LIMIT, ADDRESS_VIEWS
     install_ticks(monkeypatch)
     monkeypatch.setattr(workers, "keep_house", lambda: None)

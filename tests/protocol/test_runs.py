@@ -162,7 +162,7 @@ def test_a_recount_finds_and_repairs_what_was_changed_by_hand() -> None:
     chosen = reconcile(video_ids=[videos[1], 987, videos[1]])
     assert (chosen.videos, chosen.differences, chosen.absent) == (1, [], [987])
     run_flush()
-    assert counters.lookup(videos, None)[videos[1]].totals == (USERS - 1, 0)
+    assert counters.lookup(videos, None)[videos[1]].totals == Totals(USERS - 1, 0)
     assert services.get_like(video_id=videos[1], user_id=users[0]).liked is False
 
 
@@ -171,7 +171,7 @@ def test_imported_counts_are_shown_after_the_next_flush() -> None:
     for add, right in ((False, 5), (True, 10), (False, 5)):
         assert ledger.import_counts(PLACES["views"], {one: 5, 987: 1}, add=add) == [987]
         assert run_flush().settled == 1
-        assert counters.lookup([one], None)[one].totals == (1, right)
+        assert counters.lookup([one], None)[one].totals == Totals(1, right)
     assert {row.pk: row.totals for row in Video.objects.all()} == {one: Totals(1, 5), other: Totals(1, 0)}
     ledger.import_counts(PLACES["views"], {one: 5}, add=False)
     assert StaleLive.objects.count() == 0  # nothing changed

@@ -22,7 +22,7 @@ from tests.soak.memory import measure
 from tests.support.faults import failing
 from tests.support.proxy import Proxy
 from videos import counters
-from videos.changes import HOUR_MS, Newer, StaleVideo, Totals, VideoFacts
+from videos.changes import COUNTS, HOUR_MS, Newer, StaleVideo, Totals, VideoFacts
 from videos.counters import Batch, Claim, Confirmation, CountersUnavailable, Missing, ViewEvent, connection, requests
 from videos.counters.connection import FRESH_SECONDS, REFUSALS, code_of, flush_call, send
 from videos.counters.keys import keys_of
@@ -87,7 +87,7 @@ def test_what_redis_knows_is_newer_than_what_was_read() -> None:
     like(1, 2, 1, 1)
     prime(1, 2)
     live = counters.lookup([1], 2)[1]
-    assert (live.totals, live.state) == ((6, 7), (1, 1))
+    assert (live.totals, live.state) == (Totals(6, 7), (1, 1))
 
 
 def test_state_that_was_read_counts_only_where_redis_knows_none() -> None:
@@ -155,7 +155,7 @@ def test_confirm_accounts_once_for_each_field_that_is_there(redis_client: redis.
     ]
     assert batch.confirm(done)
     live = counters.lookup([1, 17], None)
-    assert (live[1].totals, live[17].totals) == ((60, 71), (6, 8))
+    assert (live[1].totals, live[17].totals) == (Totals(60, 71), Totals(6, 8))
     assert redis_client.hgetall("{videos:1}:rejected") == {f"{batch.number}:nonsense": "7"}
     rest = Confirmation(17, None, dropped=["l:17:2", "v:17:480000"])
     assert batch.confirm([rest])
@@ -414,10 +414,12 @@ def test_replies_have_one_shape_whatever_the_settings_ask_for(options: dict[str,
 def test_a_count_that_a_live_key_does_not_have_yet_is_read_from_the_row(redis_client: redis.Redis) -> None:
     prime(1, 2)
     assert like(1, 2, 1) == (True, 6)
-    redis_client.hdel("{videos:1}:live:1", "views")  # as if made before views were counted
+    redis_client.hdel("{videos:1}:live:1", COUNTS[-1].name)  # as if made before that was counted
     assert like(1, 2, 0, 2) == Missing(state=False, facts=True, version="0:1")
     assert like(1, 2, 0, 2, facts=FACTS) == (True, 5)
-    assert counters.lookup([1], None)[1].totals == (5, 7)
+    assert counters.lookup([1], None)[1].totals == Totals(5, 7)
+    redis_client.hdel("{videos:1}:live:1", COUNTS[-1].name)
+    assert counters.view([ViewEvent(1, "a")])[0][0] == ""
 
 
 def test_a_pending_like_takes_the_memory_that_operations_states(redis_client: redis.Redis) -> None:

@@ -90,7 +90,7 @@ def test_a_video_that_reuses_an_id_knows_no_dated_view_of_before(video: Video) -
     assert dated(now_ms + 2000) == "new"
     run_flush()
     assert dated(now_ms + 3000) == "seen"
-    assert shown(pk) == (0, 1)
+    assert shown(pk) == Totals(0, 1)
 
 
 def test_a_repair_forgets_likes_also_where_the_counts_are_right(video: Video, user: User) -> None:
@@ -104,7 +104,7 @@ def test_a_repair_forgets_likes_also_where_the_counts_are_right(video: Video, us
     services.set_like(video_id=video.pk, user_id=user.pk, liked=True)
     run_flush()
     assert VideoLike.objects.count() == 2
-    assert shown(video.pk) == (2, 0)
+    assert shown(video.pk) == Totals(2, 0)
     assert reconcile().differences == []
 
 

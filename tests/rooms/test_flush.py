@@ -30,7 +30,7 @@ from tests.support.factories import like_all, make_likes, make_users, make_video
 from tests.support.faults import failing, redis_refusing
 from tests.support.load import Load, check_batches
 from videos import counters, ledger, meeting, services
-from videos.changes import BatchFacts
+from videos.changes import BatchFacts, Totals
 from videos.conf import conf
 from videos.counters import connection as redis_connection
 from videos.flush import FlushReport, pace, read_status, reconcile, run, run_flush, workers
@@ -394,7 +394,7 @@ def test_flush_makes_room_in_a_full_redis_at_once_and_says_what_that_costs(own_r
     assert read_status().unkept
     client.config_set("maxmemory", 10 * client.info("memory")["used_memory"])
     assert (run_flush().unkept, len(list(client.scan_iter("*done*")))) == (0, 1)
-    assert Video.objects.get().totals == (1, 20_000)
+    assert Video.objects.get().totals == Totals(1, 20_000)
 
 
 def test_flush_relieves_a_full_redis(own_redis: RedisServer) -> None:
@@ -672,7 +672,7 @@ def test_live_forgets_a_write_that_the_database_loses_within_a_batch(monkeypatch
     monkeypatch.setattr(ledger, "finish_batch", set_back)
     run_flush()
     assert Video.objects.get().like_count == 1
-    assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals == (1, 0)
+    assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals == Totals(1, 0)
 
 
 def test_unlike_reaches_the_rows_though_redis_was_set_back_to_before_the_like(redis_client: redis.Redis) -> None:

@@ -19,7 +19,7 @@ from tests.support.factories import like_all, make_likes, make_users, make_video
 from tests.support.faults import failing
 from tests.support.load import check_batches
 from videos import counters, ledger, services
-from videos.changes import Changes
+from videos.changes import Changes, Totals
 from videos.counters import Batch
 from videos.counters import connection as connection_to_redis
 from videos.fields import field_names
@@ -71,7 +71,7 @@ def test_a_batch_locks_rows_of_its_own_videos_alone() -> None:
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             with transaction.atomic():
                 sql.lock_videos([first, third])
-                sql.add_counts({first: (1, 1), third: (1, 1)}, 5)
+                sql.add_counts({first: Totals(1, 1), third: Totals(1, 1)}, 5)
                 held.set()
                 over.wait(60)
 
@@ -102,7 +102,7 @@ def test_locked_row_holds_up_its_video_and_not_its_shard(gentle_seconds: float, 
             services.record_views(events=[services.ViewEvent(video, viewer) for video in videos])
             services.set_like(video_id=videos[7], user_id=users[0], liked=viewer == "x")
         assert Video.objects.filter(view_count=2).count() == 19
-        assert services.read_counts(video_ids=videos, user_id=None).by_video[videos[7]].totals == (2, 3)
+        assert services.read_counts(video_ids=videos, user_id=None).by_video[videos[7]].totals == Totals(2, 3)
     assert run_flush().postponed == 0
     assert set(Video.objects.values_list("like_count", "view_count")) == {(2, 3)}
     assert reconcile().differences == []
@@ -211,7 +211,7 @@ def test_postponed_fields_count_once_where_the_database_forgot_that_they_were(
     FlushBatch.objects.filter(number=batch.number).update(postponed=[])
     ledger.apply(batch, chunk)
     run_flush()
-    assert Video.objects.get().totals == (0, 1) == counters.lookup([video], None)[video].totals
+    assert Video.objects.get().totals == Totals(0, 1) == counters.lookup([video], None)[video].totals
     assert reconcile().differences == []
 
 
@@ -251,10 +251,10 @@ def test_postponed_fields_outlive_a_redis_that_comes_back_within_their_batch(
     redis_client.hset("{videos:0}:batch", "met", "another run")
     connection_to_redis.meet("", again=True)
     assert run_flush().failures == {}
-    expected = (1, 1) if newer == "covers it" else (2, 1)
+    expected = Totals(1 if newer == "covers it" else 2, 1)
     shown = services.read_counts(video_ids=[held], user_id=None).by_video[held].totals
     assert Video.objects.get(pk=held).totals == expected == shown
-    assert Video.objects.get(pk=other).totals == (2, 2 if newer in {"unfinished", "postponed too"} else 1)
+    assert Video.objects.get(pk=other).totals == Totals(2, 2 if newer in {"unfinished", "postponed too"} else 1)
     assert reconcile().differences == []
 
 
@@ -298,7 +298,7 @@ def test_run_that_died_after_a_video_was_postponed_is_gone_on_with(monkeypatch: 
             run_flush()
     services.set_like(video_id=video, user_id=user, liked=False)
     assert run_flush().failures == {}
-    assert Video.objects.get().totals == (0, 1) == counters.lookup([video], None)[video].totals
+    assert Video.objects.get().totals == Totals(0, 1) == counters.lookup([video], None)[video].totals
     check_batches()
 
 
@@ -335,7 +335,7 @@ def test_one_video_with_more_notes_than_a_chunk_is_settled(monkeypatch: pytest.M
     Video.objects.update(like_count=1)
     report = run_flush()
     assert (report.settled, report.notes, StaleLive.objects.count()) == (3, 100, 0)
-    assert counters.lookup([video], None)[video].totals == (1, 0)
+    assert counters.lookup([video], None)[video].totals == Totals(1, 0)
 
 
 @pytest.mark.parametrize("budget", [{"max_seconds": 0.000_001}, {"gentle_seconds": 0.000_001}, {}])

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.factories import make_video, make_videos
 from videos import counters, services
+from videos.changes import ORDERS, Totals
 from videos.ledger import reads
 from videos.models import Video, VideoLike
 from videos.services import VideoRow, Window
@@ -44,7 +45,7 @@ def test_rows_are_read_as_django_reads_them(  # noqa: PLR0917
     video.delete()
 
 
-@pytest.mark.parametrize("by", sorted(reads.ORDERS))
+@pytest.mark.parametrize("by", sorted(ORDERS))
 @pytest.mark.parametrize("falling", [False, True])
 def test_rows_are_ordered_as_django_orders_them(user: User, by: str, falling: bool) -> None:
     for i in range(12):
@@ -74,8 +75,8 @@ def test_likes_and_counts_are_those_of_the_rows(user: User) -> None:
     Video.objects.filter(pk=liked).update(like_count=1, view_count=7)
     asked = [liked, other, 987654321]
     assert reads.liked_among(asked, user.pk) == {liked}
-    assert reads.read_counts(asked, user.pk) == {liked: ((1, 7), True), other: ((0, 0), False)}
-    assert reads.read_counts(asked, None) == {liked: ((1, 7), False), other: ((0, 0), False)}
+    assert reads.read_counts(asked, user.pk) == {liked: (Totals(1, 7), True), other: (Totals(), False)}
+    assert reads.read_counts(asked, None) == {liked: (Totals(1, 7), False), other: (Totals(), False)}
     assert reads.read_counts([], user.pk) == {}
 
 
@@ -105,7 +106,7 @@ def test_a_connection_that_the_server_closed_is_opened_again(user: User, noticed
         with pytest.raises(OperationalError), connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     with Path(os.devnull).open("rb"):
-        assert services.read_counts(video_ids=[video], user_id=user.pk).by_video[video] == ((0, 0), False)
+        assert services.read_counts(video_ids=[video], user_id=user.pk).by_video[video] == (Totals(), False)
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])

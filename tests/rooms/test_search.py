@@ -17,8 +17,8 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.support.factories import make_video, make_videos
 from videos import ledger, services
+from videos.changes import ORDERS
 from videos.ledger import search
-from videos.ledger.reads import ORDERS
 from videos.models import Video, VideoWord
 from videos.services import SearchTimeout, Window
 from videos.words import words_of, words_to_find

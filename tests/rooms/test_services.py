@@ -13,7 +13,7 @@ from servers import RedisServer
 from tests.support.factories import like_all, make_user, make_users, make_video, make_videos
 from tests.support.faults import failing
 from videos import counters, services
-from videos.changes import LIKE
+from videos.changes import LIKE, Totals
 from videos.counters import requests
 from videos.flush import reconcile, run_flush
 from videos.ledger.reads import Window
@@ -74,7 +74,7 @@ def test_counts_of_live_keys_that_expired_before_the_flush_stay_as_they_were(
             redis_client.delete(key)
 
     expire()
-    assert services.read_counts(video_ids=[video.id], user_id=user.id).by_video[video.id] == ((1, 1), True)
+    assert services.read_counts(video_ids=[video.id], user_id=user.id).by_video[video.id] == (Totals(1, 1), True)
     expire()
     assert services.record_view(event=ViewEvent(video.id, "w")).views == 2
     expire()
@@ -82,7 +82,11 @@ def test_counts_of_live_keys_that_expired_before_the_flush_stay_as_they_were(
     assert services.set_like(video_id=video.id, user_id=user.id, liked=True).likes == 2
     run_flush()
     video.refresh_from_db()
-    assert video.totals == (2, 2) == services.read_counts(video_ids=[video.id], user_id=None).by_video[video.id].totals
+    assert (
+        video.totals
+        == Totals(2, 2)
+        == services.read_counts(video_ids=[video.id], user_id=None).by_video[video.id].totals
+    )
 
 
 @pytest.mark.parametrize("claimed", [False, True])
@@ -157,7 +161,7 @@ def test_view_counts_once_in_a_window(video: Video) -> None:
 @pytest.mark.parametrize(
     ("duration", "event", "reason"),
     [
-        *((100, {"bot": True}, "bot"), (100, {"watched": 29.9}, "short"), (100, {"watched": 30}, "new")),
+        *((100, {"bot": True}, "bot"), (100, {"watched": 9.9}, "short"), (100, {"watched": 10}, "new")),
         *((10, {"watched": 4.9}, "short"), (10, {"watched": 5}, "new")),  # half of a short video
     ],
 )
@@ -270,7 +274,7 @@ def test_a_new_row_has_no_counts_also_where_it_copies_one(video: Video, user: Us
     copy.save()
     Video.objects.bulk_create([other])
     made = Video.objects.create(url="https://example.com/3", owner=video.owner, like_count=7, flushed_batch=10**6)
-    assert (made.totals, made.flushed_batch) == ((0, 0), 0)
+    assert (made.totals, made.flushed_batch) == (Totals(), 0)
     counted = Video.objects.order_by("id").values_list("like_count", "flushed_batch")
     assert list(counted)[1:] == [(0, 0)] * 3
 

@@ -8,6 +8,7 @@ from django.db.models import F, Sum
 
 from tests.soak.book import Book
 from tests.soak.stack import Stack
+from tests.support.factories import WATCHED_SECONDS
 from videos import counters, flush
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 
@@ -38,6 +39,8 @@ def audit(book: Book, videos: list[int], *, may_be_rewound: bool = False) -> tup
             off.append(f"video {pk}: like_count {video.like_count}, {likes[pk]} rows")
         if video.view_count != hours.get(pk, 0):
             off.append(f"video {pk}: view_count {video.view_count}, {hours.get(pk, 0)} in its hours")
+        if video.watch_seconds != video.view_count * WATCHED_SECONDS:
+            off.append(f"video {pk}: view_count {video.view_count}, watch_seconds {video.watch_seconds}")
         if shown[pk].totals not in {None, video.totals}:
             off.append(f"video {pk}: {shown[pk].totals} are shown, {video.totals} are stored")
     off += [f"reconcile: {difference}" for difference in flush.reconcile().differences]

@@ -139,7 +139,7 @@ def _allow(late: dict[int, Changes], book: Book) -> None:
     for video, changes in late.items():
         for mark in changes.marks:
             book.leave_open((video, mark.user_id), liked=mark.value != NOTHING)
-        book.open_views[video] += sum(tally.amount for tally in changes.tallies)
+        book.open_views[video] += sum(tally.amount for tally in changes.tallies if tally.name == "views")
 
 
 def _enter(load: Load, book: Book) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tests.soak.book import Pair
 from tests.soak.connection import Asked, raw_request
+from tests.support.factories import WATCHED
 
 KINDS: Final = ("like", "unlike", "view", "read")
 METHODS: Final = ("PUT", "DELETE", "POST", "GET")
@@ -32,7 +33,7 @@ class Crowd:
         if drawn < VIEWS:
             self._viewers += 1
             video = self._video()
-            body = b'{"viewer":"soak-%d"}' % self._viewers
+            body = b'{"viewer":"soak-%d","watched":%s}' % (self._viewers, str(WATCHED).encode())
             return Asked(due, 2, raw_request("POST", f"/api/videos/{video}/view/", body=body), (video, 0))
         pair = self._free_pair(due)
         kind = 3 if drawn > 1 - READS else 0 if self.choose.random() < 0.6 else 1

@@ -23,10 +23,11 @@ import redis
 from django.db import connection, connections
 from django.db.models import Sum
 
-from tests.support.factories import make_users, make_videos
+from tests.support.factories import WATCHED, WATCHED_SECONDS, make_users, make_videos
 from tests.support.faults import install_ticks
 from tests.support.setbacks import Setbacks, watch
 from videos import counters, flush, ledger, meeting, services
+from videos.changes import COLUMNS, SUM_COLUMNS, Totals
 from videos.conf import conf
 from videos.counters import connection as wire
 from videos.counters import meetings, scripts
@@ -305,7 +306,7 @@ class World:
         for _ in range(8):
             video = self.random.choice(list(self.videos))
             self.busy[video] += 1
-            event = services.ViewEvent(video, f"viewer{next(self.viewers)}")
+            event = self._event_of(video)
             view = self._until_answered(partial(services.record_view, event=event))
             self.viewed[video] += view.counted
             self.setbacks.newer_views[video] += view.counted
@@ -313,13 +314,16 @@ class World:
             self.busy[video] -= 1
             actor.gate("begin")
 
+    def _event_of(self, video: int) -> services.ViewEvent:
+        return services.ViewEvent(video, f"viewer{next(self.viewers)}", watched=WATCHED)
+
     def _write_without_redis(self, actor: Actor) -> None:
         actor.without_redis = True
         for _ in range(8):
             video, user = self._choose(actor)
             wish = self.random.choice((None, True, False))
             if wish is None:
-                services.record_view(event=services.ViewEvent(video, f"viewer{next(self.viewers)}"))
+                services.record_view(event=self._event_of(video))
                 self.viewed[video] += 1
             else:
                 self._set_like(video, user, wish)
@@ -335,6 +339,7 @@ class World:
             count = services.read_counts(video_ids=[video], user_id=None).by_video[video]
             self.busy[video] -= 1
             self.watched = [other for other in self.watched if other is not watch]
+            self.faults["reader watched"] += count.totals.watched != count.totals.views * WATCHED_SECONDS
             # What was written without Redis shows with a later flush.
             late = [is_view for on, is_view in self.written_away if on == video]
             if self.setbacks.stores:
@@ -372,6 +377,7 @@ class World:
             row = Video.objects.get(pk=video)
             liking = set(VideoLike.objects.filter(video=video).values_list("user_id", flat=True))
             self.faults["views"] += row.view_count != views
+            self.faults["watched"] += row.watch_seconds != views * WATCHED_SECONDS
             self.faults["likes"] += row.like_count != likes
             self.faults["count against rows"] += row.like_count != len(liking)
             wished = {user for (on, user), wish in self.wish.items() if on == video and wish}
@@ -379,7 +385,7 @@ class World:
             primed = self.client.hget(f"{{videos:{counters.shard_of(video)}}}:live:{video}", "primed")
             # A live key that was made from the row and not flushed since goes within minutes.
             if live[video].totals is not None and not (primed and self.setbacks.stores):
-                self.faults["live"] += live[video].totals != (likes, views)
+                self.faults["live"] += live[video].totals != Totals(likes, views, views * WATCHED_SECONDS)
         if not self.setbacks.stores and not self.written_away:
             self._judge_batches()
         self.faults["left over"] += sum(depth.pending + depth.claimed for depth in counters.depths())
@@ -388,13 +394,14 @@ class World:
 
     def _judge_batches(self) -> None:
         """What the rows hold came by batches, whose rows say how much; hours too."""
-        sums = FlushBatch.objects.aggregate(*map(Sum, ("likes_added", "likes_removed", "views", "fields", "taken")))
-        for model, names in ((Video, ("like_count", "view_count")), (VideoHour, ("likes", "views"))):
+        sums = FlushBatch.objects.aggregate(*map(Sum, (*SUM_COLUMNS, "fields", "taken")))
+        for model, names in ((Video, COLUMNS), (VideoHour, Totals._fields)):
             rows = model.objects.aggregate(*map(Sum, names))
-            likes, views = (rows[f"{name}__sum"] or 0 for name in names)
-            self.faults["sums of batches"] += (likes, views) != (
+            likes, views, watched = (rows[f"{name}__sum"] or 0 for name in names)
+            self.faults["sums of batches"] += (likes, views, watched) != (
                 (sums["likes_added__sum"] or 0) - (sums["likes_removed__sum"] or 0),
                 sums["views__sum"] or 0,
+                sums["watched__sum"] or 0,
             )
         self.faults["unfinished"] += FlushBatch.objects.filter(finished_at=None).count()
         self.faults["fields"] += sums["fields__sum"] != sums["taken__sum"]
@@ -414,6 +421,6 @@ def worlds(
         World.redis_run += 1
         for model in (VideoLike, VideoHour, FlushBatch, StaleLive, Meeting, CountersIdentity):
             model.objects.all().delete()
-        Video.objects.update(like_count=0, view_count=0, flushed_batch=0)
+        Video.objects.update(**dict.fromkeys((*COLUMNS, "flushed_batch"), 0))
         meeting._pair()  # they know each other: a database that is set back to before that is not in these orders
         yield number, World(number, videos, users, client, away=away, stores=stores).run()

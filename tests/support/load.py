@@ -10,6 +10,7 @@ from typing import Self
 
 from django.db import connections
 
+from tests.support.factories import WATCHED, WATCHED_SECONDS
 from videos import counters, services
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
 
@@ -89,7 +90,7 @@ class Load:
 
     def _view(self, video: int, viewer: str) -> None:
         try:
-            view = services.record_view(event=services.ViewEvent(video, viewer))
+            view = services.record_view(event=services.ViewEvent(video, viewer, watched=WATCHED))
         except services.Unavailable:
             with self._lock:
                 self.refused += 1
@@ -114,6 +115,7 @@ class Load:
             assert row.like_count == likes[row.pk]
             assert self.views[row.pk] <= row.view_count <= self.views[row.pk] + self.unsure[row.pk]
             assert hours[row.pk] == row.view_count
+            assert row.watch_seconds == row.view_count * WATCHED_SECONDS
             assert live[row.pk].totals in {None, row.totals}
         check_batches()
         assert [depth for depth in counters.depths() if depth.pending or depth.claimed] == []

@@ -16,13 +16,14 @@ import redis
 from django.db import connection, transaction
 
 from videos import counters, ledger
+from videos.changes import COLUMNS
 from videos.models import CountersIdentity, FlushBatch, Meeting, StaleLive, Video, VideoHour, VideoLike
 
 if TYPE_CHECKING:
     from tests.support.interleaving import World
 
 TABLES = (VideoLike, VideoHour, FlushBatch, StaleLive, Meeting, CountersIdentity)
-COUNTS = ("like_count", "view_count", "flushed_batch")
+COUNTS = (*COLUMNS, "flushed_batch")
 Wish = tuple[int, int]
 
 

@@ -49,7 +49,7 @@ def _columns_of(count: CountName) -> Iterator[Callable[[Any], int | None]]:
 
     live.__name__, stored.__name__ = f"live_{count.name}", f"stored_{count.name}"  # classes in the page's HTML
     yield admin.display(live, description=f"live {count.name}")
-    yield admin.display(stored, description=f"stored {count.name}", ordering=count.column)
+    yield admin.display(stored, description=f"stored {count.name}", ordering=count.column if count.orders else None)
 
 
 COUNT_COLUMNS: tuple[Any, ...] = tuple(column for count in COUNTS for column in _columns_of(count))

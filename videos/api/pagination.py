@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.utils.urls import replace_query_param
 
-from videos.changes import COLUMNS, EPOCH, MAX_ID
+from videos.changes import EPOCH, MAX_ID, ORDERS
 from videos.services import Window
 
 Item = TypeVar("Item")
@@ -114,4 +114,4 @@ class KeysetPagination(CursorPagination):
 class VideoPagination(KeysetPagination):
     """Pages of videos. Pages by a count are ordered as of the last flush."""
 
-    orderings = tuple(f"{sign}{column}" for sign in ("-", "") for column in ("created_at", *COLUMNS))
+    orderings = tuple(f"{sign}{column}" for sign in ("-", "") for column in ORDERS)

@@ -50,7 +50,7 @@ class ViewEvent(NamedTuple):
     video_id: int
     viewer: str  # stable for one viewer, at most 64 characters; never an address in clear
     user_id: int | None = None  # of a signed-in viewer
-    watched: float | None = None  # seconds; None if the player does not report it
+    watched: float | None = None  # seconds, a day at most; None if the player does not report it
     at_ms: int | None = None  # Unix milliseconds; None is now
     address: str | None = None  # a keyed hash of the client's address; None: no cap applies
     bot: bool = False
@@ -174,7 +174,7 @@ def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
             video_id,
             event.hour,
             user_id if signed_in else "",
-            "" if watched is None else watched,
+            "" if watched is None else min(watched, DAY_SECONDS),
             "1" if bot else "0",
             "" if at_ms is None else at_ms // 1000,
         )

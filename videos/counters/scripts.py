@@ -23,6 +23,7 @@ CONSTANTS: Final = (
     f"local LIVE = {_table(repr(count.name) for count in COUNTS)}\n",
     f"local MARKS = {_table(_MARKS)}\n",
     f"local MARK = '{MARK_LETTER}'\n",
+    f"local NEWEST = '{COUNTS[-1].name}'\n",
 )
 _NAME = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from django.db import InterfaceError, OperationalError
 
-from videos.changes import COLUMNS, LIKE, NOTHING, Totals, VideoFacts
+from videos.changes import COLUMNS, LIKE, NOTHING, ORDERS, Totals, VideoFacts
 from videos.ledger.sql import listed, parts
 from videos.ledger.times import from_stored, parse_stored, stored_zone, to_stored
 from videos.ledger.writer import connection
@@ -50,7 +50,6 @@ class Window(NamedTuple):
     most: int
 
 
-ORDERS: Final = ("created_at", *COLUMNS)
 # mysqlclient parses times in Python, a microsecond each; `fromisoformat` takes a tenth of that.
 _SELECTED: Final = ", ".join((*VideoRow._fields[:-1], *COLUMNS))
 _SELECTED_BY: Final = {

@@ -19,9 +19,9 @@ from typing import Any, Final, Self
 
 from django.db import OperationalError
 
-from videos.changes import VideosError
+from videos.changes import ORDERS, VideosError
 from videos.conf import conf
-from videos.ledger.reads import ORDERS, VideoRow, Window, read_videos
+from videos.ledger.reads import VideoRow, Window, read_videos
 from videos.ledger.times import to_stored
 from videos.ledger.writer import connection
 from videos.models import Video

@@ -2,18 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 from videos import counters, ledger
-from videos.changes import Changes, TallyChange, VideoFacts
+from videos.changes import DAY_SECONDS, Changes, TallyChange, VideoFacts
 from videos.conf import conf
 from videos.counters import ViewEvent
 from videos.ledger import reads
 from videos.services import caps
 from videos.services.database import SCRIPT_TRIES, database, write_direct
 from videos.services.outcomes import Unavailable, VideoNotFound, View, ViewSums
-
-TALLY: Final = "views"
 
 
 def record_view(*, event: ViewEvent) -> View:
@@ -36,7 +33,7 @@ def record_view(*, event: ViewEvent) -> View:
         if reason != "new":
             return View(video_id, False, reason, facts.totals.views, stored=True)
         try:
-            totals = write_direct(video_id, Changes(tallies=[TallyChange(TALLY, event.hour, 1)]))
+            totals = write_direct(video_id, _changes([event], facts))
         except Unavailable:
             caps.give_back(event)
             raise
@@ -94,19 +91,30 @@ def _record_direct(events: Sequence[ViewEvent]) -> ViewSums:
     with database():
         rows = reads.read_facts({event.video_id for event in events})
         reasons: Counter[str] = Counter()
-        views: Counter[tuple[int, int]] = Counter()
+        counted: dict[int, list[ViewEvent]] = {}
         for event in events:
             facts = rows.get(event.video_id)
             reason = "absent" if facts is None else _judge(event, facts)
             reasons[reason] += 1
             if reason == "new":
-                views[event.video_id, event.hour] += 1
-        changes: dict[int, Changes] = {}
-        for (video_id, hour), number in views.items():
-            changes.setdefault(video_id, Changes()).add(TallyChange(TALLY, hour, number))
-        if changes:
-            ledger.write_direct(changes)
+                counted.setdefault(event.video_id, []).append(event)
+        if counted:
+            ledger.write_direct({video_id: _changes(views, rows[video_id]) for video_id, views in counted.items()})
     return _sums(reasons, stored=True)
+
+
+def _changes(events: Sequence[ViewEvent], facts: VideoFacts) -> Changes:
+    """What views of a video that count change."""
+    gains: Counter[tuple[str, int]] = Counter()
+    for event in events:
+        gains["views", event.hour] += 1
+        gains["watched", event.hour] += _seconds_of(event.watched or 0, facts.duration)
+    return Changes(tallies=[TallyChange(name, hour, amount) for (name, hour), amount in gains.items() if amount])
+
+
+def _seconds_of(watched: float, duration: int) -> int:
+    """The whole seconds that count as watched, as in view.lua: up to the duration, and a day at most."""
+    return int(min(watched, duration or DAY_SECONDS, DAY_SECONDS) + 0.5)
 
 
 def _sums(reasons: Counter[str], *, stored: bool = False) -> ViewSums:

@@ -15,6 +15,7 @@ from django.contrib.auth.models import User
 from tests.protocol.simulator.book import Book
 from tests.protocol.simulator.clock import SECOND_US, Clock
 from tests.protocol.simulator.process import Process
+from tests.support.factories import WATCHED, WATCHED_SECONDS
 from videos import counters, flush, services
 
 
@@ -115,7 +116,7 @@ class Acts:
         known = [viewer for on, viewer in self.book.requests if on == video and (on, viewer) not in self.open_views]
         viewer = self.random.choice(known) if known and self.random.random() < 0.2 else f"viewer{next(self.viewers)}"
         self.book.requests[video, viewer] += 1
-        return services.ViewEvent(video, viewer)
+        return services.ViewEvent(video, viewer, watched=WATCHED)
 
     def write_without_redis(self, process: Process) -> None:
         """Likes and views of a web server that never reaches Redis."""
@@ -139,7 +140,8 @@ class Acts:
             # After a set-back numbers may be low until the next flush.
             if counts is None or counts.stored or self.book.setbacks or self.deletions:
                 continue
-            likes, views = counts.by_video[video].totals
+            likes, views, watched = counts.by_video[video].totals
+            self.book.fault("reader watched", watched != views * WATCHED_SECONDS)
             # What was written without Redis shows with a later flush.
             late = self.book.views_by_rows[video]
             if not any(effect.stored for (on, _), made in self.book.wishes.items() if on == video for effect in made):

@@ -16,8 +16,9 @@ from django.db.models import Sum
 
 from tests.protocol.simulator.clock import SECOND_US, Clock
 from tests.protocol.simulator.network import Command
+from tests.support.factories import WATCHED_SECONDS
 from videos import counters, flush
-from videos.changes import LIKE, Changes
+from videos.changes import LIKE, SUM_COLUMNS, Changes, Totals, zeros
 from videos.conf import conf
 from videos.counters import scripts
 from videos.ledger import Outcome
@@ -132,7 +133,8 @@ class Book:
                 if mark.user_id not in outcomes[video].dropped:
                     self._wish((video, mark.user_id), Effect(mark.value == LIKE, mark.at_ms, stored=True))
             for tally in change.tallies:
-                self._view((video, viewers.get(video, "")), tally.amount, stored=True)
+                if tally.name == "views":
+                    self._view((video, viewers.get(video, "")), tally.amount, stored=True)
 
     def _wish(self, mark: Mark, effect: Effect) -> None:
         made = self.wishes[mark]
@@ -235,15 +237,15 @@ class Book:
         """Compare the rows and Redis with the effects, when all is flushed."""
         rows = {row.pk: row for row in Video.objects.all()}
         liking = set(VideoLike.objects.values_list("video_id", "user_id"))
-        hours: dict[int, list[int]] = defaultdict(lambda: [0, 0])
-        for video, likes, views in VideoHour.objects.values_list("video_id", "likes", "views"):
-            hours[video][0] += likes
-            hours[video][1] += views
+        hours: dict[int, list[int]] = defaultdict(zeros)
+        for video, *gains in VideoHour.objects.values_list("video_id", *Totals._fields):
+            hours[video] = [sum(pair) for pair in zip(hours[video], gains, strict=True)]
         for video, row in rows.items():
-            totals = row.like_count, row.view_count
+            totals = row.totals
             _, views = self.truth(video)
             self.fault("count against rows", row.like_count != sum(on == video for on, _ in liking))
             self.fault("hours", tuple(hours[video]) != totals)
+            self.fault("watched", row.watch_seconds != row.view_count * WATCHED_SECONDS)
             if self.vague:
                 self.fault("views", not self.views_since_setback[video] <= row.view_count <= self.viewed_ever[video])
             elif video not in self.damaged:
@@ -272,9 +274,9 @@ class Book:
 
     def _judge_batches(self, rows: Iterable[Video]) -> None:
         """What the rows hold came by batches, whose rows say how much."""
-        sums = FlushBatch.objects.aggregate(*map(Sum, ("likes_added", "likes_removed", "views", "fields", "taken")))
+        sums = FlushBatch.objects.aggregate(*map(Sum, (*SUM_COLUMNS, "fields", "taken")))
         likes = (sums["likes_added__sum"] or 0) - (sums["likes_removed__sum"] or 0)
-        totals = sum(row.like_count for row in rows), sum(row.view_count for row in rows)
-        self.fault("sums of batches", totals != (likes, sums["views__sum"] or 0))
+        totals = [sum(column) for column in zip(*(row.totals for row in rows), strict=True)]
+        self.fault("sums of batches", totals != [likes, sums["views__sum"] or 0, sums["watched__sum"] or 0])
         self.fault("unfinished batches", FlushBatch.objects.filter(finished_at=None).count())
         self.fault("fields of batches", sums["fields__sum"] != sums["taken__sum"])

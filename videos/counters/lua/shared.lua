@@ -1,6 +1,7 @@
 -- What scripts share. scripts.py puts before a script the parts that it uses, and constants from COUNTS in
 -- videos/changes.py: WIDTH (how many counts), LIVE (the fields of live with the totals of all counts),
--- MARKS (the value of each mark -> its place in COUNTS), MARK (the letter of a mark's pending field).
+-- MARKS (the value of each mark -> its place in COUNTS), MARK (the letter of a mark's pending field),
+-- NEWEST (the last of LIVE: a live key that has it has all).
 
 local CHUNK = 1000  -- unpack fails near 8000 values
 

@@ -12,7 +12,8 @@
 --          views.
 --          Error LATE: the deadline has passed, nothing done
 --
--- Guarantees: only a new view counts; then seen, pending, its sum and the live total change together. A view above a cap
+-- Guarantees: only a new view counts; then seen, pending, its sums and the live totals change together. The seconds that
+-- were watched count with it, rounded, up to the video's duration. A view above a cap
 -- leaves no seen key. Keys of another video that had this id do not count. Events with a time of their own may come
 -- in any order, and again: of one viewer, those that count are a window apart. Windows go on while hashes change.
 
@@ -115,18 +116,33 @@ local function judge(live, key, arg)
   return 0
 end
 
--- Counts a view of a video in an hour; returns its views now.
-local function count(live, key, video, hour)
-  local field = 'v:' .. video .. ':' .. hour
-  local sum = redis.pcall('HINCRBY', KEYS[1], field, 1)
+-- Adds an amount to a pending field.
+local function add(field, amount)
+  local sum = redis.pcall('HINCRBY', KEYS[1], field, amount)
   if type(sum) == 'table' and sum.err then
     -- Another program wrote this field: it holds no number. Move it to a name that the flush rejects and reports.
     call('HSET', KEYS[1], field .. '?', call('HGET', KEYS[1], field))
-    call('HSET', KEYS[1], field, 1)
+    call('HSET', KEYS[1], field, amount)
   end
-  local views = tonumber(live[1]) + 1
+end
+
+-- The whole seconds that count as watched: services/views.py has the same rule, for views that go to the rows.
+local function seconds_of(watched, duration)
+  return math.floor((duration > 0 and math.min(watched, duration) or watched) + 0.5)
+end
+
+-- Counts a view of a video in an hour; returns its views now.
+local function count(live, key, video, hour, watched)
+  local views, seconds = tonumber(live[1]) + 1, seconds_of(tonumber(watched) or 0, tonumber(live[3]) or 0)
+  add('v:' .. video .. ':' .. hour, 1)
   call('HINCRBY', KEYS[2], 'views:' .. video, 1)
-  call('HSET', key, 'views', views)
+  if seconds > 0 then
+    add('w:' .. video .. ':' .. hour, seconds)
+    call('HINCRBY', KEYS[2], 'watched:' .. video, seconds)
+    call('HSET', key, 'views', views, 'watched', tonumber(live[8]) + seconds)
+  else
+    call('HSET', key, 'views', views)
+  end
   expire_live(key, live_ttl, live[7])
   return views
 end
@@ -134,11 +150,11 @@ end
 local results = {}
 local key, arg = 4, 9
 while KEYS[key] do
-  local live = call('HMGET', KEYS[key], 'views', 'owner', 'duration', 'meeting', 'born', 'born_at', 'since')
+  local live = call('HMGET', KEYS[key], 'views', 'owner', 'duration', 'meeting', 'born', 'born_at', 'since', 'watched', NEWEST)
   local code, views = -1, nil
-  if live[1] and live[4] == batch[3] then
+  if live[9] and live[4] == batch[3] then
     code = judge(live, key, arg)
-    views = code == 0 and count(live, KEYS[key], ARGV[arg], ARGV[arg + 1]) or tonumber(live[1])
+    views = code == 0 and count(live, KEYS[key], ARGV[arg], ARGV[arg + 1], ARGV[arg + 3]) or tonumber(live[1])
   else
     views = (batch[2] or '0') .. ':' .. batch[1]
   end
