@@ -50,7 +50,8 @@ class AppSettings:
     SHARDS = Number(16, 1, 4096)
     VIEW_WINDOW_SECONDS = Number(1800, 1, 366 * DAY_SECONDS)  # a viewer counts once for each video in this time
     # A view that reports less time watched does not count; half of the duration is always enough.
-    VIEW_MIN_WATCHED_SECONDS = Number(30.0, 0, DAY_SECONDS)
+    VIEW_MIN_WATCHED_SECONDS = Number(10.0, 0, DAY_SECONDS)
+    VIEW_WATCHED_REQUIRED = Setting(False)  # whether a view that does not report its time watched is malformed
     # How many views of a video count for one address in a window; 0 is no limit. Signed-in viewers are exempt.
     VIEW_ADDRESS_LIMIT = Number(100, 0, 1_000_000_000)
     # How many views count for one address in a window over all videos, signed in or not; and for its network (an IPv6

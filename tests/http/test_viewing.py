@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tests.support.doors import Call, round_trips, token_of
-from tests.support.factories import allow, make_videos
+from tests.support.factories import allow, make_user, make_videos
 from videos.flush import run_flush
 from videos.models import Video, VideoHour
 
@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
         ({}, "new"),
         ({"viewer": "a"}, "new"),
         ({"viewer": None, "watched": None}, "new"),
-        ({"viewer": "A-z.0_9:+/=~", "watched": 30}, "new"),
+        ({"viewer": "A-z.0_9:+/=~", "watched": 10}, "new"),
         ({"viewer": "x" * 64, "watched": 1e9}, "new"),
-        ({"watched": 29.9}, "short"),
+        ({"watched": 9.9}, "short"),
         ({"watched": 0}, "short"),
     ],
 )
@@ -33,6 +33,20 @@ def test_view_says_whether_it_counted(call: Call, video: Video, body: Any, reaso
     answer = call("POST", f"/api/videos/{video.id}/view/", body=body).json()
     new = reason == "new"
     assert answer == {"id": video.id, "counted": new, "reason": reason, "view_count": int(new)}
+
+
+def test_time_watched_may_be_required(call: Call, video: Video, owner: User, settings: Any) -> None:
+    settings.VIDEOS_VIEW_WATCHED_REQUIRED = True
+    path = f"/api/videos/{video.id}/view/"
+    for body in (None, {}, {"viewer": "a"}, {"viewer": "a", "watched": None}):
+        answer = call("POST", path, body=body)
+        assert (answer.status_code, list(answer.json())) == (400, ["watched"])
+    sender = allow(make_user("sender"), "send_views")
+    events = [{"video": video.id, "viewer": "a", "watched": 10}, {"video": video.id, "viewer": "b"}]
+    answer = call("POST", "/api/views/", user=sender, body={"events": events})
+    assert (answer.status_code, list(answer.json()["events"])) == (400, ["1"])
+    assert call("POST", path, body={"viewer": "a", "watched": 0}).json()["reason"] == "short"
+    assert call("POST", path, body={"viewer": "a", "watched": 10}).json()["reason"] == "new"
 
 
 def test_the_same_viewer_counts_once(call: Call, video: Video, user: User) -> None:

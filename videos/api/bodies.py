@@ -200,7 +200,9 @@ def _is_viewer(viewer: Any) -> bool:
 
 
 def _is_seconds(watched: Any) -> bool:
-    return watched is None or (type(watched) in {int, float} and 0 <= watched < 1e12)
+    if watched is None:
+        return not conf.VIEW_WATCHED_REQUIRED
+    return type(watched) in {int, float} and 0 <= watched < 1e12
 
 
 def _checked(serializer: serializers.Serializer[Any]) -> dict[str, Any]:

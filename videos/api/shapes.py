@@ -135,6 +135,15 @@ class ViewSerializer(serializers.Serializer[Any]):
     )
     watched = NumberField(required=False, allow_null=True, min_value=0, help_text="Seconds watched.")
 
+    def get_fields(self) -> dict[str, Any]:
+        """The time watched is required if the operator says so (VIDEOS_VIEW_WATCHED_REQUIRED)."""
+        fields = super().get_fields()
+        fields["watched"].required, fields["watched"].allow_null = (
+            conf.VIEW_WATCHED_REQUIRED,
+            not conf.VIEW_WATCHED_REQUIRED,
+        )
+        return fields
+
 
 class ViewResultSerializer(serializers.Serializer[Any]):
     """What became of a view."""
