@@ -77,6 +77,7 @@ def test_w030_throttles_that_count_in_each_process_alone(settings: Any) -> None:
 def test_e001_judges_every_number() -> None:
     others = {
         "EXPRESS",
+        "VIEW_WATCHED_REQUIRED",
         "COUNTERS_ALIAS",
         "THROTTLE_RATES",
         "THROTTLE_STORAGE",
