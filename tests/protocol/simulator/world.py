@@ -145,6 +145,7 @@ class World:
                 or report.notes
                 or report.replayed
                 or report.failures
+                or report.postponed
                 or self.network.late
                 or ledger.note_total()
             ):
