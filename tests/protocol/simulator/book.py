@@ -51,6 +51,12 @@ class RowsKnow(NamedTuple):
     at_us: int
 
 
+def sums_of_batches() -> Counter[str]:
+    """What the rows of batches say that they moved."""
+    names = (*SUM_COLUMNS, "fields", "taken")
+    return Counter(FlushBatch.objects.aggregate(**{name: Sum(name, default=0) for name in names}))
+
+
 class Book:
     """The effects of one run, and its faults."""
 
@@ -68,6 +74,7 @@ class Book:
         self.requests: Counter[View] = Counter()
         self.viewed_ever: Counter[int] = Counter()
         self.gone_users: set[int] = set()
+        self.pruned: Counter[str] = Counter()  # sums of batches whose rows were old
         # Of stores that were set back:
         self.setbacks = 0
         self.vague = False  # more was set back than can be told exactly
@@ -274,9 +281,9 @@ class Book:
 
     def _judge_batches(self, rows: Iterable[Video]) -> None:
         """What the rows hold came by batches, whose rows say how much."""
-        sums = FlushBatch.objects.aggregate(*map(Sum, (*SUM_COLUMNS, "fields", "taken")))
-        likes = (sums["likes_added__sum"] or 0) - (sums["likes_removed__sum"] or 0)
+        sums = sums_of_batches() + self.pruned
+        likes = sums["likes_added"] - sums["likes_removed"]
         totals = [sum(column) for column in zip(*(row.totals for row in rows), strict=True)]
-        self.fault("sums of batches", totals != [likes, sums["views__sum"] or 0, sums["watched__sum"] or 0])
+        self.fault("sums of batches", totals != [likes, sums["views"], sums["watched"]])
         self.fault("unfinished batches", FlushBatch.objects.filter(finished_at=None).count())
-        self.fault("fields of batches", sums["fields__sum"] != sums["taken__sum"])
+        self.fault("fields of batches", sums["fields"] != sums["taken"])

@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 
 from servers import RedisServer
 from tests.protocol.simulator import stores
+from tests.protocol.simulator.book import sums_of_batches
 from tests.protocol.simulator.clock import Clock
 from tests.protocol.simulator.network import Line
 from tests.protocol.simulator.process import STATE, Machine, Worker, gated, running
@@ -73,43 +74,55 @@ class Simulator:
         return self.world
 
     def _install(self, patch: pytest.MonkeyPatch) -> None:
-        def world() -> World:
-            assert self.world is not None
-            return self.world
-
         def wall_ahead_us() -> int:
             process = running()
             return 0 if process is None else process.machine.wall_ahead_us
 
         for module, name in STATE:  # what a run leaves there ends with the test
             patch.setattr(module, name, getattr(module, name))
-        self.clock.install(patch, wall_ahead_us, lambda seconds: world().sleep(seconds))
-        patch.setattr(wire, "make_connection", lambda *, for_flush: Line(world().network, for_flush=for_flush))
-        write_direct, meet = ledger.write_direct, ledger.meet
-
-        def noted_write(changes: Any) -> Any:
-            outcomes, process = write_direct(changes), running()
-            world().book.written(changes, outcomes, {} if process is None else process.viewers)
-            return outcomes
-
-        def noted_meet(run: str, known: Any, **kwargs: Any) -> Any:
-            met = meet(run, known, **kwargs)
-            if run == f"run{world().network.run}":
-                world().book.met({shard: one[0] for shard, one in known.items()})
-            return met
-
-        patch.setattr(ledger, "write_direct", noted_write)
-        patch.setattr(ledger, "meet", noted_meet)
+        self.clock.install(patch, wall_ahead_us, lambda seconds: self._now().sleep(seconds))
+        patch.setattr(wire, "make_connection", lambda *, for_flush: Line(self._now().network, for_flush=for_flush))
+        self._tell_the_book(patch)
         for module, step, names in GATES:
             for name in names:
                 patch.setattr(module, name, gated(step, getattr(module, name)))
         lock_free = sql.lock_free_videos
 
         def lock_unheld(video_ids: Iterable[int]) -> tuple[dict[int, Any], dict[int, int]]:
-            free, held = lock_free(set(video_ids) - world().held)
-            return free, held | sql.watermarks(world().held.intersection(video_ids))
+            held = self._now().held
+            free, locked = lock_free(set(video_ids) - held)
+            return free, locked | sql.watermarks(held.intersection(video_ids))
 
         patch.setattr(sql, "lock_free_videos", lock_unheld)
         patch.setattr(counters.Batch, "make_durable", lambda batch: None)  # Redis executes and syncs at once
         patch.setattr(counters, "memory_share", lambda: 0.0)
         patch.setattr(workers, "POSTPONED_SECONDS", 0.0)
+
+    def _now(self) -> World:
+        """The world that runs."""
+        assert self.world is not None
+        return self.world
+
+    def _tell_the_book(self, patch: pytest.MonkeyPatch) -> None:
+        """Let the book know what is committed to the rows."""
+        write_direct, meet, prune = ledger.write_direct, ledger.meet, ledger.prune
+
+        def noted_write(changes: Any) -> Any:
+            outcomes, process = write_direct(changes), running()
+            self._now().book.written(changes, outcomes, {} if process is None else process.viewers)
+            return outcomes
+
+        def noted_meet(run: str, known: Any, **kwargs: Any) -> Any:
+            met = meet(run, known, **kwargs)
+            if run == f"run{self._now().network.run}":
+                self._now().book.met({shard: one[0] for shard, one in known.items()})
+            return met
+
+        def noted_prune(**kwargs: Any) -> None:
+            before = sums_of_batches()
+            prune(**kwargs)
+            self._now().book.pruned += before - sums_of_batches()
+
+        patch.setattr(ledger, "write_direct", noted_write)
+        patch.setattr(ledger, "meet", noted_meet)
+        patch.setattr(ledger, "prune", noted_prune)
