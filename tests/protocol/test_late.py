@@ -1,5 +1,6 @@
 """Scripts that are held up, replies that are lost, clocks that differ: nothing counts twice, no wish is undone."""
 
+import datetime as dt
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,11 @@ from django.contrib.auth.models import User
 from servers import RedisServer
 from tests.support.faults import end_pauses, redis_refusing
 from tests.support.proxy import Proxy
-from videos import counters, services
+from videos import counters, ledger, services
+from videos.changes import moment
 from videos.counters import clock, connection
 from videos.flush import run_flush
+from videos.ledger import doubts
 from videos.models import Video, VideoLike
 from videos.services import Unavailable, ViewEvent
 
@@ -138,13 +141,42 @@ def test_a_batch_of_which_a_part_may_have_counted_is_not_counted_again(redis_pro
 
 
 def test_a_doubt_ends_with_its_window(redis_away: None, video: Video, settings: Any) -> None:
-    from videos import ledger
-
-    ledger.note_doubts([(video.id, "v")])
-    assert ledger.has_doubts([(video.id, "v")])
-    assert not ledger.has_doubts([(video.id, "V"), (video.id + 1, "v")])
+    now = moment(counters.now_ms())
+    ledger.note_doubts([(video.id, "v")], now=now)
+    assert ledger.has_doubts([(video.id, "v")], now=now)
+    assert not ledger.has_doubts([(video.id, "V"), (video.id + 1, "v")], now=now)
     settings.VIDEOS_VIEW_WINDOW_SECONDS = 0
     assert services.record_view(event=ViewEvent(video.id, "v")).counted
+
+
+@pytest.mark.parametrize("step_seconds", [-3600, 3600])
+def test_a_doubt_ends_with_its_window_by_the_clock_of_redis(
+    redis_proxy: Proxy, video: Video, monkeypatch: pytest.MonkeyPatch, step_seconds: int
+) -> None:
+    """A web server whose wall clock is set, or stands wrong, counts no view again."""
+    ahead_seconds = min(step_seconds, 0)
+
+    class Wrong(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return dt.datetime.now(tz) + dt.timedelta(seconds=ahead_seconds)
+
+    monkeypatch.setattr(doubts, "datetime", Wrong)
+    monkeypatch.setattr(
+        clock, "time", SimpleNamespace(time=lambda: time.time() + ahead_seconds, monotonic=time.monotonic)
+    )
+    event = ViewEvent(video.id, "v")
+    services.record_view(event=ViewEvent(video.id, "other"))
+    redis_proxy.cut_replies = True
+    with pytest.raises(Unavailable):
+        services.record_view(event=event)
+    ahead_seconds = max(step_seconds, 0)
+    redis_proxy.refuse()
+    end_pauses()
+    with pytest.raises(Unavailable):
+        services.record_view(event=event)
+    redis_proxy.heal()
+    assert flushed(video) == (0, 0, 2)
 
 
 @pytest.mark.parametrize("liked", [False, True])

@@ -1,14 +1,14 @@
 """Views of which nobody knows whether Redis counted them, because it did not answer: shared by all web servers.
 
 Counted in the rows too, such a view could count twice. So it stays doubtful until its window has passed, or until Redis
-answers its repeat.
+answers its repeat. Times are those of Redis' clock: those of two web servers may be further apart than a window.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from videos.conf import conf
 from videos.ledger.sql import STATEMENT_ROWS, parts
@@ -17,20 +17,20 @@ from videos.ledger.writer import rows
 from videos.models import DoubtfulView
 
 
-def note_doubts(views: Iterable[tuple[int, str]]) -> None:
+def note_doubts(views: Iterable[tuple[int, str]], *, now: datetime) -> None:
     """Record that these views, each a video and a viewer, may have been counted."""
-    now = to_stored(datetime.now(UTC))
+    at = to_stored(now)
     rows(DoubtfulView).bulk_create(
-        (DoubtfulView(video=video_id, viewer=_short(viewer), at=now) for video_id, viewer in views),
+        (DoubtfulView(video=video_id, viewer=_short(viewer), at=at) for video_id, viewer in views),
         batch_size=STATEMENT_ROWS,
         ignore_conflicts=True,
     )
 
 
-def has_doubts(views: Iterable[tuple[int, str]]) -> bool:
+def has_doubts(views: Iterable[tuple[int, str]], *, now: datetime) -> bool:
     """Whether one of these views may have been counted in its window."""
     wanted = {(video_id, _short(viewer)) for video_id, viewer in views}
-    known = rows(DoubtfulView).filter(at__gt=_window_begin(datetime.now(UTC)))
+    known = rows(DoubtfulView).filter(at__gt=_window_begin(now))
     return any(
         view in wanted
         for part in parts(sorted({viewer for _, viewer in wanted}), 1000)

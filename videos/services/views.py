@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from videos import counters, ledger
-from videos.changes import DAY_SECONDS, Changes, TallyChange, VideoFacts
+from videos.changes import DAY_SECONDS, Changes, TallyChange, VideoFacts, moment
 from videos.conf import conf
 from videos.counters import ViewEvent
 from videos.ledger import reads
@@ -79,11 +79,11 @@ def _doubt(events: Sequence[ViewEvent], *, uncertain: bool, cause: Exception) ->
 
     Such a view would count twice in the rows. When it is sent again to a Redis that answers, it is `seen` or counted.
     """
-    views = [(event.video_id, event.viewer) for event in events]
+    views, now = [(event.video_id, event.viewer) for event in events], moment(counters.now_ms())
     with database():
         if uncertain:
-            ledger.note_doubts(views)
-        if uncertain or ledger.has_doubts(views):
+            ledger.note_doubts(views, now=now)
+        if uncertain or ledger.has_doubts(views, now=now):
             raise Unavailable from cause
 
 

@@ -215,7 +215,7 @@ def count_a_doubtful_view_in_the_rows(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_doubts_of_others(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "has_doubts", lambda views: False)
+    patch.setattr(ledger, "has_doubts", lambda views, *, now: False)
 
 
 def send_twice_after_a_failure(patch: pytest.MonkeyPatch) -> None:
