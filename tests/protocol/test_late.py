@@ -149,6 +149,13 @@ def test_a_doubt_ends_with_its_window(redis_away: None, video: Video, settings: 
     assert services.record_view(event=ViewEvent(video.id, "v")).counted
 
 
+def test_a_doubt_begins_anew_when_the_view_is_sent_again(video: Video) -> None:
+    now = moment(counters.now_ms())
+    for seconds in (3600, 0):
+        ledger.note_doubts([(video.id, "v")], now=now - dt.timedelta(seconds=seconds))
+    assert ledger.has_doubts([(video.id, "v")], now=now)
+
+
 @pytest.mark.parametrize("step_seconds", [-3600, 3600])
 def test_a_doubt_ends_with_its_window_by_the_clock_of_redis(
     redis_proxy: Proxy, video: Video, monkeypatch: pytest.MonkeyPatch, step_seconds: int

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from videos.conf import conf
 from videos.ledger.sql import STATEMENT_ROWS, parts
 from videos.ledger.times import to_stored
-from videos.ledger.writer import rows
+from videos.ledger.writer import connection, rows
 from videos.models import DoubtfulView
 
 
@@ -23,7 +23,10 @@ def note_doubts(views: Iterable[tuple[int, str]], *, now: datetime) -> None:
     rows(DoubtfulView).bulk_create(
         (DoubtfulView(video=video_id, viewer=_short(viewer), at=at) for video_id, viewer in views),
         batch_size=STATEMENT_ROWS,
-        ignore_conflicts=True,
+        update_conflicts=True,
+        update_fields=["at"],
+        # MySQL finds a conflict by itself and refuses to be told with what.
+        unique_fields=["viewer", "video"] if connection.features.supports_update_conflicts_with_target else None,
     )
 
 
