@@ -158,6 +158,9 @@ TEMPLATES = [
 ]
 
 
+SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")  # of the driver
+
+
 def _database(url: str) -> dict[str, Any]:
     """Settings of one database from its URL, with timeouts: a database that is away costs seconds, not minutes.
 
@@ -171,6 +174,10 @@ def _database(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured("DATABASE_URL names no database. Write it as mysql://user:password@host:3306/name.")
     options = database.setdefault("OPTIONS", {})
     if database["ENGINE"].endswith("mysql"):
+        if options.get("ssl"):  # MariaDB's client library would else connect in clear to a server without TLS
+            options.setdefault("ssl_mode", "VERIFY_CA")
+        if options.get("ssl_mode") not in {None, *SSL_MODES}:
+            raise ImproperlyConfigured(f"ssl_mode in DATABASE_URL must be one of {', '.join(SSL_MODES)}.")
         options.setdefault("charset", "utf8mb4")
         options.setdefault("connect_timeout", 3)
         options.setdefault("read_timeout", 30)

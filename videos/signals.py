@@ -1,4 +1,4 @@
-"""Hands deletions and edits that are made through Django to `services`, which keeps the counts right.
+"""Hands deletions and edits that are made through Django, and new connections, to `services`.
 
 Django sends a signal for the class whose rows it writes: also for a proxy, or for a model that inherits the row of a
 user or a video. So each of these classes is connected. A receiver for all senders would be simpler, but with one Django
@@ -11,6 +11,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_login_failed
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_save, pre_delete, pre_save
 
 from videos import services
@@ -85,5 +86,6 @@ def connect() -> None:
             post_save.connect(refresh_video, sender=model, dispatch_uid="videos.refresh_video")
             post_save.connect(index_video, sender=model, dispatch_uid="videos.index_video")
             texts_written.connect(index_many, sender=model, dispatch_uid="videos.index_many")
+    connection_created.connect(services.refuse_clear, dispatch_uid="videos.refuse_clear")
     user_login_failed.connect(log_failed_sign_in, dispatch_uid="videos.log_failed_sign_in")
     post_save.connect(note_like, sender=VideoLike, dispatch_uid="videos.note_like")

@@ -68,6 +68,24 @@ def test_a_setting_that_makes_no_sense(settings: Any, check: str, name: str, val
     assert ids() == {f"videos.{check}"}
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"ssl_mode": "REQUIRED", "ssl": {"ca": "/a"}}, True),
+        ({"ssl": {"ca": "/a"}}, True),
+        ({"ssl_mode": "VERIFY_IDENTITY", "ssl": {"ca": "/a"}}, False),
+        ({}, False),
+    ],
+)
+def test_w033_tls_that_does_not_protect_the_password(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], expected: bool
+) -> None:
+    other = {"ENGINE": "django.db.backends.mysql", "OPTIONS": options}
+    monkeypatch.setitem(connections.settings, "other", other)
+    found = [str(message.id) for message in checks.database.check_tls()]
+    assert found == (["videos.W033"] if expected else [])
+
+
 def test_w030_throttles_that_count_in_each_process_alone(settings: Any) -> None:
     settings.VIDEOS_THROTTLE_STORAGE = "process://"
     assert ids() == set()

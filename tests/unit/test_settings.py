@@ -80,6 +80,14 @@ def test_options_and_signs_of_a_mysql_url_are_kept() -> None:
     assert (options["connect_timeout"], options["charset"]) == (3, "utf8mb4")
 
 
+def test_an_authority_of_a_mysql_url_is_asked_for_and_an_unknown_mode_refused() -> None:
+    options = read(DATABASE_URL="mysql://a@h/b?ssl-ca=/a.pem")["DATABASES"]["default"]["OPTIONS"]
+    assert (options["ssl_mode"], options["ssl"]) == ("VERIFY_CA", {"ca": "/a.pem"})
+    assert "ssl_mode" not in read()["DATABASES"]["default"]["OPTIONS"]
+    with pytest.raises(ImproperlyConfigured, match="ssl_mode in DATABASE_URL must be one of DISABLED"):
+        read(DATABASE_URL="mysql://a@h/b?ssl_mode=required")
+
+
 def test_the_path_of_an_sqlite_url_is_kept() -> None:
     database = read(DATABASE_URL="sqlite:////var/a%20b+c.sqlite3")["DATABASES"]["default"]
     assert (database["ENGINE"], database["NAME"]) == ("django.db.backends.sqlite3", "/var/a b+c.sqlite3")

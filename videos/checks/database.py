@@ -17,6 +17,7 @@ from django.db.utils import load_backend
 from videos.conf import conf
 from videos.models import Video
 
+TLS_FAILED: Final = 2026  # the driver's error
 VENDORS: Final = {"mysql", "sqlite"}
 MYSQL_FLOOR: Final = (8, 0, 11)
 MARIADB_FLOOR: Final = (10, 6)
@@ -75,6 +76,19 @@ def check_demo_accounts(**_: Any) -> Iterator[CheckMessage]:
         yield Error("The password of the superuser admin is admin.", hint=hint, id="videos.E025")
 
 
+@register("videos", Tags.database, deploy=True)
+def check_tls(**_: Any) -> Iterator[CheckMessage]:
+    """W033: TLS is asked for in a way that does not protect the password."""
+    hint = 'Use "VERIFY_IDENTITY", with the certificate authority in "ssl": {"ca": …} (docs/security.md).'
+    for alias in connections.settings:
+        options = connections.settings[alias].get("OPTIONS", {})
+        if _vendor(alias) == "mysql" and (
+            options.get("ssl_mode") == "REQUIRED" or (options.get("ssl") and "ssl_mode" not in options)
+        ):
+            message = f"ssl_mode of DATABASES[{alias!r}] checks no certificate: a stranger may be sent the password."
+            yield Warning(message, hint=hint, id="videos.W033")
+
+
 def ask_servers(aliases: Iterable[str]) -> Iterator[CheckMessage]:
     """Read the configuration of the databases; report unsafe values."""
     for alias in aliases:
@@ -83,6 +97,10 @@ def ask_servers(aliases: Iterable[str]) -> Iterator[CheckMessage]:
         try:
             yield from ask_server(alias)
         except DatabaseError as error:
+            if error.args[:1] == (TLS_FAILED,):
+                hint = "See to ssl_mode and ssl-ca of DATABASE_URL, and to the server's certificate (docs/security.md)."
+                yield Error(f"TLS to the database {alias!r} fails: {error}", hint=hint, id="videos.E032")
+                continue
             hint = "Start it, or see to DATABASE_URL; then run this check again."
             yield Warning(f"The database {alias!r} could not be asked: {error}", hint=hint, id="videos.W020")
 

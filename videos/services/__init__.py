@@ -4,6 +4,7 @@ docs/glossary.md explains the terms.
 """
 
 from videos.counters import Hashes, ViewEvent
+from videos.ledger.encryption import refuse_clear
 from videos.ledger.reads import VideoRow, Window
 from videos.ledger.search import SearchTimeout
 from videos.services.accounts import (
@@ -64,6 +65,6 @@ __all__ = [
     "forget_user", "forget_video", "get_like", "has_permission", "ids_by_name", "import_counts", "index_all",
     "index_videos", "is_away", "keep_sign_ins", "keep_watermark", "liked_videos", "likers", "list_videos", "note_like",
     "overlay_rows", "own_transactions", "read_counts", "read_video", "read_videos", "recent_marks", "record_view",
-    "record_views", "refresh_video", "refuses_value", "renew_sign_in", "search_videos", "set_like", "sign_in",
-    "sign_out", "signing_in", "usernames", "whole_request",
+    "record_views", "refresh_video", "refuse_clear", "refuses_value", "renew_sign_in", "search_videos", "set_like",
+    "sign_in", "sign_out", "signing_in", "usernames", "whole_request",
 ]  # fmt: skip
