@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import redis
 
 # As production runs it: each write is on disk before it is acknowledged, and no key is evicted.
-REDIS_OPTIONS = {"save": "", "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+REDIS_OPTIONS = {
+    "save": "", "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "maxmemory": "4gb",
+}  # fmt: skip
 
 
 class RedisServer(Server):

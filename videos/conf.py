@@ -112,6 +112,8 @@ class AppSettings:
     REPLAY_SECONDS = Number(600, 0, 7 * DAY_SECONDS)
     # Above this share of its maxmemory Redis keeps none: it must be able to take likes and views.
     REPLAY_MEMORY_SHARE = Number(0.8, 0, 1)
+    # Above this share of Redis' maxmemory views of anonymous callers are not counted; 1 is no limit.
+    ANONYMOUS_MEMORY_SHARE = Number(0.7, 0, 1)
     BATCHES_DAYS = Number(14, 1, 3660)  # how long finished batches are kept; each shard's newest is never deleted
     HOURS_DAYS = Number(30, 1, 3660)  # how long hours are kept separately, before they are merged into days
     # How long a request waits for the database, and for a lock in it.

@@ -50,22 +50,25 @@ class Part:
         return {**state, "milliseconds": round((time.perf_counter() - started) * 1000, 1)}
 
 
-def check_redis() -> Mapping[str, Any] | None:
+def check_redis() -> Mapping[str, Any]:
     """The counters' Redis answers, takes writes and belongs to this database.
 
-    Not ok if it may lose writes, or if the database may be a copy, unless check W012 or W018 is silenced.
+    Not ok if it may lose writes, or if the database may be a copy, unless check W012 or W018 is silenced; nor while it
+    has no memory for views of anonymous callers.
     """
+    state: dict[str, Any] = {}
     fault = moved = None
     with contextlib.suppress(DatabaseError):  # the database has a check of its own
         pair = meeting.read_pair()
         fault, moved = pair.fault(), pair.moved()
     if fault is None:
         silenced = settings.SILENCED_SYSTEM_CHECKS
-        unsafe = counters.find_fault()
+        unsafe, full = counters.find_fault(), counters.is_full()
+        state = {"ok": not full, "memory_share": round(counters.known_share(), 3), "full": full}
         fault = (unsafe if "videos.W012" not in silenced else None) or (
             moved if "videos.W018" not in silenced else None
         )
-    return None if fault is None else {"ok": False, "fault": fault}
+    return state if fault is None else {**state, "ok": False, "fault": fault}
 
 
 def check_flush() -> Mapping[str, Any]:
@@ -125,8 +128,9 @@ def ready(request: HttpRequest) -> HttpResponse:
     """Each part's state, and the caller's address as the service sees it.
 
     `unavailable` and 503 when the database or Redis does not answer or takes no writes, or a table is missing.
-    `degraded` when the flush is late, Redis has no append-only file or no memory for replays, or the database may be a
-    copy: likes and views go on, so the status is 200, or 503 with `?strict`, which is for alarms.
+    `degraded` when the flush is late, Redis has no append-only file, no memory for replays or none for views of
+    anonymous callers, or the database may be a copy: likes go on, so the status is 200, or 503 with `?strict`, which is
+    for alarms.
     """
     states = check_parts()
     needed = not any("error" in states[name] for name in ("database", "redis"))
@@ -153,7 +157,13 @@ def metrics(request: HttpRequest) -> HttpResponse:
     states = check_parts()
     up = Gauge("videos_up", "Whether a part answers.", ["part"], registry=registry)
     for name in ("database", "redis"):
-        up.labels(name).set(states[name]["ok"])
+        up.labels(name).set(not {"error", "fault"} & states[name].keys())
+    if "full" in states["redis"]:  # else the check failed: a gauge is left out rather than wrong
+        for gauge, description in {
+            "memory_share": "How much of its maxmemory Redis uses; 0 without one.",
+            "full": "Whether views of anonymous callers are not counted, because Redis uses too much of its maxmemory.",
+        }.items():
+            Gauge(f"videos_redis_{gauge}", description, registry=registry).set(states["redis"][gauge])
     _measure_flush(states["flush"], registry)
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 

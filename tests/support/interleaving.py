@@ -154,6 +154,7 @@ def install_gates(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(workers, "keep_house", lambda: None)
     patch.setattr(workers, "POSTPONED_SECONDS", 0.0)
     patch.setattr(counters, "memory_share", lambda: 0.0)  # nor is a full Redis
+    patch.setattr(conf, "ANONYMOUS_MEMORY_SHARE", 1)
     lock_free = sql.lock_free_videos
 
     def lock_unheld(video_ids: Iterable[int]) -> tuple[dict[int, Any], dict[int, int]]:

@@ -150,7 +150,7 @@ class ViewResultSerializer(serializers.Serializer[Any]):
 
     id = serializers.IntegerField()
     counted = serializers.BooleanField()
-    reason = serializers.ChoiceField(choices=["new", "seen", "bot", "short", "owner", "address"])
+    reason = serializers.ChoiceField(choices=["new", "seen", "bot", "short", "owner", "address", "full"])
     view_count = serializers.IntegerField()
 
 

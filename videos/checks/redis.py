@@ -174,6 +174,12 @@ def judge_server(facts: Mapping[str, Any]) -> Iterator[CheckMessage]:
         hint = "Set maxmemory-policy to noeviction: it would evict acknowledged counts that no database has yet."
         evicts = Error if facts["maxmemory"] else Warning  # without a limit it is never full
         yield evicts(message, hint=hint, id="videos.E011" if facts["maxmemory"] else "videos.W011")
+    if not facts["maxmemory"] and conf.ANONYMOUS_MEMORY_SHARE < 1:
+        message = "The counters' Redis has no maxmemory: views of anonymous callers may fill all memory of its machine."
+        hint = (
+            "Set maxmemory: up to VIDEOS_ANONYMOUS_MEMORY_SHARE of it is theirs. Set that to 1 to live without a limit."
+        )
+        yield Warning(message, hint=hint, id="videos.W032")
     if facts["role"] != "master":
         hint = "Point the counters at the primary: a replica takes no writes."
         yield Error(f"The counters' Redis is a {facts['role']}.", hint=hint, id="videos.E012")

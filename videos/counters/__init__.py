@@ -34,6 +34,7 @@ from videos.counters.meetings import (
     shard_runs,
     take_fences,
 )
+from videos.counters.memory import is_full, known_share
 from videos.counters.requests import (
     REASONS,
     Hashes,
@@ -70,8 +71,8 @@ __all__ = [
     "REASONS", "Batch", "Claim", "Closed", "Confirmation", "CountersMismatch", "CountersUnavailable", "Depth",
     "DoneBatch", "Hashes", "Hits", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent",
     "beats", "clear_shards", "count_hits", "depths", "disconnect_others", "drop_kept", "find_fault", "forget",
-    "forget_users", "forget_views", "last_finished_run", "live_videos", "lookup", "memory_share", "note_beats",
-    "note_finished_run", "now_ms", "option_fault", "pair", "pair_as", "prime", "read_kept", "read_pairing", "recent",
-    "refresh", "refused", "resync", "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs", "take_fences",
-    "traces_of_user", "view", "waiting_marks", "watched_since",
+    "forget_users", "forget_views", "is_full", "known_share", "last_finished_run", "live_videos", "lookup",
+    "memory_share", "note_beats", "note_finished_run", "now_ms", "option_fault", "pair", "pair_as", "prime",
+    "read_kept", "read_pairing", "recent", "refresh", "refused", "resync", "server_facts", "set_facts", "set_mark",
+    "shard_of", "shard_runs", "take_fences", "traces_of_user", "view", "waiting_marks", "watched_since",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from hiredis import pack_command
 
 from videos.changes import VideosError
 from videos.conf import conf
-from videos.counters import clock, keys, scripts
+from videos.counters import clock, keys, memory, scripts
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +186,7 @@ def forget_connections(*, setting: str = "CACHES", **_: Any) -> None:
         _generation += 1
         _away_until = 0.0
         clock.forget()
+        memory.forget()
         _met_run = ""
         _is_cluster = False
 
@@ -301,6 +302,8 @@ def exchange(
         _leases.asked_for_request = not for_flush
     lease, run = _lease_of_a_run(for_flush=for_flush, meeting=meeting)
     replies = _ask(lease, commands, wait_seconds)
+    if commands and commands[-1] is memory.QUESTION:
+        memory.note(replies.pop())
     unmet = [place for place, reply in enumerate(replies) if isinstance(reply, Exception) and code_of(reply) == "UNMET"]
     if unmet and for_flush:
         raise Unmet
@@ -315,6 +318,8 @@ def exchange(
             # One shard may have counted while another refused: retrying the whole call elsewhere would count twice.
             uncertain = not all(map(_moved_nothing, replies))
             code = code_of(reply)
+            if code == "OOM":
+                memory.note_refusal()
             _is_cluster |= code == "CROSSSLOT"
             raise CountersUnavailable(
                 f"The counters' Redis: {code}: {reply}", uncertain=uncertain, code=code

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from videos.changes import COUNTS, DAY_SECONDS, HOUR_MS, MARKS, Totals, VideoFacts
 from videos.conf import conf
-from videos.counters import scripts
+from videos.counters import memory, scripts
 from videos.counters.clock import now_ms
 from videos.counters.connection import CountersUnavailable, is_cluster, send
 from videos.counters.keys import address_key, keys_of, network_key, recent_key, shard_of
@@ -18,7 +18,7 @@ SCAN_FIELDS: Final = 1000  # of one call; all other clients of Redis wait meanwh
 MAX_SCANNED_FIELDS: Final = 100_000  # of a shard, to find the marks on a video: 25 ms
 # How long a live key stays that was made from the row and not written to: the row may have been an old one.
 PRIMED_SECONDS: Final = 300
-REASONS: Final = ("new", "seen", "bot", "short", "owner", "address")  # by the codes of view.lua
+REASONS: Final = ("new", "seen", "bot", "short", "owner", "address", "full")  # by the codes of view.lua
 
 
 class Marked(NamedTuple):
@@ -110,6 +110,7 @@ def set_mark(
 def view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None = None) -> list[tuple[str, Any]]:
     """Judge views and count the new ones, in one round trip. Returns each event's reason and the video's views now.
 
+    The reason of anonymous views is "full" while Redis uses more than VIDEOS_ANONYMOUS_MEMORY_SHARE of its memory.
     The reason is "" if Redis lacks the video's facts. Nothing was done for that event: call again with them. Instead of
     the views it returns the version that the facts must have.
     """
@@ -129,7 +130,7 @@ def _view(events: Sequence[ViewEvent], facts: Mapping[int, VideoFacts] | None) -
     primed = len(commands)
     commands += [_view_command(shard, [events[place] for place in places]) for shard, places in by_shard.items()]
     results: list[tuple[str, Any]] = [("", 0)] * len(events)
-    for places, reply in zip(by_shard.values(), send(commands)[primed:], strict=True):
+    for places, reply in zip(by_shard.values(), send([*commands, *memory.question()])[primed:], strict=True):
         for place, code, views in zip(places, reply[::2], reply[1::2], strict=True):
             results[place] = ("", views.decode()) if code < 0 else (REASONS[code], views)
     return results
@@ -150,6 +151,7 @@ def _view_command(shard: int, events: Sequence[ViewEvent]) -> tuple[Any, ...]:
         conf.VIEW_MIN_WATCHED_SECONDS,
         conf.VIEW_MAX_AGE_SECONDS + conf.VIEW_WINDOW_SECONDS,
         10 if changed else 6,
+        "1" if memory.is_full() else "0",
     ]
     for event in events:
         video_id, viewer, user_id, watched, at_ms, address, bot, network, before = event

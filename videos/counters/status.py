@@ -8,7 +8,7 @@ import redis
 from django.core.exceptions import ImproperlyConfigured
 
 from videos.conf import conf
-from videos.counters import keys, scripts
+from videos.counters import keys, memory, scripts
 from videos.counters.connection import CountersUnavailable, exchange, flush_call, make_connection, send
 from videos.counters.keys import keys_of
 
@@ -56,10 +56,7 @@ def depths(shards: int | None = None) -> list[Depth]:
 
 def memory_share() -> float:
     """How much of its maxmemory Redis uses; 0 without a maxmemory."""
-    lines = flush_call("INFO", "memory").decode().splitlines()
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    limit = int(facts.get("maxmemory", 0))
-    return int(facts["used_memory"]) / limit if limit else 0.0
+    return memory.share_of(flush_call(*memory.QUESTION))
 
 
 def note_finished_run(at_ms: int) -> int | None:
@@ -102,9 +99,9 @@ def watched_since(at_ms: int) -> int:
 def find_fault() -> str | None:
     """Why a Redis that takes writes may lose them; None: it has an append-only file and can write it.
 
-    Raises CountersUnavailable, also if Redis answers but takes no writes.
+    Notes the use of memory, too. Raises CountersUnavailable, also if Redis answers but takes no writes.
     """
-    _, info = send([("SET", keys.PROBED, 1, "EX", PROBED_SECONDS), ("INFO", "persistence")])
+    _, info = send([("SET", keys.PROBED, 1, "EX", PROBED_SECONDS), ("INFO", "persistence"), memory.QUESTION])
     facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
     if facts.get("aof_enabled") != "1":
         return AOF_OFF

@@ -33,7 +33,7 @@ class LikeResult(NamedTuple):
 
 
 class View(NamedTuple):
-    """Whether a view counted. `reason`: new, seen, bot, short, owner or address; only `new` counts."""
+    """Whether a view counted. `reason`: new, seen, bot, short, owner, address or full; only `new` counts."""
 
     video_id: int
     counted: bool

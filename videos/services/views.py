@@ -2,15 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from videos import counters, ledger
 from videos.changes import DAY_SECONDS, Changes, TallyChange, VideoFacts, moment
 from videos.conf import conf
 from videos.counters import ViewEvent
 from videos.ledger import reads
+from videos.ledger.reads import VideoRow
 from videos.services import caps
 from videos.services.database import SCRIPT_TRIES, database, write_direct
 from videos.services.outcomes import Unavailable, VideoNotFound, View, ViewSums
+from videos.services.reading import overlay_rows, read_video
+
+FULL: Final = "OOM"  # the code with which Redis refuses to write for want of memory
 
 
 def record_view(*, event: ViewEvent) -> View:
@@ -21,10 +26,14 @@ def record_view(*, event: ViewEvent) -> View:
         for _ in range(SCRIPT_TRIES):
             if reason:
                 break
+            if _is_unwanted(event):
+                return _unwritten(event)
             ((reason, views),) = counters.view([event], {video_id: _facts(video_id)._replace(version=views)})
         if reason:
             return View(video_id, reason == "new", reason, views)
     except counters.CountersUnavailable as error:
+        if error.code == FULL and not error.uncertain and _is_unwanted(event):
+            return _unwritten(event)
         _doubt([event], uncertain=error.uncertain, cause=error)
         facts = _facts(video_id)
         reason = _judge(event, facts)
@@ -70,7 +79,7 @@ def record_views(*, events: Sequence[ViewEvent]) -> ViewSums:
             raise Unavailable
     except counters.CountersUnavailable as error:
         _doubt(events, uncertain=error.uncertain or len(left) < len(events), cause=error)
-        return _record_direct(events)
+        return _record_direct(events, full=error.code == FULL)
     return _sums(reasons)
 
 
@@ -87,14 +96,15 @@ def _doubt(events: Sequence[ViewEvent], *, uncertain: bool, cause: Exception) ->
             raise Unavailable from cause
 
 
-def _record_direct(events: Sequence[ViewEvent]) -> ViewSums:
+def _record_direct(events: Sequence[ViewEvent], *, full: bool) -> ViewSums:
+    """Count views in the rows, without those of anonymous viewers if Redis is `full`."""
     with database():
         rows = reads.read_facts({event.video_id for event in events})
         reasons: Counter[str] = Counter()
         counted: dict[int, list[ViewEvent]] = {}
         for event in events:
             facts = rows.get(event.video_id)
-            reason = "absent" if facts is None else _judge(event, facts)
+            reason = "absent" if facts is None else _judge(event, facts, full=full and _is_unwanted(event))
             reasons[reason] += 1
             if reason == "new":
                 counted.setdefault(event.video_id, []).append(event)
@@ -130,8 +140,21 @@ def _facts(video_id: int) -> VideoFacts:
     return facts
 
 
-def _judge(event: ViewEvent, facts: VideoFacts) -> str:
-    """The rules of view.lua that need no memory of earlier views."""
+def _is_unwanted(event: ViewEvent) -> bool:
+    """Whether Redis has no memory for this view, because its viewer is anonymous."""
+    return event.user_id is None and counters.is_full()
+
+
+def _unwritten(event: ViewEvent) -> View:
+    """Why an unwanted view does not count. Its video gets no live key for it."""
+    row = read_video(video_id=event.video_id)
+    counts = overlay_rows(rows=[row], user_id=None)
+    views = counts.by_video[row.id].totals.views
+    return View(row.id, False, _judge(event, row, full=True), views, counts.stored)
+
+
+def _judge(event: ViewEvent, facts: VideoFacts | VideoRow, *, full: bool = False) -> str:
+    """The rules of view.lua that need no memory of earlier views. `full`: there is no memory for this one."""
     if event.bot:
         return "bot"
     if event.user_id is not None and event.user_id == facts.owner_id:
@@ -139,4 +162,6 @@ def _judge(event: ViewEvent, facts: VideoFacts) -> str:
     enough = conf.VIEW_MIN_WATCHED_SECONDS
     if facts.duration:
         enough = min(enough, facts.duration / 2)
-    return "short" if event.watched is not None and event.watched < enough else "new"
+    if event.watched is not None and event.watched < enough:
+        return "short"
+    return "full" if full else "new"

@@ -115,7 +115,7 @@ class Book:
             for place, code in enumerate(reply[::2]):
                 if code == 0:
                     viewer = command[4 + 3 + int(args[7]) * place].decode().rpartition(":")[2]
-                    self._view((int(args[8 + 6 * place]), viewer), 1, stored=False)
+                    self._view((int(args[9 + 6 * place]), viewer), 1, stored=False)
         elif sha == scripts.CLAIM.sha and reply[0]:
             claim = int(command[3].split(b"}")[0].rpartition(b":")[2]), reply[0]
             if reply[4] == int(args[3]) or claim not in self.at_claim:  # a number that both have forgotten comes again

@@ -96,6 +96,7 @@ class Simulator:
         patch.setattr(sql, "lock_free_videos", lock_unheld)
         patch.setattr(counters.Batch, "make_durable", lambda batch: None)  # Redis executes and syncs at once
         patch.setattr(counters, "memory_share", lambda: 0.0)
+        patch.setattr(conf, "ANONYMOUS_MEMORY_SHARE", 1)  # an INFO never says the same twice
         patch.setattr(workers, "POSTPONED_SECONDS", 0.0)
 
     def _now(self) -> World:

@@ -34,8 +34,9 @@ class ViewView(BaseView):
         summary="Count a view",
         description=(
             "Counts once for a viewer in a window. `reason` is `new` where it counted, else why it did not: `seen` in "
-            "this window, a `bot`, too `short`, the `owner`, or too many from one `address`. JSON may be sent as "
-            "text/plain, as `navigator.sendBeacon` does. A page of another site is refused, unless CORS allows it."
+            "this window, a `bot`, too `short`, the `owner`, too many from one `address`, or `full`: no memory is left "
+            "just now for views of those who are not signed in. JSON may be sent as text/plain, as "
+            "`navigator.sendBeacon` does. A page of another site is refused, unless CORS allows it."
         ),
         request=shapes.ViewSerializer,
         responses=shapes.responses({200: shapes.ViewResultSerializer}, *shapes.BODY_ERRORS, 401, 403, 404, 429),
@@ -55,8 +56,9 @@ class ViewsView(BaseView):
         summary="Count up to 1,000 views",
         description=(
             "For users with the permission videos.send_views. They speak for others, so neither their "
-            "address nor their user agent matters. Views of videos that do not exist are ignored as `absent`. Sent "
-            "again after a 503, what had counted is `seen`."
+            "address nor their user agent matters. Views of videos that do not exist are ignored as `absent`, and all "
+            "that are new as `full` while there is no memory for them: send them again later, with `at`. Sent again "
+            "after a 503, what had counted is `seen`."
         ),
         request=shapes.ViewEventsSerializer,
         responses=shapes.responses({200: shapes.ViewSumsSerializer}, *shapes.BODY_ERRORS, 401, 403),

@@ -4,18 +4,18 @@
 --          of all videos by the address, of all videos by its network; pending stands for a key that an event lacks.
 --          Where hashes have just changed (10 keys an event): seen and caps again, under the hashes of before
 -- ARGV     seconds that live stays, seconds of the window, the limit of each cap in a window (0: none), seconds that must
---          be watched, seconds that dated stays, keys of an event (6 or 10); then for each event: video, hour (since 1970),
---          user ("" if signed out), seconds watched ("" if not reported), "1" for a bot, Unix seconds ("" if the view is
---          now); at the end the deadline (Unix ms)
--- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address;
+--          be watched, seconds that dated stays, keys of an event (6 or 10), "1" if Redis has no memory for views of
+--          anonymous viewers; then for each event: video, hour (since 1970), user ("" if signed out), seconds watched
+--          ("" if not reported), "1" for a bot, Unix seconds ("" if the view is now); at the end the deadline (Unix ms)
+-- RETURNS  for each event: code, views; the code is 0 new, 1 seen, 2 bot, 3 short, 4 owner, 5 address, 6 full;
 --          -1 nothing done, the video's totals are needed: prime.lua takes them, and the version, which stands instead of
 --          views.
 --          Error LATE: the deadline has passed, nothing done
 --
 -- Guarantees: only a new view counts; then seen, pending, its sums and the live totals change together. The seconds that
--- were watched count with it, rounded, up to the video's duration. A view above a cap
--- leaves no seen key. Keys of another video that had this id do not count. Events with a time of their own may come
--- in any order, and again: of one viewer, those that count are a window apart. Windows go on while hashes change.
+-- were watched count with it, rounded, up to the video's duration. A view above a cap leaves no seen key, and a view that
+-- is judged full writes nothing. Keys of another video that had this id do not count. Events with a time of their own may
+-- come in any order, and again: of one viewer, those that count are a window apart. Windows go on while hashes change.
 
 local KEYS, ARGV, call = KEYS, ARGV, redis.call  -- globals are looked up more slowly
 local late = too_late(time_ms(), ARGV[#ARGV])
@@ -23,6 +23,7 @@ if late then
   return late
 end
 local live_ttl, window, width = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[8])
+local full = ARGV[9] == '1'
 local batch = call('HMGET', KEYS[3], 'fence', 'last', 'meeting', 'stamp')
 if not batch[1] then
   return unmet()
@@ -99,6 +100,10 @@ local function judge(live, key, arg)
   if width == 10 then
     before, of_video, of_address, of_network = KEYS[key + 6], KEYS[key + 7], KEYS[key + 8], KEYS[key + 9]
   end
+  if full and user == '' then
+    local known = left > 0 and (call('GET', seen) or (before ~= NONE and call('GET', before)))
+    return known and is_valid(live, known) and 1 or 6
+  end
   if left > 0 and not is_new(live, seen, before, left) then
     return 1
   end
@@ -148,7 +153,7 @@ local function count(live, key, video, hour, watched)
 end
 
 local results = {}
-local key, arg = 4, 9
+local key, arg = 4, 10
 while KEYS[key] do
   local live = call('HMGET', KEYS[key], 'views', 'owner', 'duration', 'meeting', 'born', 'born_at', 'since', 'watched', NEWEST)
   local code, views = -1, nil

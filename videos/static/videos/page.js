@@ -8,6 +8,7 @@ const REASONS = {
   short: "watched too shortly",
   owner: "it is your own",
   address: "too many views from this address",
+  full: "there are too many visitors just now",
 };
 
 const find = (selector, within = document) => within.querySelector(selector);
