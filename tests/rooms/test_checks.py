@@ -218,7 +218,8 @@ def test_w002_a_client_that_waits_for_long(settings: Any, options: Mapping[str, 
 # Live servers
 
 SAFE_REDIS = {
-    "maxmemory": 0, "maxmemory_policy": "noeviction", "aof_enabled": True, "appendfsync": "always", "role": "master",
+    "maxmemory": 10**9, "maxmemory_policy": "noeviction", "aof_enabled": True, "appendfsync": "always",
+    "role": "master",
 }  # fmt: skip
 
 
@@ -233,8 +234,9 @@ def found(messages: Any) -> list[str]:
     [
         ({}, []),
         ({"maxmemory_policy": None, "appendfsync": None}, []),
-        ({"maxmemory_policy": "allkeys-lru", "maxmemory": 10**9}, ["videos.E011"]),
-        ({"maxmemory_policy": "volatile-ttl"}, ["videos.W011"]),
+        ({"maxmemory_policy": "allkeys-lru"}, ["videos.E011"]),
+        ({"maxmemory": 0}, ["videos.W032"]),
+        ({"maxmemory_policy": "volatile-ttl", "maxmemory": 0}, ["videos.W011", "videos.W032"]),
         ({"role": "slave"}, ["videos.E012"]),
         ({"aof_enabled": False}, ["videos.W012"]),
         ({"appendfsync": "everysec"}, ["videos.W013"]),
@@ -281,8 +283,16 @@ def test_w024_an_sqlite_that_forgets() -> None:
 def test_servers_are_asked_only_when_asked_for(own_redis: RedisServer) -> None:
     own_redis.client().config_set("maxmemory-policy", "allkeys-lru")
     assert ids() == set()
-    assert ids(databases=["default"]) == {"videos.W011"}
-    assert ids(include_deployment_checks=True) == {"videos.W011"}
+    assert ids(databases=["default"]) == {"videos.E011"}
+    assert ids(include_deployment_checks=True) == {"videos.E011"}
+
+
+@pytest.mark.once
+def test_w032_a_redis_without_a_limit_has_no_budget(own_redis: RedisServer, settings: Any) -> None:
+    own_redis.client().config_set("maxmemory", 0)
+    assert ids(databases=["default"]) == ids(include_deployment_checks=True) == {"videos.W032"}
+    settings.VIDEOS_ANONYMOUS_MEMORY_SHARE = 1
+    assert ids(databases=["default"]) == set()
 
 
 @pytest.mark.once

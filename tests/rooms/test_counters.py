@@ -233,7 +233,10 @@ def test_restarted_server_costs_an_idle_connection_nothing(own_redis: RedisServe
 
 
 @pytest.mark.parametrize(("option", "error"), [("maxmemory", "OOM"), ("min-replicas-to-write", "NOREPLICAS")])
-def test_server_that_refuses_writes_has_done_nothing(own_redis: RedisServer, option: str, error: str) -> None:
+def test_server_that_refuses_writes_has_done_nothing(
+    own_redis: RedisServer, option: str, error: str, settings: Any
+) -> None:
+    settings.VIDEOS_ANONYMOUS_MEMORY_SHARE = 1
     prime(1)
     own_redis.client().config_set(option, "1")
     with pytest.raises(CountersUnavailable, match=error) as raised:

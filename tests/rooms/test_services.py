@@ -308,7 +308,10 @@ def test_views_of_which_one_shard_counted_and_another_refused_are_not_counted_ag
     assert (sums.counted, sums.ignored) == (1, {"seen": 1})
 
 
-def test_cold_video_on_a_full_server_is_counted_in_the_rows(video: Video, own_redis: RedisServer) -> None:
+def test_cold_video_on_a_full_server_is_counted_in_the_rows(
+    video: Video, own_redis: RedisServer, settings: Any
+) -> None:
+    settings.VIDEOS_ANONYMOUS_MEMORY_SHARE = 1
     own_redis.client().config_set("maxmemory", "1")
     view = services.record_view(event=ViewEvent(video.id, "v"))
     assert (view.counted, view.stored) == (True, True)

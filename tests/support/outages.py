@@ -39,6 +39,8 @@ def word(got: Got) -> str:
     """An answer as the tables say it."""
     if got.status != 200:
         return str(got.status)
+    if isinstance(got.body, dict) and got.body.get("reason") == "full":
+        return "full"
     return "stored" if got.headers.get("X-Counts") == "stored" else "ok"
 
 
