@@ -28,7 +28,7 @@ from videos import flush as flushing
 from videos import ledger
 from videos.changes import VideosError
 from videos.conf import conf
-from videos.counters import CountersUnavailable
+from videos.counters import CountersUnavailable, memory_share
 
 gc.freeze()  # loaded modules are never freed: see flush_counters
 
@@ -36,7 +36,7 @@ NAMESPACE = "Streaming/Flush"
 REPORT_SECONDS = 5.0
 RECONCILE_VIDEOS = 5000  # between two checks of the time
 SHOWN_DIFFERENCES = 100  # because an answer of Lambda holds 6 MB
-COUNTED = ("Moved", "Dropped", "Rejected", "Rewound", "Failures", "Incomplete", "Waiting")
+COUNTED = ("Moved", "Dropped", "Rejected", "Rewound", "Failures", "Incomplete", "Waiting", "Full")
 UNITS = {"Lag": "Seconds", **dict.fromkeys(COUNTED, "Count"), "Duration": "Seconds"}
 
 
@@ -80,6 +80,7 @@ def flush(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
             "Failures": len(report.failures),
             "Incomplete": int(not report.complete),
             "Waiting": _lag_and_waiting()[1],
+            "Full": _full(),
             "Duration": report.seconds,
         }
         log.write_metrics("flush", metrics, shards=shards, **sums)
@@ -167,6 +168,14 @@ def _lag_and_waiting() -> tuple[float | None, int | None]:
         return None, None  # the run reports the reason
     waiting = status.pending_fields + status.claimed_fields
     return status.last_finished_seconds if waiting else 0.0, waiting
+
+
+def _full() -> int | None:
+    """Whether Redis uses more than VIDEOS_ANONYMOUS_MEMORY_SHARE of its maxmemory. None: it is away."""
+    try:
+        return int(memory_share() > conf.ANONYMOUS_MEMORY_SHARE)
+    except CountersUnavailable:
+        return None
 
 
 class _Log:

@@ -33,7 +33,7 @@ API_STAGE = deployment.read_stage("production_api")
 DELIVERY = {"MaximumRetryAttempts": 1, "MaximumEventAgeInSeconds": 300}
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:streaming-production-dead"
 RULE = "streaming-production-flush-streaming.schedule.flush"
-ALARMS = ("behind", "dead", "errors", "lag", "rejected", "rewound", "stopped")
+ALARMS = ("behind", "dead", "errors", "full", "lag", "rejected", "rewound", "stopped")
 # Granted, and called by AWS in the deployer's name or by a person (`zappa invoke`, `zappa tail`).
 NOT_IN_THE_RUN = {
     "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs", "iam:PassRole", "lambda:InvokeFunction",

@@ -306,12 +306,19 @@ def test_metrics_are_what_the_alarms_watch(function: LambdaFunction) -> None:
         for resource in template["Resources"].values()
         if resource["Properties"].get("Namespace") == directive["Namespace"]
     ]
-    assert {alarm["MetricName"] for alarm in watched} == {"Duration", "Lag", "Incomplete", "Rewound", "Rejected"}
+    assert {alarm["MetricName"] for alarm in watched} == {
+        "Duration",
+        "Lag",
+        "Incomplete",
+        "Rewound",
+        "Rejected",
+        "Full",
+    }
     assert {alarm["MetricName"] for alarm in watched} <= written
     assert directive["Dimensions"] == [["Function"]]
     assert all(alarm["Dimensions"] == [{"Name": "Function", "Value": {"Ref": "Function"}}] for alarm in watched)
     assert line["Function"] == deployment.read_stage("production").function
-    assert (line["Moved"], line["Dropped"], line["Rejected"], line["Rewound"]) == (6, 0, 0, 0)
+    assert [line[name] for name in ("Moved", "Dropped", "Rejected", "Rewound", "Full")] == [6, 0, 0, 0, 0]
 
 
 def test_reconcile_repairs_what_was_done_by_hand(function: LambdaFunction) -> None:

@@ -11,6 +11,7 @@ from zappa.handler import LambdaHandler
 from servers import RedisServer
 from streaming import schedule
 from tests.support.factories import like_all, make_likes, make_users, make_videos
+from tests.support.memory import set_share
 from tests.support.runtime_api import scheduled_event
 from videos import flush
 from videos.models import FlushBatch, Video, VideoLike
@@ -212,3 +213,12 @@ def test_reconcile_out_of_time_says_where_to_go_on(monkeypatch: pytest.MonkeyPat
     assert (first["complete"], first["after"], first["videos"]) == (False, videos[1], 2)
     rest = schedule.reconcile(scheduled_event(after=first["after"]), Context())
     assert (rest["complete"], rest["videos"]) == (True, 3)
+
+
+@pytest.mark.parametrize(("share", "full"), [(0.8, 1), (0.5, 0)])
+def test_a_run_tells_whether_redis_is_nearly_full(
+    own_redis: RedisServer, lines: Callable[[], list[dict[str, Any]]], share: float, full: int
+) -> None:
+    set_share(own_redis, share)
+    schedule.flush(scheduled_event(), Context())
+    assert lines()[-1]["Full"] == full
