@@ -30,7 +30,7 @@ from servers.web import WebServer, manage_command
 
 FLUSH_SECONDS = 5  # so that a newcomer soon sees rows change; production flushes once a minute
 DEMO_USER = "demo1"
-DEMO_PASSWORD = "demo"  # noqa: S105  of demo accounts; the web server listens on 127.0.0.1 only
+DEMO_PASSWORD = "demo"  # noqa: S105  of demo accounts; the web server listens on 127.0.0.1 only  # nosec B105
 PORT_TRIES = 5
 THREADS = 4  # of a web worker: while one waits for Redis' disk, others work
 VALKEY_SECONDS = 120  # for its start: it reads its append-only file
@@ -200,7 +200,7 @@ def _call(method: str, port: int, path: str, body: dict[str, str] | None = None)
         headers={"Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # nosec B310
             return json.load(answer)
     except (OSError, http.client.HTTPException, ValueError):
         return None

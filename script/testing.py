@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree as ET
+from xml.etree import ElementTree as ET  # nosec B405
 
+from audit import audit
 from debian import install_packages
 from environment import SetupError, ensure_environment
 
@@ -24,6 +25,7 @@ from servers.process import end_with_parent
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = {"sqlite": "SQLite and Valkey", "mariadb": "MariaDB and Redis", "mysql": "MySQL and Redis"}
 MYSQL_TOOL = "MYSQL_SERVER_TOOL"  # names a program that starts MySQL; without it there is none
+CODE = ("streaming", "videos", "servers", "deploy", "script", "manage.py")  # that runs in production, or starts it
 LAYERS = ("unit", "rooms", "http", "protocol", "deploy")
 COVERED = ("--cov", "--cov-report=")
 COVERAGE_FLOOR = 90  # per cent of lines and branches
@@ -72,7 +74,7 @@ class Results:
     def add(self, suite: Suite, report: Path) -> str:
         """Add pytest's own report (JUnit XML) and return it in words."""
         try:
-            run = ET.parse(report).getroot()[0]  # noqa: S314  pytest wrote it a moment ago
+            run = ET.parse(report).getroot()[0]  # noqa: S314  pytest wrote it a moment ago  # nosec B314
         except (FileNotFoundError, ET.ParseError, IndexError):
             return "no report"
         for test in run.iter("testcase"):
@@ -170,6 +172,7 @@ def check_statically(python: Path) -> list[Step]:
         "lint": [programs / "ruff", "check", "."],
         "spelling": [programs / "typos"],
         "imports": [programs / "lint-imports", "--no-logo", "--no-cache"],
+        "security": [programs / "bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", *CODE],
         "types": [programs / "mypy"],
         "migrations": [python, "manage.py", "makemigrations", "--check", "--dry-run"],
     }
@@ -182,6 +185,8 @@ def check_statically(python: Path) -> list[Step]:
         )
         print(f"-- {name}\n{done.stdout.rstrip()}", flush=True)
         steps.append(Step(name, done.returncode == 0, "", time.monotonic() - begun))
+    begun = time.monotonic()
+    steps.append(Step("vulnerabilities", *audit(programs / "pip-audit"), time.monotonic() - begun))
     return steps
 
 

@@ -69,7 +69,7 @@ class AppSettings:
     # Requests allowed per scope, in the notation of the `limits` package; None is no limit.
     THROTTLE_RATES = Setting[Mapping[str, str | None]](
         {
-            "token": "60/minute",  # sign-ins and refreshed tokens of an address
+            "token": "60/minute",  # sign-ins and refreshed tokens of an address  # nosec B105
             "account": "20/10 minutes",  # sign-ins to an account, from anywhere
             "like": "600/minute",
             "view": "6000/minute",

@@ -34,7 +34,7 @@ def told_to_wait(login: Callable[..., Any]) -> Callable[..., Any]:
             return login(request, extra_context)
         except APIException as error:
             answer = answer_of(error)
-            assert answer is not None  # noqa: S101  an APIException has one
+            assert answer is not None  # noqa: S101  an APIException has one  # nosec B101
             return HttpResponse(
                 str(error.detail), status=answer.status, content_type="text/plain", headers=dict(answer.headers)
             )

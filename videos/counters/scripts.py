@@ -42,7 +42,7 @@ class Script:
             if re.search(rf"\b{_NAME.findall(part)[0]}\b", text):
                 text = part + text
         self.text = text.encode()
-        self.sha = hashlib.sha1(self.text).hexdigest()  # noqa: S324  Redis names scripts by it
+        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()  # Redis names scripts by it
 
     def command(self, keys: Sequence[str], *args: Any) -> tuple[Any, ...]:
         return ("EVALSHA", self.sha, len(keys), *keys, *args)

@@ -18,7 +18,7 @@ from videos.models import Video
 
 USERS = 100
 VIDEOS = 200
-PASSWORD = "demo"  # noqa: S105  of accounts that exist in the embedded start only
+PASSWORD = "demo"  # noqa: S105  of accounts that exist in the embedded start only  # nosec B105
 STAFF = "admin"
 TITLES = (
     "Harbour at dawn", "Bread in a cast-iron pot", "Why bridges hum", "Learning to whistle", "A week without maps",
