@@ -12,8 +12,8 @@ from servers import RedisServer
 from tests.support.faults import end_pauses, redis_refusing
 from tests.support.proxy import Proxy
 from videos import counters, ledger, services
-from videos.changes import moment
-from videos.counters import clock, connection
+from videos.changes import Totals, moment
+from videos.counters import clock, connection, scripts
 from videos.flush import run_flush
 from videos.ledger import doubts
 from videos.models import Video, VideoLike
@@ -24,6 +24,12 @@ pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
 def set_like(video: Video, user: User, *, liked: bool) -> services.LikeResult:
     return services.set_like(video_id=video.id, user_id=user.id, liked=liked)
+
+
+def write_view_to_rows(video: Video, viewer: str) -> None:
+    with redis_refusing():
+        assert services.record_view(event=ViewEvent(video.id, viewer)).stored
+    end_pauses()
 
 
 def flushed(video: Video) -> tuple[int, int, int]:
@@ -70,6 +76,27 @@ def test_a_view_that_is_held_up_counts_once(redis_proxy: Proxy, video: Video) ->
     redis_proxy.deliver()
     time.sleep(0.3)
     assert flushed(video) == (0, 0, 2)
+
+
+def test_a_settling_that_is_held_up_sets_no_old_totals(
+    redis_proxy: Proxy, video: Video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FLUSH_TIMEOUT_SECONDS", 0.5)
+    services.record_view(event=ViewEvent(video.id, "v0"))
+    run_flush()
+    write_view_to_rows(video, "v1")
+    redis_proxy.hold = scripts.RESYNC.sha.encode()
+    assert run_flush().failed
+    redis_proxy.heal()
+    write_view_to_rows(video, "v2")
+    assert flushed(video) == (0, 0, 3)
+
+    late = redis_proxy.held
+    redis_proxy.deliver()
+    time.sleep(0.3)
+
+    assert late == 1
+    assert counters.lookup([video.id], None)[video.id].totals == Totals(likes=0, views=3)
 
 
 def test_a_script_that_comes_late_says_so_and_does_nothing(

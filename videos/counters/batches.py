@@ -284,16 +284,20 @@ def drop_kept(shard: int, fence: int, numbers: Sequence[int], *, forget: bool = 
 
 
 def resync(*, shard: int, fence: int, last: int, stale: Mapping[int, StaleVideo]) -> set[int]:
-    """Set the live totals of videos of a shard from their rows, in one round trip. The caller holds their locks.
+    """Set the live totals of videos of a shard from their rows, in two round trips. The caller holds their locks.
 
-    Returns the videos that were set. The others wait until a batch that is claimed, or was claimed since `last`, has
-    ended.
+    Returns the videos that were set. The others wait for the next run: a batch is claimed, or was claimed since `last`,
+    or another flush has set live totals meanwhile.
     """
-    commands = [_resync_command(shard, (fence, last), video_id, changed) for video_id, changed in stale.items()]
+    stamp = int(flush_call("HGET", keys_of(shard).batch, "stamp") or 0)  # each command adds one
+    commands = [
+        _resync_command(shard, (fence, last, stamp + place), video_id, changed)
+        for place, (video_id, changed) in enumerate(stale.items())
+    ]
     return {video_id for video_id, done in zip(stale, flush_calls(commands), strict=True) if done}
 
 
-def _resync_command(shard: int, moment: tuple[int, int], video_id: int, changed: StaleVideo) -> tuple[Any, ...]:
+def _resync_command(shard: int, moment: tuple[int, int, int], video_id: int, changed: StaleVideo) -> tuple[Any, ...]:
     names = keys_of(shard)
     own = changed.facts or VideoFacts(Totals(), 0, 0)
     state = 0 if changed.facts is None else 2 if changed.edited else 1
