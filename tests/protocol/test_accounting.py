@@ -275,6 +275,16 @@ def test_fields_that_are_given_back_are_pending_again(flushed: bool, redis_clien
     check_batches()
 
 
+def test_likes_of_a_user_who_is_gone_are_shown_until_the_next_flush_only() -> None:
+    (video,) = make_videos(1)
+    gone = make_users(1)[0] + 1
+    for wishes in ([True], [False, True], [True, False, True]):
+        for liked in wishes:
+            services.set_like(video_id=video, user_id=gone, liked=liked)
+        run_flush()
+        assert counters.lookup([video], None)[video].totals == Totals()
+
+
 def test_a_pending_like_is_shown_when_its_liked_key_is_gone(redis_client: Any) -> None:
     (video,), (user,) = make_videos(1), make_users(1)
     like(video, user)

@@ -14,7 +14,7 @@ from tests.support.proxy import Proxy
 from videos import counters, ledger, services
 from videos.changes import Totals, moment
 from videos.counters import clock, connection, scripts
-from videos.flush import run_flush
+from videos.flush import reconcile, run_flush
 from videos.ledger import doubts
 from videos.models import Video, VideoLike
 from videos.services import Unavailable, ViewEvent
@@ -62,6 +62,27 @@ def test_a_wish_that_is_held_up_does_not_undo_the_next_one(
     assert late == 1
     likes = int(not first)
     assert flushed(video) == (likes, likes, 0)
+
+
+@pytest.mark.parametrize("forgets", ["expiry", "reconcile"])
+@pytest.mark.parametrize("waits", [False, True], ids=["repeated", "taken back"])
+def test_a_wish_that_changes_nothing_in_redis_undoes_one_in_the_rows(
+    redis_client: Any, video: Video, user: User, *, waits: bool, forgets: str
+) -> None:
+    """However late the flush: Redis forgets who likes what before it comes."""
+    set_like(video, user, liked=False)
+    run_flush()
+    if waits:
+        set_like(video, user, liked=True)
+    with redis_refusing():
+        set_like(video, user, liked=True)
+    time.sleep(0.002)
+    assert set_like(video, user, liked=False).liked is False
+    if forgets == "reconcile":
+        reconcile(repair=True)
+    else:
+        redis_client.delete(*redis_client.scan_iter("*:liked:*"))
+    assert flushed(video) == (0, 0, 0)
 
 
 def test_a_view_that_is_held_up_counts_once(redis_proxy: Proxy, video: Video) -> None:

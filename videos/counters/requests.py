@@ -13,7 +13,7 @@ from videos.counters.connection import CountersUnavailable, is_cluster, send
 from videos.counters.keys import address_key, keys_of, network_key, recent_key, shard_of
 from videos.fields import State, mark_field, parse_state
 
-RECENT_SECONDS: Final = 30 * DAY_SECONDS  # for marks that no flush takes: repeated ones, and those taken back
+RECENT_SECONDS: Final = 30 * DAY_SECONDS  # for marks that no flush takes: those that were refused
 SCAN_FIELDS: Final = 1000  # of one call; all other clients of Redis wait meanwhile
 MAX_SCANNED_FIELDS: Final = 100_000  # of a shard, to find the marks on a video: 25 ms
 # How long a live key stays that was made from the row and not written to: the row may have been an old one.

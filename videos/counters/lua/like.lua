@@ -11,13 +11,14 @@
 -- Guarantees:
 -- - The state is that of the pending field, else of the claimed field, else of liked if that is trusted, else the one
 --   that the caller has read, which is older than all of them, if no meeting took place since.
--- - The pending field, its sum and the live totals change together, and only if the wish differs from the state. A wish that
---   restores the state at the last claim removes the pending field.
+-- - The pending field, its sum and the live totals change together. Each wish leaves a pending field, also one that changes
+--   nothing or restores the state at the last claim: the rows may have got another wish since, while Redis did not answer,
+--   and liked does not tell the flush for as long as it may be late.
 -- - Until unmarked_until, every wish since the video became live without marks is still in liked. A user without a
 --   liked key has not marked it then, so a first like needs no query.
--- - The database's word may be old, because it may have been set back. So a like whose state came from it, or whose live
---   came from it (primed), leaves a pending field that stays (":s" and that state), even if nothing changed: then the flush
---   decides.
+-- - The field stays (":s" and the state at the last claim), whatever else is known, unless the wish changes a state that Redis
+--   is sure of. The database's word is not sure, because it may have been set back: nor are a state and a live (primed) that
+--   came from it.
 
 local time = time_ms()
 local late = too_late(time, ARGV[8])
@@ -57,10 +58,6 @@ local result = { state == wish and 0 or 1 }
 for place = 1, WIDTH do
   result[1 + place] = tonumber(live[4 + place])
 end
-if state == wish and not told then
-  return result
-end
-
 if state ~= wish then
   local video = string.match(field, '%d+')
   for value, step in pairs({ [state] = -1, [wish] = 1 }) do
@@ -74,11 +71,7 @@ if state ~= wish then
 end
 expire_live(KEYS[1], tonumber(ARGV[4]), live[3])
 
-if told or pending and stays ~= '' then
-  redis.call('HSET', KEYS[3], field, wish .. ':' .. now .. ':s' .. (pending and base_of(pending, stays) or state))
-elseif pending then
-  redis.call('HDEL', KEYS[3], field)
-else
-  redis.call('HSET', KEYS[3], field, wish .. ':' .. now)
-end
+local is_sure = state ~= wish and not pending and not told
+local base = pending and base_of(pending, stays) or state
+redis.call('HSET', KEYS[3], field, wish .. ':' .. now .. (is_sure and '' or ':s' .. base))
 return result
