@@ -118,6 +118,7 @@ SHARED_RULES: dict[Rule, tuple[Kind, int]] = {  # scripts, and Python: the same 
     rules.judge_a_like_without_the_claimed_field: (CALM, 50_000),
     rules.resync_at_any_time: (AWAY, 50_143),
     rules.let_old_wishes_undo_new_ones: (AWAY, 50_003),
+    rules.leave_no_field_where_a_wish_changes_nothing: (AWAY, 50_000),
     rules.forget_the_notes: (AWAY, 50_003),
     rules.keep_nothing_for_a_replay: (DATABASE, 50_000),
     rules.replay_nothing: (DATABASE, 50_000),

@@ -82,6 +82,8 @@ class Book:
         self.in_rows: dict[Mark, int] = {}  # how many effects there were when the last went to the rows
         self.at_claim: dict[tuple[int, int], dict[Mark, int]] = {}  # how many of them a batch, by shard and number, has
         self.redis_knows: RedisKnows | None = None  # until the next meeting
+        # Redis came back with an older wish than one that the rows got without it, and the note of that is settled.
+        self.unguarded: set[Mark] = set()
         self.since_setback: set[Mark] = set()  # wishes of which no store may know less than the clients
         self.unnoticed: set[int] = (
             set()
@@ -150,6 +152,7 @@ class Book:
         else:
             self.unordered.discard(mark)
         made.append(effect)
+        self.unguarded.discard(mark)
         if effect.stored:
             self.in_rows[mark] = len(made)
         self.since_setback.add(mark)
@@ -205,10 +208,11 @@ class Book:
         self.since_setback.clear()
         self.views_since_setback.clear()
 
-    def met(self, lasts: Mapping[int, int]) -> None:
+    def met(self, lasts: Mapping[int, int], waiting: Mapping[Mark, int]) -> None:
         """A new run of Redis met the database: from now on they know together what either knows, and nothing else.
 
-        `lasts` has the newest batch that Redis knows, by shard. An unfinished newer one gets what is pending.
+        `lasts` has the newest batch that Redis knows, by shard. An unfinished newer one gets what is pending. `waiting`
+        has the times of the wishes that wait in Redis for a batch.
         """
         if self.redis_knows is None:
             return
@@ -231,6 +235,10 @@ class Book:
             known = [self.at_claim.get((shard, number), {}) for number in numbers]
             keep = max(*(one.get(mark, 0) for one in (knows.wishes, *known, self.in_rows)))
             del made[keep:]
+            at_ms, is_covered = waiting.get(mark), covering.get(mark[0], 0) > lasts.get(shard, 0)
+            if at_ms is not None and not is_covered and any(one.stored and one.at_ms >= at_ms for one in made):
+                notes = StaleLive.objects.filter(video_id=mark[0], user=mark[1], written_ms__gte=at_ms)
+                self.unguarded |= set() if notes.exists() else {mark}
         for shard, number, finished_at, _ in batches:
             if finished_at is None and number > lasts.get(shard, number):
                 self.at_claim[shard, number] = self._lengths()
@@ -272,7 +280,7 @@ class Book:
         self.fault("reconcile", len(flush.reconcile().differences))
 
     def _judge_mark(self, mark: Mark, last: bool, *, is_liked: bool) -> None:
-        if mark in self.unordered or (self.vague and mark not in self.since_setback):
+        if mark in self.unordered | self.unguarded or (self.vague and mark not in self.since_setback):
             return
         if not self.setbacks:
             self.fault("last answer", mark in self.told and last not in {self.told[mark], *self.untold[mark]})

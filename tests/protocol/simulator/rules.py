@@ -85,6 +85,12 @@ def resync_at_any_time(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, "RESYNC", (condition, "false"))
 
 
+def leave_no_field_where_a_wish_changes_nothing(patch: pytest.MonkeyPatch) -> None:
+    repeated = "if state == wish and not told then return result end "
+    taken_back = "if pending and stays == '' and not told then redis.call('HDEL', KEYS[3], field) return result end "
+    rewrite(patch, "LIKE", ("local is_sure", f"{repeated}{taken_back}local is_sure"))
+
+
 def ignore_the_watermark(patch: pytest.MonkeyPatch) -> None:
     lock = sql.lock_free_videos
 

@@ -116,7 +116,8 @@ class Simulator:
         def noted_meet(run: str, known: Any, **kwargs: Any) -> Any:
             met = meet(run, known, **kwargs)
             if run == f"run{self._now().network.run}":
-                self._now().book.met({shard: one[0] for shard, one in known.items()})
+                waiting = stores.read_waiting(self._now().network)
+                self._now().book.met({shard: one[0] for shard, one in known.items()}, waiting)
             return met
 
         def noted_prune(**kwargs: Any) -> None:

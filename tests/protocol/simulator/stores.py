@@ -8,6 +8,10 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from tests.protocol.simulator.network import Network
+from videos.changes import MarkChange
+from videos.conf import conf
+from videos.counters.keys import keys_of
+from videos.fields import parse
 from videos.models import (
     CountersIdentity,
     DoubtfulView,
@@ -58,6 +62,17 @@ def read_keys(network: Network) -> list[tuple[bytes, bytes, int]]:
         "{key, redis.call('DUMP', key), math.max(redis.call('PEXPIRETIME', key), 0)} end return all"
     )
     return sorted(map(tuple, network.ask("EVAL", text, 0)))
+
+
+def read_waiting(network: Network) -> dict[tuple[int, int], int]:
+    """The times (Unix ms) of the wishes that wait in Redis for a batch, by video and user."""
+    found: dict[tuple[int, int], int] = {}
+    for names in map(keys_of, range(conf.SHARDS)):
+        flat = [*network.ask("HGETALL", names.claimed), *network.ask("HGETALL", names.pending)]  # the newer ones last
+        for field, value in zip(flat[::2], flat[1::2], strict=True):
+            if (parsed := parse(field, value)) and isinstance(parsed[1], MarkChange):
+                found[parsed[0], parsed[1].user_id] = parsed[1].at_ms
+    return found
 
 
 def write_keys(network: Network, keys: list[tuple[bytes, bytes, int]]) -> None:
