@@ -85,10 +85,18 @@ def resync_at_any_time(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, "RESYNC", (condition, "false"))
 
 
+NO_FIELD = (
+    "local is_sure",
+    (
+        "if state == wish and not told then return result end "
+        "if pending and stays == '' and not told then redis.call('HDEL', KEYS[3], field) return result end "
+        "local is_sure"
+    ),
+)
+
+
 def leave_no_field_where_a_wish_changes_nothing(patch: pytest.MonkeyPatch) -> None:
-    repeated = "if state == wish and not told then return result end "
-    taken_back = "if pending and stays == '' and not told then redis.call('HDEL', KEYS[3], field) return result end "
-    rewrite(patch, "LIKE", ("local is_sure", f"{repeated}{taken_back}local is_sure"))
+    rewrite(patch, "LIKE", NO_FIELD)
 
 
 def ignore_the_watermark(patch: pytest.MonkeyPatch) -> None:
@@ -135,7 +143,7 @@ def finish_whatever_was_taken_in(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_the_words_of_the_database_for_new(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, "LIKE", ("state, told = ARGV[6], true", "state = ARGV[6]"))
+    rewrite(patch, "LIKE", NO_FIELD, ("state, told = ARGV[6], true", "state = ARGV[6]"))
 
 
 def take_what_was_postponed_for_covered(patch: pytest.MonkeyPatch) -> None:
