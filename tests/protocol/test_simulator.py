@@ -130,10 +130,10 @@ SHARED_RULES: dict[Rule, tuple[Kind, int]] = {  # scripts, and Python: the same 
     rules.act_at_each_meeting: (REDIS, 50_290),
     rules.trust_totals_of_before_the_meeting: (REDIS, 50_016),
     rules.let_late_scripts_act: (FAULTY, 50_110),
-    rules.read_an_old_reply_on_a_new_call: (FAULTY, 50_205),
+    rules.read_an_old_reply_on_a_new_call: (FAULTY, 50_900),
     rules.count_a_doubtful_view_in_the_rows: (FAULTY, 50_000),
     rules.forget_doubts_of_others: (FAULTY, 50_073),
-    rules.send_twice_after_a_failure: (FAULTY, 50_441),
+    rules.send_twice_after_a_failure: (FAULTY, 51_400),
 }
 BROKEN_RULES = [
     *(
