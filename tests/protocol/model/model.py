@@ -30,8 +30,10 @@ R6   A run first compares: a closed batch that is not complete in the database i
 R7   Settling refuses, in its transaction, unless the newest closed batch is complete in the database.
 R8   `done[B]` goes once B had been closed for longer than the window when the run began, and is then seen complete. R8-renew:
      a replay starts that time anew. R8-meet: so does each meeting, because Redis may have forgotten a replay.
-R9   The database's word may be old. A like whose state came from it leaves a pending field that stays. R9-base: so does a
-     like on a `live` that was primed, until a batch that was claimed after the priming is confirmed, or settling.
+R9   The database's word may be old. A like whose state came from it leaves a pending field, also if nothing changes. R9-base: so
+     does a like on a `live` that was primed, until a batch that was claimed after the priming is confirmed, or settling.
+W1   So does each like. What Redis remembers may be old, too: the rows may have lost it, or got another wish while Redis was
+     away, and `liked` tells the flush nothing.
 R10  The database was set back beyond the window: the batch before the oldest one that is kept is incomplete. The memory is
      made invalid, the replay goes on without `previous`, and it is marked rewound.
 R11  The database was set back, so it lacks closed batches, or the open one has to be applied again: `live` and `liked` from
@@ -54,6 +56,8 @@ H4   After that N is the `previous` of the next batch, which finishes the unfini
 H6   Behind: `liked` from before the meeting is not trusted. Its stamp is a number of the shard that grows then.
 H7   `live` from before a meeting is not trusted, until a confirm or settling sets it.
 H9   `seen` is trusted: its view survived with it.
+S1   Settling reads the shard's stamp while it holds the row's lock. Its script does nothing if the stamp is another, and changes
+     it: it may have been held up until the row changed and another flusher settled that.
 """
 
 # mypy: ignore-errors
@@ -83,7 +87,7 @@ RULES = (
         "H4",
         "H6",
     ),
-    *("H7", "H9", "R11", "P1", "P1-note", "P2", "P3"),
+    *("H7", "H9", "R11", "P1", "P1-note", "P2", "P3", "W1", "S1"),
 )
 
 
@@ -131,9 +135,9 @@ class World:
             row_events={},
         )  # fmt: skip
         w.redis_history, w.history = [copied(w.s)], [(0, copied(w.d))]
+        w.late = []  # settlings that were held up
         w.locked, w.busy, w.beyond = {}, Counter(), r.random() < 0.1
         w.direct_lost = set()  # videos that may show a write to the rows alone, which the database lost
-        w.cancelled = set()  # wishes that left no field: they rest on an earlier batch, which may be beyond the window
 
     # Set-backs
 
@@ -266,17 +270,17 @@ class World:
         told = not held and not liked and w.broken != "R9"
         told = told or s.live[v]["primed"] is not None and w.broken != "R9-base"
         s.liked[v, u] = (wish, s.stamp)
-        if state != wish or told:
-            live, d = w.touch(s, v), wish - state
-            live["likes"] += d
-            live["lp"] += d
-            stays = told or f in s.pending and s.pending[f][1]  # the wish is new, so it has no number
-            if f in s.pending and not stays:
-                del s.pending[f]
-                w.cancelled.add((v, u))
-            else:
-                s.pending[f] = (wish, stays, 0)
-            s.shadow[v, u] = (w.clock, wish)  # acknowledged here
+        s.shadow[v, u] = (w.clock, wish)  # acknowledged here
+        if state == wish and not told and w.broken in ("R9", "R9-base", "W1"):
+            return None
+        live, d = w.touch(s, v), wish - state
+        live["likes"] += d
+        live["lp"] += d
+        stays = told or f in s.pending and (s.pending[f][1] or w.broken not in ("R9", "R9-base", "W1")) or state == wish
+        if f in s.pending and not stays:
+            del s.pending[f]
+        else:
+            s.pending[f] = (wish, stays, 0)  # the wish is new, so it has no number
         return None
 
     def view(w, s, v, viewer, known):
@@ -349,7 +353,6 @@ class World:
             elif f in s.pending:  # a newer wish
                 if w.broken == "P2" and not (s.pending[f][1] or x[1]):
                     del s.pending[f]
-                    w.cancelled.add(f[1:])
                 else:
                     s.pending[f] = (s.pending[f][0], True, 0)
             else:
@@ -388,9 +391,10 @@ class World:
             s.events = {e: True for e in s.events if e[2] > s.claimed_at[b] or e[0] in given[b]}
         s.refused = {k: True for k in s.refused if any(e[:2] == k for e in s.events)}
 
-    def resync(w, s, b, v, counts):
-        if s.open or s.last != b:
+    def resync(w, s, b, stamp, v, counts):
+        if s.open or s.last != b or s.stamp != stamp and w.broken != "S1":
             return False
+        s.stamp += 1
         if v in s.live:
             if counts is None:
                 del s.live[v]
@@ -661,7 +665,12 @@ class World:
             w.locked[v], notes = me, [x for x in w.d.notes if x[1] == v]
             counts = tuple(w.d.counts[v][:2]) if v in w.d.counts else None
             yield
-            done = w.do(me, w.resync, b, v, counts)
+            stamp = w.do(me, lambda s: s.stamp)
+            yield
+            if w.r.random() < 0.1:  # held up on its way: the flusher waits no longer
+                w.late.append((w.run_id, b, stamp, v, counts))
+                raise Rewound
+            done = w.do(me, w.resync, b, stamp, v, counts)
             yield
             if w.generation != generation:
                 w.direct_lost.add(v)
@@ -732,6 +741,15 @@ class World:
                     del w.s.liked[k]
             yield
 
+    def deliver(w, n):  # a settling that was held up
+        for _ in range(n):
+            yield
+            if w.late:
+                run, *sent = w.late.pop(w.r.randrange(len(w.late)))
+                if run == w.run_id:
+                    w.do(SimpleNamespace(run=run), w.resync, *sent)
+            yield
+
     def setter_back(w, n, rewind):
         for _ in range(n):
             yield
@@ -764,8 +782,6 @@ class World:
                 w.faults["views"] += 1
         for k in s.shadow.keys() | d.applied.keys():
             known = max(s.shadow.get(k, (0,)), d.applied.get(k, (0,)))
-            if w.beyond and k in w.cancelled:
-                continue
             if k[0] in d.counts and known[1] != (k in d.rows):
                 w.faults["a known like is wrong"] += 1
         if any(n > 1 for n in d.row_events.values()):
@@ -810,6 +826,7 @@ def run(seed: int, broken: str | None = None) -> "Counter[str]":
         actors.append(w.setter_back(r.choice((1, 1, 2, 4)), w.rewind_redis))
     if "database" in setbacks:
         actors.append(w.setter_back(r.choice((1, 1, 2, 4)), w.rewind_database))
+    actors.append(w.deliver(r.choice((3, 10))))
     actors.append(w.holder(r.choice((0, 0, 3, 10))))
     weight = {a: r.choice((0.01, 0.05, 0.3, 1, 3)) for a in actors}
     while actors:
@@ -828,7 +845,10 @@ def run(seed: int, broken: str | None = None) -> "Counter[str]":
     for name, rewind in (("redis", w.rewind_redis), ("database", w.rewind_database)):
         if name in setbacks and r.random() < 0.3:
             rewind()
+    last = w.deliver(8)
     for i, _ in enumerate(w.process(12, w.flush_task)):  # no new load
+        if r.random() < 0.05:
+            next(last, None)
         if i > 3000:
             w.faults["stuck"] += 1
             break
