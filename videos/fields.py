@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from videos.changes import COUNTS, HOUR_MS, MARKS, MAX_ID, NOTHING, TALLIES, Changes, MarkChange, TallyChange
+from videos.changes import COUNTS, HOUR_MS, LIKE, MARKS, MAX_ID, NOTHING, TALLIES, Changes, MarkChange, TallyChange
 
 MAX_AMOUNT: Final = 2**53  # of one field: Lua's numbers are exact up to here
 MAX_HOUR: Final = 8_000 * 8_766  # the year 9970: every database holds this date
@@ -37,6 +37,7 @@ _TALLY: Final = re.compile(
 _TALLY_NAMES: Final = {count.letter.encode(): count.name for count in TALLIES}
 # In liked keys a stamp follows, which only scripts read.
 _STATE_TEXT: Final = re.compile(rb"(0|[1-9]\d?):(0|[1-9]\d{0,14})(?::s?\d{1,16}(?:b([1-9]\d{0,15}))?)?")
+_STAYS: Final = re.compile(rb"\d+:\d+:s(\d+)")
 _AMOUNT: Final = re.compile(rb"[1-9]\d{0,15}")
 _VIDEO: Final = re.compile(rb"[a-z]:([1-9]\d{0,18})(?!\d)")
 
@@ -66,6 +67,12 @@ def parse_state(text: bytes) -> State | None:
     """Parse `1:<ms>`; None for any other text."""
     match = _STATE_TEXT.fullmatch(text)
     return None if match is None else State(int(match[1]), int(match[2]))
+
+
+def replaced_value(text: bytes) -> int:
+    """The value that a pending mark replaced, as `base_of` of shared.lua tells it."""
+    stays = _STAYS.match(text)
+    return int(stays[1]) if stays else LIKE if text.startswith(b"0") else NOTHING
 
 
 def parse(name: bytes, value: bytes) -> tuple[int, MarkChange | TallyChange] | None:

@@ -1,6 +1,7 @@
 """Rows and constraints. Knows no Redis. Only `ledger` writes count columns and like rows."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from django.conf import settings
@@ -35,6 +36,28 @@ class CountField(models.BigIntegerField):  # type: ignore[type-arg]  # no generi
         """Migrations see a plain BigIntegerField, which it is in the database."""
         name, _, args, options = super().deconstruct()
         return name, "django.db.models.BigIntegerField", args, options
+
+
+class HourField(models.DateTimeField):  # type: ignore[type-arg]  # no generic at run time
+    """A time that rows hold in UTC, whatever USE_TZ and TIME_ZONE say; a value that was read has that zone.
+
+    Times of other columns follow these settings. In a zone with summer time, two hours would have the same text.
+    """
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> datetime | None:
+        """The time in UTC: what the row holds, without the zone that Django gave it."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+    def get_prep_value(self, value: Any) -> Any:
+        """The time without its zone, as the row holds it."""
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC).replace(tzinfo=None)
+        return value
+
+    def deconstruct(self) -> Any:
+        """Migrations see a plain DateTimeField, which it is in the database."""
+        name, _, args, options = super().deconstruct()
+        return name, "django.db.models.DateTimeField", args, options
 
 
 class VideoQuerySet(models.QuerySet["Video"]):
@@ -150,14 +173,22 @@ class VideoLike(models.Model):
         return f"user {self.user_id} likes video {self.video_id}"
 
 
-class VideoHour(models.Model):
-    """What a video gained in an hour (UTC), for graphs. Old hours are merged into the first hour of their day."""
+class HourGains(models.Model):
+    """How much each of COUNTS gained in an hour (UTC)."""
 
-    video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="hours", db_index=False)
-    hour = models.DateTimeField()
+    hour = HourField()
     likes = models.BigIntegerField(default=0, help_text="Net: likes less unlikes.")
     views = models.BigIntegerField(default=0)
     watched = models.BigIntegerField(default=0, db_default=0, help_text="Seconds.")
+
+    class Meta:
+        abstract = True
+
+
+class VideoHour(HourGains):
+    """What a video gained in an hour (UTC), for graphs. Old hours are merged into the first hour of their day."""
+
+    video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="hours", db_index=False)
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["video", "hour"], name="videohour_once")]
@@ -165,6 +196,40 @@ class VideoHour(models.Model):
 
     def __str__(self) -> str:
         return f"video {self.video_id} in {self.hour:%Y-%m-%d %H}h"
+
+
+class SiteHour(HourGains):
+    """What all videos gained in an hour (UTC).
+
+    Each transaction of the flush adds a row of its own: one row for all would be a lock that all wait for. The upkeep
+    merges the rows of an hour.
+    """
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["hour"], name="sitehour_hour")]
+
+    def __str__(self) -> str:
+        return f"all videos in {self.hour:%Y-%m-%d %H}h"
+
+
+class TrendingVideo(models.Model):
+    """How a video trends, in the windows of a day and of a week: videos/ledger/trending.py has the formula.
+
+    No foreign key constraint: SQL by hand that deletes videos need not know of it. Lists leave such rows out.
+    """
+
+    video = models.OneToOneField(Video, models.CASCADE, primary_key=True, db_constraint=False, related_name="trend")
+    by_day = models.BigIntegerField()
+    by_week = models.BigIntegerField()
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["by_day"], name="trendingvideo_day"),
+            models.Index(fields=["by_week"], name="trendingvideo_week"),
+        ]
+
+    def __str__(self) -> str:
+        return f"trend of video {self.video_id}"
 
 
 class StaleLive(models.Model):

@@ -25,7 +25,7 @@ SECTION = PAGE.with_name("operations.md").read_text().split("## Database users\n
 STATEMENTS = re.findall(r"[^;`]+(?=;)", SECTION.split("```sql\n")[1])
 PRIVILEGES = {name: listed.split(", ") for listed, name in re.findall(r"GRANT (.*) ON streaming\.\* TO (\w+)", SECTION)}
 
-# A video without words, and a word without its video: the migration that indexes videos writes and deletes.
+# A video without words, a word without its video, and an hour: migrations write words, delete them, and fill tables.
 ROWS = (
     (
         "INSERT INTO auth_user (id, username, password, is_superuser, is_staff, is_active, first_name, last_name,"
@@ -36,6 +36,7 @@ ROWS = (
         " flushed_batch) VALUES (1, 'title', '', 'https://example.com/v', 1, 1, NOW(), 0, 0, 0)"
     ),
     "INSERT INTO videos_videoword (word, video_id) VALUES ('gone', 2)",
+    "INSERT INTO videos_videohour (video_id, hour, likes, views) VALUES (1, '2026-11-01 05:00:00', 0, 7)",
 )
 
 

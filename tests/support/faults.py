@@ -37,9 +37,12 @@ def redis_refusing(*, refuses: bool = True) -> Iterator[None]:
         yield
 
 
-def install_ticks(patch: pytest.MonkeyPatch) -> None:
-    """Let this process and Redis share a clock that moves on at each reading: all wishes have an order."""
-    ticks = itertools.count(counters.now_ms())
+def install_ticks(patch: pytest.MonkeyPatch, *, first: int = 0, step: int = 1) -> None:
+    """Let this process and Redis share a clock that moves on at each reading: all wishes have an order.
+
+    `first` is its first time, after now, and `step` how far it moves, in ms.
+    """
+    ticks = itertools.count(counters.now_ms() + first, step)
     patch.setattr(counters, "now_ms", partial(next, ticks))
     set_mark = counters.set_mark
     patch.setattr(counters, "set_mark", lambda **wish: set_mark(**{"at_ms": next(ticks)} | wish))

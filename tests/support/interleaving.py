@@ -26,6 +26,7 @@ from django.db.models import Sum
 from tests.support.factories import WATCHED, WATCHED_SECONDS, make_users, make_videos
 from tests.support.faults import install_ticks
 from tests.support.setbacks import Setbacks, watch
+from tests.support.trends import wrong_site_hours, wrong_trends
 from videos import counters, flush, ledger, meeting, services
 from videos.changes import COLUMNS, SUM_COLUMNS, Totals
 from videos.conf import conf
@@ -33,7 +34,17 @@ from videos.counters import connection as wire
 from videos.counters import meetings, scripts
 from videos.flush import workers
 from videos.ledger import reads, sql
-from videos.models import CountersIdentity, FlushBatch, Meeting, StaleLive, Video, VideoHour, VideoLike
+from videos.models import (
+    CountersIdentity,
+    FlushBatch,
+    Meeting,
+    SiteHour,
+    StaleLive,
+    TrendingVideo,
+    Video,
+    VideoHour,
+    VideoLike,
+)  # fmt: skip
 
 VIDEOS, USERS = 2, 3
 LEDGER_READS = ("newest_batches", "shards_with_notes", "stale_videos", "compare_batches")
@@ -389,6 +400,7 @@ class World:
                 self.faults["live"] += live[video].totals != Totals(likes, views, views * WATCHED_SECONDS)
         if not self.setbacks.stores and not self.written_away:
             self._judge_batches()
+        self.faults["trends"] += len(wrong_trends())
         self.faults["left over"] += sum(depth.pending + depth.claimed for depth in counters.depths())
         self.faults["notes"] += StaleLive.objects.count()
         self.faults = +self.faults
@@ -404,6 +416,7 @@ class World:
                 sums["views__sum"] or 0,
                 sums["watched__sum"] or 0,
             )
+        self.faults["site"] += len(wrong_site_hours())
         self.faults["unfinished"] += FlushBatch.objects.filter(finished_at=None).count()
         self.faults["fields"] += sums["fields__sum"] != sums["taken__sum"]
 
@@ -420,7 +433,9 @@ def worlds(
     for number in range(seed, seed + count):
         client.flushdb()
         World.redis_run += 1
-        for model in (VideoLike, VideoHour, FlushBatch, StaleLive, Meeting, CountersIdentity):
+        for model in (
+            *(VideoLike, VideoHour, SiteHour, TrendingVideo, FlushBatch, StaleLive, Meeting, CountersIdentity),
+        ):
             model.objects.all().delete()
         Video.objects.update(**dict.fromkeys((*COLUMNS, "flushed_batch"), 0))
         meeting._pair()  # they know each other: a database that is set back to before that is not in these orders

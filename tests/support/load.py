@@ -11,6 +11,7 @@ from typing import Self
 from django.db import connections
 
 from tests.support.factories import WATCHED, WATCHED_SECONDS
+from tests.support.trends import wrong_site_hours, wrong_trends
 from videos import counters, services
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
 
@@ -118,11 +119,13 @@ class Load:
             assert row.watch_seconds == row.view_count * WATCHED_SECONDS
             assert live[row.pk].totals in {None, row.totals}
         check_batches()
+        assert wrong_site_hours() == set()
         assert [depth for depth in counters.depths() if depth.pending or depth.claimed] == []
 
 
 def check_batches() -> None:
-    """Every claimed field is accounted for, and every batch is finished."""
+    """Every claimed field is accounted for, every batch is finished, and what trends is what the hours say."""
+    assert wrong_trends() == []
     for batch in FlushBatch.objects.all():
         assert batch.finished_at is not None
         assert batch.fields == batch.applied + batch.repeated + batch.dropped + batch.rejected

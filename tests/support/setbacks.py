@@ -17,12 +17,22 @@ from django.db import connection, transaction
 
 from videos import counters, ledger
 from videos.changes import COLUMNS
-from videos.models import CountersIdentity, FlushBatch, Meeting, StaleLive, Video, VideoHour, VideoLike
+from videos.models import (
+    CountersIdentity,
+    FlushBatch,
+    Meeting,
+    SiteHour,
+    StaleLive,
+    TrendingVideo,
+    Video,
+    VideoHour,
+    VideoLike,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from tests.support.interleaving import World
 
-TABLES = (VideoLike, VideoHour, FlushBatch, StaleLive, Meeting, CountersIdentity)
+TABLES = (VideoLike, VideoHour, SiteHour, TrendingVideo, FlushBatch, StaleLive, Meeting, CountersIdentity)
 COUNTS = (*COLUMNS, "flushed_batch")
 Wish = tuple[int, int]
 

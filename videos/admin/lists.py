@@ -14,7 +14,7 @@ from django.utils.text import capfirst
 
 from videos import services
 from videos.changes import MAX_ID
-from videos.models import VideoHour, VideoLike, VideoWord
+from videos.models import TrendingVideo, VideoHour, VideoLike, VideoWord
 
 MAX_LISTED = 10_000  # rows that the pages of a list reach; rows beyond are found by searching
 
@@ -67,6 +67,8 @@ class _CountingCollector(NestedObjects):
     def related_objects(self, related_model: Any, related_fields: Any, objs: Any) -> QuerySet[Any]:
         """The rows that point to these objects."""
         rows = super().related_objects(related_model, related_fields, objs)
+        if related_model is TrendingVideo:
+            return rows.none()
         if related_model in {VideoLike, VideoHour, VideoWord}:
             self.numbers[related_model] = self.numbers.get(related_model, 0) + rows.count()
             return rows.none()

@@ -66,13 +66,15 @@ from videos.counters.status import (
     watched_since,
 )
 from videos.counters.traces import forget_users, traces_of_user
+from videos.counters.waiting import Waiting, WaitingSums, is_current, read_waiting, read_waiting_sums
 
 __all__ = [
     "REASONS", "Batch", "Claim", "Closed", "Confirmation", "CountersMismatch", "CountersUnavailable", "Depth",
     "DoneBatch", "Hashes", "Hits", "Kept", "Live", "Marked", "Missing", "Pairing", "ShardRun", "Unmet", "ViewEvent",
-    "beats", "clear_shards", "count_hits", "depths", "disconnect_others", "drop_kept", "find_fault", "forget",
-    "forget_users", "forget_views", "is_full", "known_share", "last_finished_run", "live_videos", "lookup",
-    "memory_share", "note_beats", "note_finished_run", "now_ms", "option_fault", "pair", "pair_as", "prime",
-    "read_kept", "read_pairing", "recent", "refresh", "refused", "resync", "server_facts", "set_facts", "set_mark",
-    "shard_of", "shard_runs", "take_fences", "traces_of_user", "view", "waiting_marks", "watched_since",
+    "Waiting", "WaitingSums", "beats", "clear_shards", "count_hits", "depths", "disconnect_others", "drop_kept",
+    "find_fault", "forget", "forget_users", "forget_views", "is_current", "is_full", "known_share", "last_finished_run",
+    "live_videos", "lookup", "memory_share", "note_beats", "note_finished_run", "now_ms", "option_fault", "pair",
+    "pair_as", "prime", "read_kept", "read_pairing", "read_waiting", "read_waiting_sums", "recent", "refresh",
+    "refused", "resync", "server_facts", "set_facts", "set_mark", "shard_of", "shard_runs", "take_fences",
+    "traces_of_user", "view", "waiting_marks", "watched_since",
 ]  # fmt: skip

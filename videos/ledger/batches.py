@@ -34,6 +34,7 @@ from videos.changes import (
     zeros,
 )
 from videos.ledger import sql
+from videos.ledger.history import HourGains, add_gains
 from videos.ledger.meetings import StaleFence, fences, lock_fence
 from videos.ledger.retry import LOCK_TIMEOUT, again
 from videos.ledger.sql import parts
@@ -43,7 +44,6 @@ from videos.models import FlushBatch, StaleLive, Video
 
 Sums: TypeAlias = dict[str, int]  # by SUM_COLUMNS
 Gains: TypeAlias = dict[int, list[int]]  # by video, in the order of COUNTS
-HourGains: TypeAlias = dict[tuple[int, int], list[int]]  # by video and hour since 1970, in the order of COUNTS
 
 _LIKES: Final = MARK_PLACES[LIKE]
 NO_SUMS: Final = dict.fromkeys(SUM_COLUMNS, 0)
@@ -323,7 +323,7 @@ def take_in(
     sql.insert_likes((video_id, mark.user_id, mark.at_ms) for video_id, mark in moved.added)
     sql.delete_likes(moved.removed_ids)
     sql.add_counts(gains, number)
-    sql.add_hours(hours)
+    add_gains(hours)
     return outcomes, _sums_of(fresh, gains, moved)
 
 

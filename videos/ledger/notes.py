@@ -14,6 +14,7 @@ from videos.changes import HOUR_MS, LIKE, MARK_PLACES, NOTHING, Changes, MarkCha
 from videos.ledger import sql
 from videos.ledger.batches import Outcome, take_in
 from videos.ledger.forgotten import note_forgotten
+from videos.ledger.history import add_gains
 from videos.ledger.reads import read_facts
 from videos.ledger.retry import again, is_lock_timeout
 from videos.ledger.sql import STATEMENT_ROWS, parts
@@ -72,7 +73,7 @@ def forget_user(user_id: int, *, at_ms: int) -> None:
                     gains[video_id] = zeros()
                     gains[video_id][MARK_PLACES[LIKE]] = sql.count_likes(video_id) - stored
             sql.add_counts(gains, None)
-            sql.add_hours({(video_id, at_ms // HOUR_MS): loss for video_id in part})
+            add_gains({(video_id, at_ms // HOUR_MS): loss for video_id in part})
         leave_notes(StaleLive(video_id=video_id, user=user_id, written_ms=at_ms) for video_id in video_ids)
         note_forgotten(user_id)
 

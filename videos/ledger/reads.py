@@ -50,6 +50,7 @@ class Window(NamedTuple):
     most: int
 
 
+TRENDS: Final = ("by_day", "by_week")  # columns of TrendingVideo
 # mysqlclient parses times in Python, a microsecond each; `fromisoformat` takes a tenth of that.
 _SELECTED: Final = ", ".join((*VideoRow._fields[:-1], *COLUMNS))
 _SELECTED_BY: Final = {
@@ -73,6 +74,21 @@ def nearest_videos(window: Window) -> list[VideoRow]:
     return _videos(_nearest(by, falling, begins=True), [value, value, value, tie, most])
 
 
+def trending_videos(window: Window) -> list[tuple[int, VideoRow]]:
+    """Scores and videos in a window, which is ordered by one of TRENDS."""
+    by, falling, beyond, most = window
+    if by not in TRENDS:
+        raise ValueError(f"Videos do not trend by {by}.")
+    compare, direction = ("<", "DESC") if falling else (">", "ASC")
+    join = "STRAIGHT_JOIN" if connection.vendor == "mysql" else "CROSS JOIN"  # in the order of the scores
+    where = f"WHERE t.{by} {compare}= %s AND (t.{by} {compare} %s OR t.video_id {compare} %s) " if beyond else ""
+    source = f"FROM videos_trendingvideo t {join} videos_video v ON v.id = t.video_id {where}"
+    order = f"ORDER BY t.{by} {direction}, t.video_id {direction} LIMIT %s"
+    given = [beyond[0], *beyond, most] if beyond else [most]
+    found = ask(f"SELECT t.{by}, {_SELECTED_BY[connection.vendor]} {source}{order}", given)
+    return list(zip((score for score, *_ in found), _rows_of([row[1:] for row in found]), strict=True))
+
+
 @lru_cache(maxsize=16)
 def _nearest(by: str, falling: bool, *, begins: bool) -> str:
     if by not in ORDERS:
@@ -94,7 +110,10 @@ def read_videos(video_ids: Iterable[int]) -> dict[int, VideoRow]:
 
 
 def _videos(source: str, parameters: Sequence[Any]) -> list[VideoRow]:
-    found = _ask(f"SELECT {_SELECTED_BY[connection.vendor]} {source}", parameters)
+    return _rows_of(ask(f"SELECT {_SELECTED_BY[connection.vendor]} {source}", parameters))
+
+
+def _rows_of(found: Iterable[Sequence[Any]]) -> list[VideoRow]:
     zone = stored_zone()
     return [
         VideoRow(pk, title, description, url, duration, owner, parse_stored(str(at), zone), Totals(*totals))
@@ -109,7 +128,7 @@ def read_counts(video_ids: Collection[int], user_id: int | None) -> dict[int, tu
     return {
         video_id: (Totals(*totals), bool(state))
         for part in parts(video_ids)
-        for video_id, state, *totals in _ask(f"{select} WHERE v.id IN ({listed(part)})", given)
+        for video_id, state, *totals in ask(f"{select} WHERE v.id IN ({listed(part)})", given)
     }
 
 
@@ -118,7 +137,7 @@ def read_facts(video_ids: Iterable[int]) -> dict[int, VideoFacts]:
     return {
         video_id: VideoFacts(Totals(*totals), owner_id, duration, watermark)
         for part in parts(video_ids)
-        for video_id, owner_id, duration, watermark, *totals in _ask(
+        for video_id, owner_id, duration, watermark, *totals in ask(
             f"SELECT v.id, {_FACTS} FROM videos_video v WHERE v.id IN ({listed(part)})", []
         )
     }
@@ -126,7 +145,7 @@ def read_facts(video_ids: Iterable[int]) -> dict[int, VideoFacts]:
 
 def read_facts_and_state(video_id: int, user_id: int) -> tuple[VideoFacts, int] | None:
     """A video's facts and the value of the user's mark, in one query; None: no such video."""
-    found = _ask(f"SELECT {_LIKED}, {_FACTS} FROM videos_video v WHERE v.id = %s", [user_id, video_id])
+    found = ask(f"SELECT {_LIKED}, {_FACTS} FROM videos_video v WHERE v.id = %s", [user_id, video_id])
     if not found:
         return None
     liked, owner_id, duration, watermark, *totals = found[0]
@@ -139,7 +158,7 @@ def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:
     return {
         video_id
         for part in parts(video_ids)
-        for (video_id,) in _ask(f"{select} AND video_id IN ({listed(part)})", [user_id])
+        for (video_id,) in ask(f"{select} AND video_id IN ({listed(part)})", [user_id])
     }
 
 
@@ -149,11 +168,11 @@ def likers_among(video_id: int, user_ids: Collection[int]) -> set[int]:
     return {
         user_id
         for part in parts(user_ids)
-        for (user_id,) in _ask(f"{select} AND user_id IN ({listed(part)})", [video_id])
+        for (user_id,) in ask(f"{select} AND user_id IN ({listed(part)})", [video_id])
     }
 
 
-def _ask(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
+def ask(statement: str, parameters: Sequence[Any]) -> Sequence[tuple[Any, ...]]:
     """The rows that a statement finds; the statement is run again if the connection was stale.
 
     Django checks a kept connection with a round trip before its first use in a request. A statement that only reads

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from django.contrib.auth import get_user_model
 
-from videos.changes import COLUMNS, COUNTS, HOUR_SECONDS, SUM_COLUMNS, Totals
-from videos.ledger.times import moment_text, second_text, stored_zone
+from videos.changes import COLUMNS, COUNTS, SUM_COLUMNS, Totals
+from videos.ledger.times import hour_text, moment_text, stored_zone
 from videos.ledger.writer import connection
 
 STATEMENT_ROWS: Final = 5000  # of one statement, so that its packet stays far below max_allowed_packet
@@ -228,11 +228,8 @@ def add_counts(gains: Mapping[int, Sequence[int]], number: int | None) -> None:
 def add_hours(gains: Mapping[tuple[int, int], Sequence[int]]) -> None:
     """Add gains, in the order of COUNTS, to the hours, by video and hour since 1970."""
     rows = sorted((video_id, hour, *gain) for (video_id, hour), gain in gains.items() if any(gain))
-    zone = stored_zone()
     for part in parts(rows):
-        _write(
-            "add_hours", [(video_id, second_text(hour * HOUR_SECONDS, zone), *gain) for video_id, hour, *gain in part]
-        )
+        _write("add_hours", [(video_id, hour_text(hour), *gain) for video_id, hour, *gain in part])
 
 
 def add_sums(shard: int, number: int, taken: int, sums: Mapping[str, int]) -> None:

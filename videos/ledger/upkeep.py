@@ -1,6 +1,5 @@
 """What the database knows about the flush, and its housekeeping: delete old batches, merge old hours into days."""
 
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -8,19 +7,19 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db.models import Count, Max, Sum
 
-from videos.changes import COUNTS, HOUR_SECONDS, SUM_COLUMNS, FieldSums, zeros
+from videos.changes import SUM_COLUMNS, FieldSums
 from videos.conf import conf
-from videos.ledger import sql
-from videos.ledger.batches import HourGains, newest_batches
+from videos.ledger import history
+from videos.ledger.batches import newest_batches
 from videos.ledger.breaker import DatabaseLacksTable, DatabaseReadOnly
 from videos.ledger.doubts import forget_doubts
 from videos.ledger.sign_ins import forget_sign_ins
 from videos.ledger.sql import STATEMENT_ROWS
 from videos.ledger.times import from_stored, to_stored
-from videos.ledger.writer import atomic, connection, rows
-from videos.models import FlushBatch, StaleLive, VideoHour
+from videos.ledger.trending import forget_trends
+from videos.ledger.writer import connection, rows
+from videos.models import FlushBatch, StaleLive
 
-LOOSE_HOURS: Final = 100  # of which one run merges rows
 TABLES: Final = {
     "mysql": "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()",
     "sqlite": "SELECT name FROM sqlite_master",
@@ -100,27 +99,6 @@ def prune(*, now: datetime) -> None:
         pk for pk, shard, number in old.values_list("id", "shard", "number")[:STATEMENT_ROWS] if number < floor[shard]
     ]
     rows(FlushBatch).filter(id__in=gone).delete()
-    _roll_up_hours(now)
-
-
-def _roll_up_hours(now: datetime) -> None:
-    """Merge some of the old hours into the first hour of their day (UTC), in one transaction; the next run goes on."""
-    horizon = (now - timedelta(days=conf.HOURS_DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
-    # Which hour begins a day is decided here: the database would go by TIME_ZONE, and MariaDB and MySQL answer NULL
-    # unless their tables of time zones are filled.
-    hours = rows(VideoHour).filter(hour__lt=to_stored(horizon)).order_by("hour").values_list("hour", flat=True)
-    loose = [hour for hour in hours.distinct() if from_stored(hour).hour or from_stored(hour).minute][:LOOSE_HOURS]
-    found = rows(VideoHour).filter(hour__in=loose).order_by("hour")
-    chosen = dict(found.values_list("id", "video_id")[:STATEMENT_ROWS])
-    if not chosen:
-        return
-    with atomic(durable=True):
-        sql.lock_videos(set(chosen.values()))
-        days: HourGains = defaultdict(zeros)
-        merged = rows(VideoHour).filter(id__in=chosen)
-        for video_id, hour, *gains in merged.values_list("video_id", "hour", *(count.name for count in COUNTS)):
-            day = days[video_id, int(from_stored(hour).timestamp()) // (24 * HOUR_SECONDS) * 24]
-            for place, gain in enumerate(gains):
-                day[place] += gain
-        merged.delete()
-        sql.add_hours(days)
+    history.roll_up(now)
+    history.merge_site_hours()
+    forget_trends(now.timestamp())

@@ -5,7 +5,7 @@ docs/glossary.md explains the terms.
 
 from videos.counters import Hashes, ViewEvent
 from videos.ledger.encryption import refuse_clear
-from videos.ledger.reads import VideoRow, Window
+from videos.ledger.reads import TRENDS, VideoRow, Window
 from videos.ledger.search import SearchTimeout
 from videos.services.accounts import (
     active_user,
@@ -18,6 +18,18 @@ from videos.services.accounts import (
     signing_in,
 )
 from videos.services.database import is_away, own_transactions, refuses_value, whole_request
+from videos.services.history import (
+    History,
+    OwnHistory,
+    delete_history,
+    hour_at,
+    hours_kept_since,
+    merge_history,
+    owner_history,
+    recompute_trends,
+    site_history,
+    video_history,
+)
 from videos.services.likes import get_like, liked_videos, likers, recent_marks, set_like
 from videos.services.outcomes import (
     Counts,
@@ -33,6 +45,7 @@ from videos.services.outcomes import (
 from videos.services.privacy import export_user
 from videos.services.reading import (
     ids_by_name,
+    list_trending,
     list_videos,
     overlay_rows,
     read_counts,
@@ -59,12 +72,14 @@ from videos.services.videos import (
 from videos.services.views import record_view, record_views
 
 __all__ = [
-    "IMPORTABLE", "Counts", "Hashes", "Hits", "LikeResult", "SearchTimeout", "Unavailable", "UserNotFound",
-    "ValueRefused", "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent", "ViewSums", "Window",
-    "active_user", "add_video", "begin_sign_in", "count_hits", "delete_video", "edit_video", "export_user",
-    "forget_user", "forget_video", "get_like", "has_permission", "ids_by_name", "import_counts", "index_all",
-    "index_videos", "is_away", "keep_sign_ins", "keep_watermark", "liked_videos", "likers", "list_videos", "note_like",
-    "overlay_rows", "own_transactions", "read_counts", "read_video", "read_videos", "recent_marks", "record_view",
-    "record_views", "refresh_video", "refuse_clear", "refuses_value", "renew_sign_in", "search_videos", "set_like",
-    "sign_in", "sign_out", "signing_in", "usernames", "whole_request",
+    "IMPORTABLE", "TRENDS", "Counts", "Hashes", "History", "Hits", "LikeResult", "OwnHistory", "SearchTimeout",
+    "Unavailable", "UserNotFound", "ValueRefused", "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent",
+    "ViewSums", "Window", "active_user", "add_video", "begin_sign_in", "count_hits", "delete_history", "delete_video",
+    "edit_video", "export_user", "forget_user", "forget_video", "get_like", "has_permission", "hour_at",
+    "hours_kept_since", "ids_by_name", "import_counts", "index_all", "index_videos", "is_away", "keep_sign_ins",
+    "keep_watermark", "liked_videos", "likers", "list_trending", "list_videos", "merge_history", "note_like",
+    "overlay_rows", "own_transactions", "owner_history", "read_counts", "read_video", "read_videos", "recent_marks",
+    "recompute_trends", "record_view", "record_views", "refresh_video", "refuse_clear", "refuses_value",
+    "renew_sign_in", "search_videos", "set_like", "sign_in", "sign_out", "signing_in", "site_history", "usernames",
+    "video_history", "whole_request",
 ]  # fmt: skip

@@ -58,6 +58,12 @@ def list_videos(*, window: Window) -> list[VideoRow]:
         return reads.nearest_videos(window)
 
 
+def list_trending(*, window: Window) -> list[tuple[int, VideoRow]]:
+    """Scores and videos in a window of those that trend. Raises Unavailable."""
+    with database():
+        return reads.trending_videos(window)
+
+
 def search_videos(*, text: str, window: Window) -> list[VideoRow]:
     """The videos in a window of those that have every word of a text. Raises SearchTimeout, Unavailable."""
     with database(patient=True):

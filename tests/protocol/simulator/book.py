@@ -17,6 +17,7 @@ from django.db.models import Sum
 from tests.protocol.simulator.clock import SECOND_US, Clock
 from tests.protocol.simulator.network import Command
 from tests.support.factories import WATCHED_SECONDS
+from tests.support.trends import wrong_trends
 from videos import counters, flush
 from videos.changes import LIKE, SUM_COLUMNS, Changes, Totals, zeros
 from videos.conf import conf
@@ -273,6 +274,7 @@ class Book:
             video, user = mark
             if video in rows and user not in self.gone_users and made:
                 self._judge_mark(mark, made[-1].liked, is_liked=mark in liking)
+        self.fault("trends", bool(wrong_trends()))
         if not (self.setbacks or self.in_rows or self.views_by_rows or self.gone_users or len(rows) < len(live)):
             self._judge_batches(rows.values())
         self.fault("left over", sum(depth.pending + depth.claimed + depth.rejected for depth in counters.depths()))

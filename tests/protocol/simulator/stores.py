@@ -17,7 +17,9 @@ from videos.models import (
     DoubtfulView,
     FlushBatch,
     Meeting,
+    SiteHour,
     StaleLive,
+    TrendingVideo,
     Video,
     VideoHour,
     VideoLike,
@@ -25,7 +27,10 @@ from videos.models import (
 
 TABLES = [
     model._meta.db_table
-    for model in (User, Video, VideoLike, VideoHour, FlushBatch, StaleLive, DoubtfulView, Meeting, CountersIdentity)
+    for model in (
+        *(User, Video, VideoLike, VideoHour, SiteHour, TrendingVideo),
+        *(FlushBatch, StaleLive, DoubtfulView, Meeting, CountersIdentity),
+    )
 ]
 Rows = dict[str, list[tuple[Any, ...]]]
 
