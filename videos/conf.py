@@ -75,6 +75,7 @@ class AppSettings:
             "view": "6000/minute",
             "write": "120/minute",
             "search": "120/minute",
+            "stats": "120/minute",
         }
     )
     # Where throttles count: `counters://` is the counters' Redis, for all processes; `process://` each worker process;

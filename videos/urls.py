@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from videos import health
-from videos.api.views import likes, pages, tokens, videos, viewing
+from videos.api.views import likes, pages, stats, tokens, videos, viewing
 
 urlpatterns = [
     path("api/videos/", videos.VideosView.as_view(), name="videos"),
@@ -11,9 +11,13 @@ urlpatterns = [
     path("api/videos/<int:video>/", videos.OneVideoView.as_view(), name="video"),
     path("api/videos/<int:video>/like/", likes.LikeView.as_view(), name="like"),
     path("api/videos/<int:video>/likes/", likes.LikersView.as_view(), name="likers"),
+    path("api/videos/<int:video>/stats/", stats.VideoStatsView.as_view(), name="video-stats"),
     path("api/videos/<int:video>/view/", viewing.ViewView.as_view(), name="view"),
     path("api/views/", viewing.ViewsView.as_view(), name="views"),
     path("api/me/likes/", likes.MyLikesView.as_view(), name="my-likes"),
+    path("api/me/stats/", stats.MyStatsView.as_view(), name="my-stats"),
+    path("api/stats/", stats.SiteStatsView.as_view(), name="site-stats"),
+    path("api/trending/", stats.TrendingView.as_view(), name="trending"),
     path("api/token/", tokens.TokenView.as_view(), name="token"),
     path("api/token/refresh/", tokens.RefreshView.as_view(), name="token-refresh"),
     path("api/token/revoke/", tokens.RevokeView.as_view(), name="token-revoke"),

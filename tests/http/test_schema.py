@@ -20,6 +20,10 @@ CONTRACT = {
     "/api/videos/{video}/likes/": {"get"},
     "/api/me/likes/": {"get"},
     "/api/videos/{video}/view/": {"post"},
+    "/api/videos/{video}/stats/": {"get"},
+    "/api/me/stats/": {"get"},
+    "/api/stats/": {"get"},
+    "/api/trending/": {"get"},
     "/api/views/": {"post"},
     "/api/token/": {"post"},
     "/api/token/refresh/": {"post"},
@@ -53,7 +57,8 @@ def test_public_calls_need_no_token(schema: Any) -> None:
         if {} in call.get("security", [{}])
     }
     assert {"videos_list", "videos_retrieve", "view", "likers_list", "videos_counts", "token"} <= public
-    assert not {"like", "unlike", "views", "my_likes_list", "videos_create"} & public
+    assert {"video_stats", "trending_list"} <= public
+    assert not {"like", "unlike", "views", "my_likes_list", "videos_create", "my_stats", "site_stats"} & public
 
 
 def test_a_video_is_described_as_it_is_answered(schema: Any) -> None:

@@ -25,6 +25,7 @@ PLACES = [
     *("field of Video", "Totals", "prime.lua"),
     *("pending hash to batch", "pending hash to hour", "pending hash to video"),
     *("confirm.lua", "resync.lua", "counts", "video", "schema of counts", "schema of video"),
+    *("stats", "stats as CSV", "stats of an owner", "stats of the site", "schema of stats", "pending in stats"),
     *("admin of videos", "admin of hours", "admin of batches", "health", "metrics"),
 ]
 
@@ -32,7 +33,7 @@ PLACES = [
 def places_without(count: CountName, redis_client: redis.Redis) -> list[str]:
     """Move a change of this count from the pending hash to the rows; return the places that do not show it."""
     user = make_admin()
-    (video_id,) = make_videos(1)
+    (video_id,) = make_videos(1, user)
     keys, now_ms = keys_of(counters.shard_of(video_id)), counters.now_ms()
     places: dict[str, tuple[Mapping[str, Any], Any]] = {}  # what each place should hold, and what it holds
 
@@ -46,6 +47,9 @@ def places_without(count: CountName, redis_client: redis.Redis) -> list[str]:
     else:
         gain, sums = 7, {count.name: 7}
         redis_client.hset(keys.pending, f"{count.letter}:{video_id}:{now_ms // HOUR_MS}", gain)
+    redis_client.hset(keys.sums, f"{count.name}:{video_id}", gain)
+    waiting = services.video_history(video_id=video_id, bounds=[now_ms // HOUR_MS - 1, now_ms // HOUR_MS + 2]).sums
+    places["pending in stats"] = {count.name: gain}, dict(zip(Totals._fields, waiting, strict=False))
     run_flush()
     live, column = {count.name: str(gain)}, {count.column: gain}
     places["confirm.lua"] = live, redis_client.hgetall(keys.live(video_id))
@@ -74,7 +78,15 @@ def places_without(count: CountName, redis_client: redis.Redis) -> list[str]:
     samples = [sample for family in families for sample in family.samples if family.name == "videos_flush_last_hour"]
     places["metrics"] = sums, {sample.labels["sum"]: sample.value for sample in samples}
 
+    stats, names = f"/api/videos/{video_id}/stats/", [count.name]
+    described = properties(schema, schema["paths"]["/api/videos/{video}/stats/"]["get"]["responses"]["200"])
+    places["schema of stats"] = dict.fromkeys(names, True), dict.fromkeys(described, True)
+    head, *lines = client.get(f"{stats}?format=csv").content.decode().splitlines()
+    numbers = map(sum, zip(*(map(int, line.split(",")[1:]) for line in lines), strict=True))
+    places["stats as CSV"] = {count.name: gain}, dict(zip(head.split(",")[1:], numbers, strict=True))
     client.force_login(user)
+    for name, path in {"": stats, " of an owner": "/api/me/stats/", " of the site": "/api/stats/"}.items():
+        places[f"stats{name}"] = {count.name: gain}, client.get(path).json()["sums"]
     for name, page, columns in (
         ("videos", "video", [f"live_{count.name}", f"stored_{count.name}"]),
         ("hours", "videohour", [count.name]),

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 @pytest.fixture(autouse=True)
 def rates(settings: Any) -> None:
     """Small rates."""
-    settings.VIDEOS_THROTTLE_RATES = dict.fromkeys(("token", "like", "view", "write", "search"), "2/minute")
+    settings.VIDEOS_THROTTLE_RATES = dict.fromkeys(("token", "like", "view", "write", "search", "stats"), "2/minute")
 
 
 def like(video: Video, user: User, method: str = "PUT") -> Any:

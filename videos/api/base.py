@@ -29,7 +29,7 @@ class BaseView(APIView):
     authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
     content_negotiation_class = PreparedNegotiation
     parser_classes: Any = (StrictJSONParser,)
-    renderer_classes = (JSONRenderer,)
+    renderer_classes: Any = (JSONRenderer,)
     throttle_classes: Any = ()
     versioning_class = None
     address: ClassVar[str]  # of the operations that answer its usual calls
@@ -71,6 +71,11 @@ def user_id_of(request: Request) -> int | None:
     """The caller's id, None for an anonymous one."""
     user: Any = request.user  # None if UNAUTHENTICATED_USER says so
     return user.pk if user and user.is_authenticated else None
+
+
+def throttle(request: Request, scope: str) -> None:
+    """Count a request, of whatever method. Raises Throttled beyond the rate of the scope."""
+    operations.throttle(scope, user_id_of(request), request.META)
 
 
 def require(request: Request, permission: str, *, owner_id: int | None = None) -> None:

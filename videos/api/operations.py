@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
-from rest_framework.exceptions import NotAuthenticated, PermissionDenied, Throttled
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied, Throttled, ValidationError
 
 from videos import services
 from videos.api import bodies, origins, throttling, viewers
 from videos.api.answers import Answer, count_data, json_answer, like_answer, video_data, view_answer
-from videos.api.pagination import Position, VideoPagination
+from videos.api.pagination import KeysetPagination, Position, VideoPagination
 from videos.services import ViewEvent
 
 
@@ -45,12 +45,13 @@ def run(operation: Operation, call: Call) -> Answer:
     if signed_in and call.user_id is None:
         raise NotAuthenticated
     if scope is not None:
-        _throttle(scope, call)
+        throttle(scope, call.user_id, call.meta)
     return act(call)
 
 
-def _throttle(scope: str, call: Call) -> None:
-    wait = throttling.wait_seconds(scope, call.user_id, call.meta)
+def throttle(scope: str, user_id: int | None, meta: Mapping[str, Any]) -> None:
+    """Count a request. Raises Throttled beyond the rate of the scope."""
+    wait = throttling.wait_seconds(scope, user_id, meta)
     if wait is not None:
         raise Throttled(math.ceil(wait))
 
@@ -95,11 +96,23 @@ def _get_videos(call: Call) -> Answer:
     text = bodies.parse_search(call.query.get("search", ""))
     pages = VideoPagination()
     window = pages.begin(call.query, call.uri)
+    if window.by in services.TRENDS:
+        if text:
+            raise ValidationError({"ordering": ["What a search finds is not ordered by what trends."]})
+        return trending_answer(pages, window, call.user_id)
     if text:
-        _throttle("search", call)
+        throttle("search", call.user_id, call.meta)
     found = services.search_videos(text=text, window=window) if text else services.list_videos(window=window)
     rows = pages.end(found, lambda row: Position(row.value_of(window.by), row.id))
     counts = services.overlay_rows(rows=rows, user_id=call.user_id)
+    return json_answer(pages.page_data(video_data(rows, counts)), stored=counts.stored)
+
+
+def trending_answer(pages: KeysetPagination, window: services.Window, user_id: int | None) -> Answer:
+    """A page of videos that trend, with their live totals."""
+    found = pages.end(services.list_trending(window=window), lambda item: Position(item[0], item[1].id))
+    rows = [row for _, row in found]
+    counts = services.overlay_rows(rows=rows, user_id=user_id)
     return json_answer(pages.page_data(video_data(rows, counts)), stored=counts.stored)
 
 

@@ -4,7 +4,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, Self, TypeVar
 
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import CursorPagination
@@ -56,6 +56,7 @@ class KeysetPagination(CursorPagination):
     max_page_size = 100
     invalid_cursor_message = "Invalid cursor."
     orderings: ClassVar[Sequence[str]] = ("-created_at",)
+    columns: ClassVar[Mapping[str, str]] = {}  # of orderings that are not named as their columns
 
     def begin(self, query: Mapping[str, str], uri: str) -> Window:
         """The items to read for a query's page, and one more, which tells whether there is another page.
@@ -69,6 +70,7 @@ class KeysetPagination(CursorPagination):
         size = query.get(self.page_size_query_param, str(self.page_size))
         if not (size.isascii() and size.isdecimal() and len(size) < 10 and 1 <= int(size) <= self.max_page_size):
             raise ValidationError({"page_size": [f"Must be a number from 1 to {self.max_page_size}."]})
+        ordering = self.columns.get(ordering, ordering)
         by = ordering.removeprefix("-")
         text = query.get(self.cursor_query_param)
         try:
@@ -114,4 +116,20 @@ class KeysetPagination(CursorPagination):
 class VideoPagination(KeysetPagination):
     """Pages of videos. Pages by a count are ordered as of the last flush."""
 
-    orderings = tuple(f"{sign}{column}" for sign in ("-", "") for column in ORDERS)
+    columns: ClassVar[Mapping[str, str]] = {"trending": "-by_day"}
+    orderings = (*(f"{sign}{column}" for sign in ("-", "") for column in ORDERS), *columns)
+
+
+class TrendingPagination(KeysetPagination):
+    """Pages of videos that trend, in the window of a day."""
+
+    orderings = ("-by_day",)
+
+
+class WeekPagination(TrendingPagination):
+    """The same in the window of a week."""
+
+    orderings = ("-by_week",)
+
+
+TRENDING: Final[Mapping[str, type[TrendingPagination]]] = {"day": TrendingPagination, "week": WeekPagination}

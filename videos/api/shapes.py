@@ -192,6 +192,55 @@ class ViewSumsSerializer(serializers.Serializer[Any]):
     ignored = serializers.DictField(child=serializers.IntegerField(), help_text="How many for each reason.")
 
 
+class GainsSerializer(serializers.Serializer[Any]):
+    """How much each count gained; less than zero where more was taken back."""
+
+    def get_fields(self) -> dict[str, Any]:
+        """A field for each of COUNTS."""
+        counts = {
+            count.name: serializers.IntegerField(help_text=f"{count.name.capitalize()} gained.") for count in COUNTS
+        }
+        return {**super().get_fields(), **counts}
+
+
+class StepSerializer(GainsSerializer):
+    """How much each count gained in a step."""
+
+    start = serializers.DateTimeField(help_text="The step lasts until the next one starts, or until `end`.")
+
+
+class SiteStatsSerializer(serializers.Serializer[Any]):
+    """What was gained in a span of time, and in as many hours before it."""
+
+    step = serializers.ChoiceField(choices=["hour", "day", "month"])
+    tz = serializers.CharField()
+    start = serializers.DateTimeField()
+    end = serializers.DateTimeField()
+    hours_since = serializers.DateTimeField(help_text="Before this time a day (UTC) may count in its first hour.")
+    sums = GainsSerializer()
+    before = GainsSerializer()
+    steps = StepSerializer(many=True)
+
+
+class StatsSerializer(SiteStatsSerializer):
+    """What was gained in a span of time."""
+
+    before = None  # type: ignore[assignment]  # Django REST framework's way to leave out an inherited field
+
+
+class TopVideoSerializer(GainsSerializer):
+    """A video, and what it gained."""
+
+    id = serializers.IntegerField()
+    title = serializers.CharField()
+
+
+class OwnStatsSerializer(SiteStatsSerializer):
+    """The same of one's own videos, and those that gained most."""
+
+    top = TopVideoSerializer(many=True)
+
+
 class ErrorSerializer(serializers.Serializer[Any]):
     """Why not."""
 

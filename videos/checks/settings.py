@@ -17,7 +17,7 @@ from videos.api.reports import without_passwords
 from videos.conf import AppSettings, Number, conf
 
 ISOLATION_LEVELS: Final = {"read uncommitted", "read committed", "repeatable read", "serializable"}
-SCOPES: Final = {"account", "token", "like", "view", "write", "search"}
+SCOPES: Final = {"account", "token", "like", "view", "write", "search", "stats"}
 NAMES: Final = {name for name in vars(AppSettings) if name.isupper()}
 LIKERS: Final = {"everyone", "owner", "nobody"}
 TOKEN_KEY_CHARACTERS: Final = 32  # PyJWT warns of shorter keys for HS256
