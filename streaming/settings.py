@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import dj_database_url
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -113,6 +114,7 @@ ALLOWED_HOSTS = _words("ALLOWED_HOSTS") or _local_hosts or [_required("ALLOWED_H
 CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
+    "unfold",  # before the admin, whose templates it replaces
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -240,6 +242,14 @@ STATIC_URL = "static/"
 STATIC_ROOT = None if EMBEDDED else BASE_DIR / "staticfiles"  # embedded: served from where the packages have them
 WHITENOISE_USE_FINDERS = _flag("WHITENOISE_USE_FINDERS", default=EMBEDDED)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a request's body; a batch of 1,000 events needs a fifth of it
+
+UNFOLD = {
+    "SITE_TITLE": "Likes and views",
+    "SITE_HEADER": "Likes and views",
+    "SITE_SYMBOL": "monitoring",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("videos/icon.svg")}],
+    "STYLES": [lambda request: static("videos/admin.css")],
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

@@ -16,6 +16,8 @@ _POLICY: Final = (
 )
 PAGE_POLICY: Final = _POLICY.format(style="'self'")
 DOCS_POLICY: Final = _POLICY.format(style="'self' 'unsafe-inline'")  # Swagger UI writes style elements
+# django-unfold runs Alpine.js, which evaluates attributes of its templates, and writes colours into a style element.
+ADMIN_POLICY: Final = f"{DOCS_POLICY}; script-src 'self' 'unsafe-eval'"
 HEADERS: Final = {
     "Content-Security-Policy": PAGE_POLICY,
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
@@ -38,8 +40,11 @@ class GuardMiddleware:
         """Answer a request."""
         probe = _probe(request.path_info)
         response = self.get_response(request) if probe is None else probe(request)
-        if request.resolver_match is not None and request.resolver_match.url_name == "docs":
+        match = request.resolver_match
+        if match is not None and match.url_name == "docs":
             response.headers["Content-Security-Policy"] = DOCS_POLICY
+        elif match is not None and match.app_name == "admin":
+            response.headers["Content-Security-Policy"] = ADMIN_POLICY
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response

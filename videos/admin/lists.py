@@ -11,6 +11,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
+from unfold.admin import ModelAdmin
 
 from videos import services
 from videos.changes import MAX_ID
@@ -75,7 +76,7 @@ class _CountingCollector(NestedObjects):
         return rows
 
 
-class QuickAdmin(CountedDeletions, admin.ModelAdmin):  # type: ignore[type-arg]
+class QuickAdmin(CountedDeletions, ModelAdmin):  # type: ignore[misc]  # its package has no types
     """Pages of a model that may have millions of rows."""
 
     paginator = QuickPaginator

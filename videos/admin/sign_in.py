@@ -5,24 +5,24 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.forms import AdminAuthenticationForm
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException
+from unfold.forms import AuthenticationForm
 
 from videos.api.errors import answer_of
 from videos.api.signing_in import guarded
 
 
-class SignInForm(AdminAuthenticationForm):
-    """Django's form, whose check of the password has its turn."""
+class SignInForm(AuthenticationForm):  # type: ignore[misc]  # its package has no types
+    """Unfold's form, whose check of the password has its turn."""
 
     def clean(self) -> dict[str, Any]:
         """Check name and password. Raises Throttled, Busy."""
         name = self.cleaned_data.get("username")
         if self.request is None or not name or not self.cleaned_data.get("password"):
-            return super().clean()
+            return dict(super().clean())
         with guarded(self.request.META, name):
-            return super().clean()
+            return dict(super().clean())
 
 
 def told_to_wait(login: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,6 +42,6 @@ def told_to_wait(login: Callable[..., Any]) -> Callable[..., Any]:
     return view
 
 
-if admin.site.login_form is None:  # a project's own form is left alone
+if admin.site.login_form is AuthenticationForm:  # a project's own form is left alone
     admin.site.login_form = SignInForm
     admin.site.login = told_to_wait(admin.site.login)  # type: ignore[method-assign]
