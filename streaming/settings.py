@@ -115,6 +115,7 @@ CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
     "unfold",  # before the admin, whose templates it replaces
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -248,6 +249,7 @@ UNFOLD = {
     "SITE_HEADER": "Likes and views",
     "SITE_SYMBOL": "monitoring",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("videos/icon.svg")}],
+    "SCRIPTS": [lambda request: static("videos/admin.js")],
     "STYLES": [lambda request: static("videos/admin.css")],
 }
 

@@ -176,7 +176,7 @@ def _measure_flush(state: Mapping[str, Any], registry: CollectorRegistry) -> Non
         "claimed_fields": "Changes of batches that are being flushed.",
         "rejected_fields": "Malformed changes, kept aside in Redis.",
         "stale_notes": "Notes of rows that changed outside a batch; the flush sets their live totals.",
-        "rewound_batches": "Batches, of those kept, that found Redis rewound or replaced.",
+        "rewound_batches": "Kept batches that found Redis rewound or replaced, and that no one has acknowledged.",
         "unkept": "Whether Redis had no memory lately to keep batches for when the database is set back.",
         "late": "Whether changes wait and none was flushed for three intervals.",
     }.items():

@@ -331,6 +331,9 @@ class FlushBatch(models.Model):
     views = models.BigIntegerField(default=0)
     watched = models.BigIntegerField(default=0, db_default=0, help_text="Seconds watched.")
     postponed = models.JSONField(default=list, editable=False, help_text="Videos whose fields went back to pending.")
+    acknowledged = models.BooleanField(
+        default=False, db_default=False, editable=False, help_text="An administrator has seen what is wrong with it."
+    )
     rewound = models.BooleanField(default=False, help_text="Redis or the database was set back: changes may be lost.")
     taken = models.BigIntegerField(default=0, help_text="Fields that transactions have taken in so far.")
     fence = models.BigIntegerField(default=0, help_text="Fence of the flush that may add to it.")
@@ -341,6 +344,8 @@ class FlushBatch(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["finished_at"], name="flushbatch_finished"),
             models.Index(fields=["rewound"], name="flushbatch_rewound"),
+            models.Index(fields=["dropped"], name="flushbatch_dropped"),
+            models.Index(fields=["rejected"], name="flushbatch_rejected"),
         ]
 
     def __str__(self) -> str:

@@ -20,7 +20,6 @@ from tests.support.factories import make_admin, make_user, make_video, make_vide
 from tests.support.faults import failing
 from videos import services
 from videos.admin import lists
-from videos.admin.videos import COUNT_COLUMNS
 from videos.flush import reconcile, run_flush
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
 from videos.services import ViewEvent
@@ -51,7 +50,11 @@ def rows(client: Client, model: str, query: str = "") -> list[Any]:
 
 def shown(client: Client, query: str = "") -> list[tuple[Any, ...]]:
     """Title, live and stored likes, live and stored views, as the list shows them."""
-    return [(row.title, *(column(row) for column in COUNT_COLUMNS[:4])) for row in rows(client, "videos_video", query)]
+    found = []
+    for row in rows(client, "videos_video", query):
+        live = row.live or (None, None)
+        found.append((row.title, live[0], row.like_count, live[1], row.view_count))
+    return found
 
 
 def test_live_and_stored_counts_stand_side_by_side(client: Client, video: Video, owner: User) -> None:
@@ -60,8 +63,11 @@ def test_live_and_stored_counts_stand_side_by_side(client: Client, video: Video,
     assert shown(client) == [("one", 1, 0, 1, 0)]
     run_flush()
     assert shown(client) == [("one", 1, 1, 1, 1)]
+    services.record_view(event=ViewEvent(video.id, "b"))
     page = client.get(url_of("videos_video")).content.decode()
-    assert all(head in page for head in ("Live likes", "Stored likes", "Live views", "Stored views"))
+    assert '>2 <span class="stored-number">stored: 1<' in page
+    page = client.get(url_of("videos_video", "change", video.pk)).content.decode()
+    assert "Views</th><td>2</td><td>1</td><td>1</td>" in page
 
 
 @pytest.mark.usefixtures("video", "redis_away")
@@ -89,8 +95,8 @@ def test_a_page_of_videos_costs_what_one_video_does(
 def test_the_list_is_sortable_by_stored_counts(client: Client, owner: User) -> None:
     for likes in (2, 3, 1):
         make_video(owner, title=str(likes), like_count=likes, view_count=9 - likes)
-    assert [row.title for row in rows(client, "videos_video", "?o=-4")] == ["3", "2", "1"]
-    assert [row.title for row in rows(client, "videos_video", "?o=-6")] == ["1", "2", "3"]
+    assert [row.title for row in rows(client, "videos_video", "?o=-3")] == ["3", "2", "1"]
+    assert [row.title for row in rows(client, "videos_video", "?o=-4")] == ["1", "2", "3"]
 
 
 def test_videos_are_found_by_title_and_id(client: Client, owner: User, video: Video) -> None:
@@ -267,7 +273,7 @@ def test_batches_stand_below_what_waits(client: Client, video: Video) -> None:
     services.record_view(event=ViewEvent(video.id, "b"))
     page = client.get(url_of("videos_flushbatch")).content.decode()
     assert "The flush keeps up." in page
-    assert "Waiting: 1 changes pending" in page
+    assert "Changes pending: 1" in page
     assert [batch.views for batch in rows(client, "videos_flushbatch")] == [1]
 
 
@@ -286,6 +292,146 @@ def test_long_lists_are_not_counted_to_their_end(client: Client, owner: User, mo
     with CaptureQueriesContext(connection) as queries:
         page = client.get(url_of("videos_video"))
     assert page.context["cl"].result_count == 100
+    assert "more than 100 videos" in page.content.decode()
     counting = [query["sql"] for query in queries if "COUNT(" in query["sql"]]
     assert counting
-    assert all("LIMIT 100" in sql for sql in counting)
+    assert all("LIMIT 101" in sql for sql in counting)
+
+
+def batch(**values: Any) -> FlushBatch:
+    now = datetime.now(UTC)
+    values = {"shard": 1, "number": 1 + FlushBatch.objects.count(), "claimed_at": now, "finished_at": now} | values
+    return FlushBatch.objects.create(**values)
+
+
+def test_the_first_page_shows_what_the_flush_added_and_which_videos_lead(client: Client, video: Video) -> None:
+    services.record_view(event=ViewEvent(video.id, "a"))
+    run_flush()
+    services.record_view(event=ViewEvent(video.id, "b"))
+    page = client.get(reverse("admin:index"))
+    text = page.content.decode()
+    minutes, hours = page.context["charts"]
+    assert [(one.unit, one.total) for one in (*minutes, *hours)] == [
+        ("likes", "0"),
+        ("views", "1"),
+        ("seconds", "0"),
+    ] * 2
+    assert [[video.title for video, _ in videos] for _, videos in page.context["leaders"]] == [["one"]] * 3
+    assert [(shard[0], shard[1]) for shard in page.context["shards"] if shard[1] != "0"] == [(video.id % 16, "1")]
+    assert "The flush keeps up." in text
+    assert len(page.context["batches"]) == 1
+
+
+def test_a_late_flush_says_what_to_do(client: Client, video: Video, settings: Any) -> None:
+    services.record_view(event=ViewEvent(video.id, "a"))
+    client.get(reverse("admin:index"))
+    settings.VIDEOS_FLUSH_INTERVAL_SECONDS = -100  # as if it were later
+    page = client.get(reverse("admin:index")).content.decode()
+    assert "The flush is late." in page
+    assert "flush now. Nothing is lost" in page
+
+
+@pytest.mark.usefixtures("redis_away")
+def test_without_redis_the_first_page_says_so(client: Client) -> None:
+    assert "Redis does not answer" in client.get(reverse("admin:index")).content.decode()
+    page = client.post(reverse("admin:videos_flushbatch_flush"), follow=True).content.decode()
+    assert "Nothing was flushed" in page or "failed" in page
+
+
+def test_flush_now_says_what_it_moved(client: Client, video: Video) -> None:
+    services.record_view(event=ViewEvent(video.id, "a"))
+    assert client.get(reverse("admin:videos_flushbatch_flush")).status_code == 405
+    page = client.post(reverse("admin:videos_flushbatch_flush"), follow=True).content.decode()
+    assert "Flushed 1 changes in 1 batches" in page
+    video.refresh_from_db()
+    assert video.view_count == 1
+
+
+def test_what_went_wrong_is_shown_until_it_is_acknowledged(client: Client) -> None:
+    from videos.flush import read_status
+
+    dropped, rewound, fine = batch(dropped=2), batch(rewound=True, rejected=1), batch()
+    assert read_status().rewound_batches == 1
+    assert [kind for kind, _, _ in client.get(reverse("admin:index")).context["troubles"]] == [
+        "dropped", "rejected", "rewound",
+    ]  # fmt: skip
+    listed = client.get(url_of("videos_flushbatch")).content.decode()
+    assert "2 dropped: their video or user is gone" in listed
+    assert "changes may be lost" in listed
+    done = client.post(reverse("admin:videos_flushbatch_acknowledge"), {"trouble": "dropped"}, follow=True)
+    assert "1 batch acknowledged." in done.content.decode()
+    assert "1 batch acknowledged." in act(client, "videos_flushbatch", "acknowledge", rewound, fine)
+    assert client.get(reverse("admin:index")).context["troubles"] == []
+    assert read_status().rewound_batches == 0
+    assert set(FlushBatch.objects.filter(acknowledged=True)) == {dropped, rewound}
+
+
+def test_staff_see_and_do_what_they_are_permitted(video: Video) -> None:
+    from django.contrib.auth.models import Permission
+
+    helper = make_user("helper", is_staff=True)
+    browser = signed_in(helper)
+    page = browser.get(reverse("admin:index"))
+    assert not [name for name in ("charts", "leaders", "flush", "batches") if name in page.context]
+    for action in ("flush", "acknowledge"):
+        assert browser.post(reverse(f"admin:videos_flushbatch_{action}")).status_code == 403
+    assert browser.post(url_of("auth_user", "deactivate", helper.pk)).status_code == 403
+    helper.user_permissions.set(Permission.objects.filter(codename="view_flushbatch"))
+    page = browser.get(reverse("admin:index"))
+    assert "batches" in page.context
+    assert "charts" not in page.context
+    assert "Flush now" not in page.content.decode()
+
+
+def test_a_user_is_deactivated_instead_of_deleted(client: Client, video: Video, owner: User) -> None:
+    Video.objects.filter(pk=video.pk).update(like_count=7)
+    page = client.get(url_of("auth_user", "delete", owner.pk)).content.decode()
+    assert re.search(r"Their videos: 1,.*7 likes", page, re.DOTALL)
+    assert "Deactivate instead" in page
+    assert client.get(url_of("auth_user", "deactivate", owner.pk)).status_code == 405
+    assert client.post(url_of("auth_user", "deactivate", 10**6)).status_code == 404
+    page = client.post(url_of("auth_user", "deactivate", owner.pk), follow=True).content.decode()
+    assert "can no longer sign in" in page
+    owner.refresh_from_db()
+    assert (owner.is_active, Video.objects.count()) == (False, 1)
+    assert "Deactivate instead" not in client.get(url_of("auth_user", "delete", owner.pk)).content.decode()
+
+
+def test_a_video_shows_its_history_and_leads_to_its_likers(client: Client, video: Video, owner: User) -> None:
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    VideoHour.objects.create(video=video, hour=now, likes=-1, views=1234)
+    page = client.get(url_of("videos_video", "change", video.pk))
+    days, hours = page.context["charts"]
+    assert [(one.total, len(one.bars)) for one in (days[0], days[1], hours[1])] == [
+        ("-1", 30),
+        ("1,234", 30),
+        ("1,234", 48),
+    ]
+    link = f"{url_of('videos_videolike')}?video__id__exact={video.pk}"
+    assert link in page.content.decode()
+    VideoLike.objects.create(video=video, user=owner)
+    VideoLike.objects.create(video=make_video(owner, title="two"), user=owner)
+    assert [row.video_id for row in rows(client, "videos_videolike", f"?video__id__exact={video.pk}")] == [video.pk]
+
+
+def test_videos_are_found_by_owner_date_and_the_word_index(client: Client, owner: User, video: Video) -> None:
+    other = make_video(make_user("somebody"), title="Ünïque wörds")
+    assert [row.pk for row in rows(client, "videos_video", "?q=somebody")] == [other.pk]
+    with CaptureQueriesContext(connection) as queries:
+        assert [row.pk for row in rows(client, "videos_video", "?q=unique")] == [other.pk]
+    assert not [query["sql"] for query in queries if "LIKE" in query["sql"]]
+    assert rows(client, "videos_video", "?created_at_from=2000-01-01&created_at_to=2000-01-02") == []
+    assert len(rows(client, "videos_video", "?created_at_from=2000-01-01&created_at_to=nothing")) == 2
+
+
+def test_a_search_that_takes_too_long_is_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("find_videos", "ids_by_name"):
+        monkeypatch.setattr(services, name, failing(services.SearchTimeout))
+    for model in ("videos_video", "videos_videolike"):
+        assert str(services.SearchTimeout()) in client.get(url_of(model) + "?q=word").content.decode()
+
+
+def test_a_deletion_lists_so_many_videos_by_name(client: Client, owner: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "MAX_NAMED", 5)
+    make_videos(9, owner)
+    assert "and 4 more" in client.get(url_of("auth_user", "delete", owner.pk)).content.decode()

@@ -29,7 +29,7 @@ from streaming.wsgi import application
 from tests.support.doors import ask
 from tests.support.faults import redis_refusing
 from videos import ledger, services
-from videos.changes import HOUR_SECONDS
+from videos.changes import HOUR_SECONDS, zeros
 from videos.flush import reconcile, run_flush
 from videos.ledger import sql
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
@@ -258,7 +258,7 @@ def housekeeping(video_id: int) -> None:
 
     day = int(time.time()) // DAY - 60
     before = stored_hours(video_id)
-    hours = {(video_id, day * 24 + hour): (0, 1) for hour in (0, 1, 13, 23)}
+    hours = {(video_id, day * 24 + hour): (0, 1, *zeros()[2:]) for hour in (0, 1, 13, 23)}
     with transaction.atomic(using=router.db_for_write(Video)):
         sql.add_hours(hours)
     for _ in range(2):

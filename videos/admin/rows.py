@@ -1,4 +1,4 @@
-"""Rows that the flush writes: likes, hours, batches. Deleting a like unlikes the video for its user."""
+"""Rows that the flush writes: likes and hours. Deleting a like unlikes the video for its user."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,11 +9,15 @@ from django.db import router, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
-from videos import flush, services
+from videos import services
 from videos.admin.lists import QuickAdmin, ReadOnlyAdmin, forbid, parse_id
-from videos.changes import COUNTS, SUM_COLUMNS, FieldSums
-from videos.models import FlushBatch, VideoHour, VideoLike
+from videos.admin.shown import NAMES, moment, number
+from videos.changes import COUNTS, CountName
+from videos.models import VideoHour, VideoLike
 
 MAX_MATCHES = 1000  # users and videos whose likes a search by name shows
 
@@ -22,20 +26,28 @@ MAX_MATCHES = 1000  # users and videos whose likes a search by name shows
 class VideoLikeAdmin(QuickAdmin):
     """Who likes what, as of the last flush."""
 
-    list_display = ("video", "user", "created_at")
+    list_display = ("video", "user", "since")
     related = ("video", "user")
     search_fields = ("video__title", f"user__{get_user_model().USERNAME_FIELD}")
-    search_help_text = "A video's or a user's id, a user's name, or the beginning of a video's title."
+    search_help_text = _("A user's name, words of a video, or an id of either")
     ordering = ("-pk",)
 
     has_add_permission = has_change_permission = forbid  # users like through the API; a like has nothing to edit
+
+    @admin.display(description=_("since"), ordering="created_at")
+    def since(self, like: VideoLike) -> SafeString:
+        return format_html('<span class="one-line">{}</span>', moment(like.created_at))
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
         """Search by ids, which have indexes. Names are looked up first, because a JOIN would read every like."""
         term = search_term.strip()
         if not term:
             return queryset, False
-        user_ids, video_ids = services.ids_by_name(name=term, most=MAX_MATCHES)
+        try:
+            user_ids, video_ids = services.ids_by_name(name=term, most=MAX_MATCHES)
+        except services.SearchTimeout as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return queryset.none(), False
         wanted = Q(user__in=user_ids) | Q(video__in=video_ids)
         number = parse_id(term)
         if number is not None:
@@ -76,7 +88,7 @@ class VideoLikeAdmin(QuickAdmin):
                 taken.append(like)
         finally:
             if taken:
-                super().log_deletions(request, taken)  # type: ignore[arg-type]
+                super().log_deletions(request, taken)
                 rows = "Redis is away, so the rows are gone already" if stored else "the rows go with the next flush"
                 self.message_user(request, f"{len(taken)} taken back; {rows}.", messages.INFO)
 
@@ -91,42 +103,29 @@ class VideoLikeAdmin(QuickAdmin):
         return HttpResponseRedirect(reverse("admin:videos_videolike_changelist", current_app=self.admin_site.name))
 
 
-@admin.register(FlushBatch)
-class FlushBatchAdmin(ReadOnlyAdmin):
-    """What each flush moved, shard by shard."""
+def _gain_of(count: CountName) -> Callable[[Any], str]:
+    def gained(hour: Any) -> str:
+        return number(getattr(hour, count.name))
 
-    list_display = (
-        *("shard", "number", "claimed_at", "finished_at", "seconds"),
-        *("fields", *FieldSums._fields, *SUM_COLUMNS, "rewound"),
-    )
-    list_filter = (("finished_at", admin.EmptyFieldListFilter), "rewound")
-    search_fields = ("=number",)
-    ordering = ("-pk",)
-    change_list_template = "videos/admin_batches.html"
+    gained.__name__ = f"gained_{count.name}"  # a class in the page's HTML
+    return admin.display(gained, description=NAMES.get(count.name, count.name), ordering=count.name)
 
-    @admin.display(description="seconds")
-    def seconds(self, batch: FlushBatch) -> float | None:
-        """From the claim to the end; None while the batch is not finished."""
-        return round((batch.finished_at - batch.claimed_at).total_seconds(), 2) if batch.finished_at else None
 
-    @services.own_transactions
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, below the state of the flush."""
-        try:
-            status: flush.FlushStatus | None = flush.read_status()
-        except flush.CountersUnavailable:
-            status = None
-        return super().changelist_view(request, {**(extra_context or {}), "flush": status})
+GAINS = tuple(map(_gain_of, COUNTS))
 
 
 @admin.register(VideoHour)
 class VideoHourAdmin(ReadOnlyAdmin):
     """What a video gained, hour by hour."""
 
-    list_display = ("video_id", "hour", *(count.name for count in COUNTS))
+    list_display = ("video_id", "begin", *GAINS)
     search_fields = ("=video__id",)
-    search_help_text = "A video's id."
+    search_help_text = _("A video's id")
     ordering = ("-pk",)
+
+    @admin.display(description=_("hour"), ordering="hour")
+    def begin(self, hour: VideoHour) -> SafeString:
+        return format_html('<span class="one-line">{}</span>', moment(hour.hour))
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
         term = search_term.strip()

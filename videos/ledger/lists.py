@@ -30,11 +30,16 @@ def usernames(user_ids: Iterable[int]) -> dict[int, str]:
     return {user_id: user.get_username() for user_id, user in rows(get_user_model()).in_bulk(list(user_ids)).items()}
 
 
-def ids_by_name(name: str, *, most: int) -> tuple[list[int], list[int]]:
-    """The users of this name, several if the user model allows it, and the videos whose title begins with it."""
+def users_named(name: str, *, most: int) -> list[int]:
+    """The users of this name, several if the user model allows it."""
     users = rows(get_user_model()).filter(**{get_user_model().USERNAME_FIELD: name})
-    videos = rows(Video).filter(title__istartswith=name)
-    return list(users.values_list("pk", flat=True)[:most]), list(videos.values_list("pk", flat=True)[:most])
+    return list(users.values_list("pk", flat=True)[:most])
+
+
+def videos_of_owners(owner_ids: Collection[int], *, most: int) -> list[int]:
+    """The newest videos of some users."""
+    videos = rows(Video).filter(owner__in=owner_ids).order_by("-pk")
+    return list(videos.values_list("pk", flat=True)[:most])
 
 
 def _within(found: QuerySet[Any, Any], window: Window, *, tie: str) -> Sequence[Any]:

@@ -50,7 +50,9 @@ def read_flush_facts(since: datetime) -> FlushFacts:
     return FlushFacts(
         None if last is None else from_stored(last),
         {shard: int(from_stored(at).timestamp() * 1000) for shard, at in finished.items()},
-        rows(FlushBatch).filter(rewound__in=[True]).count(),  # `rewound=True` becomes `WHERE rewound`: no index
+        rows(FlushBatch)
+        .filter(rewound__in=[True], acknowledged=False)
+        .count(),  # `rewound=True` becomes `WHERE rewound`: no index
         rows(StaleLive).count(),
         frozenset(shard for shard, number in unfinished if number == newest[shard]),
     )

@@ -42,8 +42,16 @@ from videos.services.outcomes import (
     View,
     ViewSums,
 )
+from videos.services.overview import (
+    acknowledge,
+    gains_by_step,
+    latest_batches,
+    owned_by,
+    troubled_batches,
+)
 from videos.services.privacy import export_user
 from videos.services.reading import (
+    find_videos,
     ids_by_name,
     list_trending,
     list_videos,
@@ -74,12 +82,13 @@ from videos.services.views import record_view, record_views
 __all__ = [
     "IMPORTABLE", "TRENDS", "Counts", "Hashes", "History", "Hits", "LikeResult", "OwnHistory", "SearchTimeout",
     "Unavailable", "UserNotFound", "ValueRefused", "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent",
-    "ViewSums", "Window", "active_user", "add_video", "begin_sign_in", "count_hits", "delete_history", "delete_video",
-    "edit_video", "export_user", "forget_user", "forget_video", "get_like", "has_permission", "hour_at",
-    "hours_kept_since", "ids_by_name", "import_counts", "index_all", "index_videos", "is_away", "keep_sign_ins",
-    "keep_watermark", "liked_videos", "likers", "list_trending", "list_videos", "merge_history", "note_like",
-    "overlay_rows", "own_transactions", "owner_history", "read_counts", "read_video", "read_videos", "recent_marks",
-    "recompute_trends", "record_view", "record_views", "refresh_video", "refuse_clear", "refuses_value",
-    "renew_sign_in", "search_videos", "set_like", "sign_in", "sign_out", "signing_in", "site_history", "usernames",
+    "ViewSums", "Window", "acknowledge", "active_user", "add_video", "begin_sign_in", "count_hits", "delete_history",
+    "delete_video", "edit_video", "export_user", "find_videos", "forget_user", "forget_video", "gains_by_step",
+    "get_like", "has_permission", "hour_at", "hours_kept_since", "ids_by_name", "import_counts", "index_all",
+    "index_videos", "is_away", "keep_sign_ins", "keep_watermark", "latest_batches", "liked_videos", "likers",
+    "list_trending", "list_videos", "merge_history", "note_like", "overlay_rows", "own_transactions", "owned_by",
+    "owner_history", "read_counts", "read_video", "read_videos", "recent_marks", "recompute_trends", "record_view",
+    "record_views", "refresh_video", "refuse_clear", "refuses_value", "renew_sign_in", "search_videos", "set_like",
+    "sign_in", "sign_out", "signing_in", "site_history", "troubled_batches", "usernames",
     "video_history", "whole_request",
 ]  # fmt: skip

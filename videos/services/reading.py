@@ -77,9 +77,23 @@ def usernames(*, user_ids: Iterable[int]) -> dict[int, str]:
 
 
 def ids_by_name(*, name: str, most: int) -> tuple[list[int], list[int]]:
-    """Ids of the users of this name, and of the videos whose title begins with it. Raises Unavailable."""
+    """Ids of the users of this name, and of the newest videos that have every word of it.
+
+    Raises SearchTimeout, Unavailable.
+    """
     with database():
-        return lists.ids_by_name(name, most=most)
+        users = lists.users_named(name, most=most)
+    return users, [video.id for video in search_videos(text=name, window=Window("created_at", True, None, most))]
+
+
+def find_videos(*, text: str, most: int) -> list[int]:
+    """The newest videos that have every word of a text, and those whose owner has this name.
+
+    Raises SearchTimeout, Unavailable.
+    """
+    users, videos = ids_by_name(name=text, most=most)
+    with database():
+        return videos + (lists.videos_of_owners(users, most=most) if users else [])
 
 
 def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Live], bool]:
