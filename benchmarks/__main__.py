@@ -16,7 +16,7 @@ from benchmarks import against, machine, report
 from benchmarks.results import Result, Run
 from servers import StartFailed, private_servers
 
-TOPICS = ("headline", "rates", "latency", "overload", "flush", "felt", "reads", "search", "admin", "cost")
+TOPICS = ("headline", "rates", "latency", "overload", "flush", "felt", "reads", "search", "trending", "admin", "cost")
 ROUNDS = 5
 
 
