@@ -44,7 +44,6 @@ NEEDS: Mapping[str, Callable[[], bool]] = {
     "caddy": _program("caddy"),
     "systemd": _program("systemd-analyze"),
     "chromium": _program("chromium"),
-    "chromium-driver": _program("chromedriver"),
 }
 
 

@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from videos import health
-from videos.api.views import likes, pages, stats, tokens, videos, viewing
+from videos.api.views import likes, page, pages, sessions, stats, tokens, videos, viewing
 
 urlpatterns = [
     path("api/videos/", videos.VideosView.as_view(), name="videos"),
@@ -18,6 +18,7 @@ urlpatterns = [
     path("api/me/stats/", stats.MyStatsView.as_view(), name="my-stats"),
     path("api/stats/", stats.SiteStatsView.as_view(), name="site-stats"),
     path("api/trending/", stats.TrendingView.as_view(), name="trending"),
+    path("api/session/", sessions.SessionView.as_view(), name="session"),
     path("api/token/", tokens.TokenView.as_view(), name="token"),
     path("api/token/refresh/", tokens.RefreshView.as_view(), name="token-refresh"),
     path("api/token/revoke/", tokens.RevokeView.as_view(), name="token-revoke"),
@@ -27,5 +28,7 @@ urlpatterns = [
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),
     path("metrics", health.metrics, name="metrics"),
-    path("", pages.PageView.as_view(), name="page"),
+    path("", page.PageView.as_view(), name="page"),
+    path("likes/", page.PageView.as_view(), name="page-likes"),
+    path("videos/<int:video>/", page.PageView.as_view(), name="page-video"),
 ]

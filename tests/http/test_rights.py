@@ -140,6 +140,7 @@ class Caller:
             "POST /api/videos/": {"title": "t", "url": "https://example.com/1"},
             "PATCH /api/videos/{id}/": {"title": "new"},
             "POST /api/views/": {"events": []},
+            "POST /api/session/": {"username": str(self.user or "nobody"), "password": PASSWORD},
             "POST /api/token/": {"username": str(self.user or "nobody"), "password": PASSWORD},
             "POST /api/token/refresh/": {"refresh": self.refresh},
             "POST /api/token/revoke/": {"refresh": self.refresh},
@@ -147,6 +148,8 @@ class Caller:
         headers = dict(self.headers)
         if path == "/api/videos/counts/":
             headers["QUERY_STRING"] = f"ids={video.pk}"
+        if path == "/api/session/":  # asks for the CSRF token of a cookie
+            headers = {"HTTP_COOKIE": f"csrftoken={'a' * 32}", "HTTP_X_CSRFTOKEN": "a" * 32}
         if path.startswith("/admin/") and self.user is not None:
             client = Client()
             client.force_login(self.user)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
-from rest_framework.exceptions import APIException, Throttled
+from rest_framework.exceptions import APIException, AuthenticationFailed, Throttled
 
 from videos import services
 from videos.api import throttling, viewers
@@ -47,6 +47,16 @@ def guarded(meta: Mapping[str, Any], name: str) -> Iterator[None]:
     entrance, turns = _places(conf.SIGN_INS_AT_ONCE)
     with _held(entrance, 0), _held(turns, WAIT_SECONDS), services.signing_in():
         yield
+
+
+def signed_in(request: Any, *, username: str, password: str) -> Any:
+    """The user of this name and password. Raises AuthenticationFailed, Throttled, Busy."""
+    try:
+        with guarded(request.META, username):
+            return services.sign_in(request=request, name=username, password=password)
+    except services.UserNotFound as error:
+        detail = "No active account found with the given credentials"
+        raise AuthenticationFailed(detail, "no_active_account") from error
 
 
 @contextlib.contextmanager

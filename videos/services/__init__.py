@@ -9,7 +9,9 @@ from videos.ledger.reads import TRENDS, VideoRow, Window
 from videos.ledger.search import SearchTimeout
 from videos.services.accounts import (
     active_user,
+    begin_session,
     begin_sign_in,
+    end_session,
     has_permission,
     keep_sign_ins,
     renew_sign_in,
@@ -82,13 +84,13 @@ from videos.services.views import record_view, record_views
 __all__ = [
     "IMPORTABLE", "TRENDS", "Counts", "Hashes", "History", "Hits", "LikeResult", "OwnHistory", "SearchTimeout",
     "Unavailable", "UserNotFound", "ValueRefused", "VideoCounts", "VideoNotFound", "VideoRow", "View", "ViewEvent",
-    "ViewSums", "Window", "acknowledge", "active_user", "add_video", "begin_sign_in", "count_hits", "delete_history",
-    "delete_video", "edit_video", "export_user", "find_videos", "forget_user", "forget_video", "gains_by_step",
-    "get_like", "has_permission", "hour_at", "hours_kept_since", "ids_by_name", "import_counts", "index_all",
-    "index_videos", "is_away", "keep_sign_ins", "keep_watermark", "latest_batches", "liked_videos", "likers",
-    "list_trending", "list_videos", "merge_history", "note_like", "overlay_rows", "own_transactions", "owned_by",
-    "owner_history", "read_counts", "read_video", "read_videos", "recent_marks", "recompute_trends", "record_view",
-    "record_views", "refresh_video", "refuse_clear", "refuses_value", "renew_sign_in", "search_videos", "set_like",
-    "sign_in", "sign_out", "signing_in", "site_history", "troubled_batches", "usernames",
-    "video_history", "whole_request",
+    "ViewSums", "Window", "acknowledge", "active_user", "add_video", "begin_session", "begin_sign_in",
+    "count_hits", "delete_history", "delete_video", "edit_video", "end_session", "export_user", "find_videos",
+    "forget_user", "forget_video", "gains_by_step", "get_like", "has_permission", "hour_at", "hours_kept_since",
+    "ids_by_name", "import_counts", "index_all", "index_videos", "is_away", "keep_sign_ins", "keep_watermark",
+    "latest_batches", "liked_videos", "likers", "list_trending", "list_videos", "merge_history", "note_like",
+    "overlay_rows", "own_transactions", "owned_by", "owner_history", "read_counts", "read_video", "read_videos",
+    "recent_marks", "recompute_trends", "record_view", "record_views", "refresh_video", "refuse_clear",
+    "refuses_value", "renew_sign_in", "search_videos", "set_like", "sign_in", "sign_out", "signing_in",
+    "site_history", "troubled_batches", "usernames", "video_history", "whole_request",
 ]  # fmt: skip

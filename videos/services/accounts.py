@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth import authenticate, get_user_model
+from django.contrib.auth import authenticate, get_user_model, login, logout
 from django.http import HttpRequest
 
 from videos import ledger
@@ -44,6 +44,18 @@ def sign_in(*, request: HttpRequest, name: str, password: str) -> Any:
     if user is None or not user.is_active:
         raise UserNotFound
     return user
+
+
+def begin_session(*, request: HttpRequest, user: Any) -> None:
+    """Sign a user in to the session of this browser. Raises Unavailable."""
+    with database():
+        login(request, user)
+
+
+def end_session(*, request: HttpRequest) -> None:
+    """End the session of this browser, if there is one. Raises Unavailable."""
+    with database():
+        logout(request)
 
 
 def begin_sign_in(*, user: Any, token_id: str, expires_at: datetime) -> int:

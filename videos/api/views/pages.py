@@ -1,4 +1,4 @@
-"""Answers outside of the API's views: the page, a missing slash, Django's errors."""
+"""Answers outside of the API's views: the schema and its page, a missing slash, Django's errors."""
 
 import sys
 import threading
@@ -9,11 +9,9 @@ from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponsePermanentRedirect
 from django.urls import Resolver404, is_valid_path
-from django.utils.decorators import method_decorator
 from django.utils.encoding import force_bytes
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
-from django.views.generic import TemplateView
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -24,14 +22,6 @@ from videos.api.answers import json_answer
 from videos.api.bodies import LengthRequired
 from videos.api.errors import FAULT, answer_of, render
 from videos.api.frames import api_root
-
-
-@method_decorator(login_not_required, name="dispatch")
-class PageView(TemplateView):
-    """The page: a small web player that uses the API as any client does."""
-
-    template_name = "videos/page.html"
-
 
 _READ_ONLY: list[str] = ["get", "head"]  # the page has no template for OPTIONS
 

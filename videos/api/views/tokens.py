@@ -4,16 +4,14 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
-from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from videos import services
 from videos.api.authentication import CHALLENGE
 from videos.api.base import BaseView
 from videos.api.shapes import BODY_ERRORS, responses
-from videos.api.signing_in import guarded
+from videos.api.signing_in import signed_in
 from videos.api.throttling import ScopeThrottle
 from videos.api.tokens import RefreshToken, renew, revoke
 
@@ -26,14 +24,7 @@ class TokenSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Make both tokens. Raises AuthenticationFailed, Throttled, Busy."""
-        request, name = self.context["request"], attrs["username"]
-        try:
-            with guarded(request.META, name):
-                user = services.sign_in(request=request, name=name, password=attrs["password"])
-        except services.UserNotFound as error:
-            detail = "No active account found with the given credentials"
-            raise AuthenticationFailed(detail, "no_active_account") from error
-        return _pair(RefreshToken.of(user))
+        return _pair(RefreshToken.of(signed_in(self.context["request"], **attrs)))
 
 
 class TokenPairSerializer(serializers.Serializer[Any]):

@@ -27,6 +27,8 @@ TITLES = (
 )  # fmt: skip
 SUBTITLES = ("the beginning", "what went wrong", "step by step", "in ten minutes", "the long version")
 BATCH = 50
+FILM = "/static/videos/demo.mp4"  # made by script/film; on whatever port the service is
+FILM_SECONDS = 12
 
 
 class Command(BaseCommand):
@@ -75,8 +77,8 @@ def seed_videos() -> Iterator[int]:
             Video(
                 title=f"{TITLES[number % len(TITLES)]}: {SUBTITLES[number // len(TITLES) % len(SUBTITLES)]} "
                 f"({number + 1})",
-                url=f"https://videos.example/{number + 1}.mp4",
-                duration=30 + 37 * number % 1500,
+                url=FILM,
+                duration=FILM_SECONDS,
                 owner=owners[number % len(owners)],
                 created_at=now - timedelta(hours=VIDEOS - number),
             )
