@@ -290,6 +290,13 @@ def test_axe_finds_nothing_and_nothing_is_cut(visit: Visit, film: Video, scheme:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_film_covers_neither_its_title_nor_what_is_said_of_it(visit: Visit, film: Video) -> None:
+    page = visit(f"videos/{film.pk}/", viewport={"width": 1280, "height": 800})
+    expect(page.locator("h1")).to_have_text(film.title)
+    bottom = page.locator("video").evaluate("film => film.getBoundingClientRect().bottom")
+    assert bottom <= page.locator("h1").evaluate("title => title.getBoundingClientRect().top")
+
+
 def test_it_speaks_korean(visit: Visit, film: Video) -> None:
     Video.objects.filter(pk=film.pk).update(view_count=1234)
     page = visit(f"videos/{film.pk}/", locale="ko-KR")
