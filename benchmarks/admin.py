@@ -51,7 +51,7 @@ def measure(run: Run) -> Result:
     fill(run.servers, videos=videos, likes=run.size(LIKES, 5_000), batches=run.size(BATCHES, 1_000))
     run.say(f"  {videos:,} videos, their likes and batches are there")
     # Over plain HTTP a browser sends no secure cookies, so the service is one that starts embedded.
-    with replace(OURS, variables={"STREAMING_EMBEDDED": "1"}).serving(run.servers, workers=1) as site:
+    with replace(OURS, variables={**OURS.variables, "STREAMING_EMBEDDED": "1"}).serving(run.servers, workers=1) as site:
         browser = _signed_in(site)
 
         def one(page: str, _: int) -> None:
