@@ -1,7 +1,8 @@
 """The words that requests and flush share: counts, changes, the facts of a video, batches.
 
-A count is a *mark* or a *tally*. A mark is the state that a user gave a video: a like. A tally is a sum per video and
-hour: views. `COUNTS` names every count; Lua scripts, SQL, answers, the admin and health loop over it.
+A count is a *mark* or a *tally*. A mark is the state that a user gave a video: a like, a dislike, or none. A
+tally is a sum per video and hour: views. `COUNTS` names every count; Lua scripts, SQL, answers, the admin and health
+loop over it.
 docs/adding-a-count.md lists what else a new count needs; docs/glossary.md explains the terms.
 """
 
@@ -18,6 +19,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Values of a mark. Redis stores them, so a value that was used once must keep its meaning.
 NOTHING: Final = 0
 LIKE: Final = 1
+DISLIKE: Final = 2
 
 
 class CountName(NamedTuple):
@@ -35,6 +37,7 @@ COUNTS: Final = (
     CountName("likes", "mark", "l", "like_count", LIKE, orders=True),
     CountName("views", "tally", "v", "view_count", orders=True),
     CountName("watched", "tally", "w", "watch_seconds"),
+    CountName("dislikes", "mark", "l", "dislike_count", DISLIKE),
 )
 
 
@@ -44,6 +47,7 @@ class Totals(NamedTuple):
     likes: int = 0
     views: int = 0
     watched: int = 0
+    dislikes: int = 0
 
 
 COLUMNS: Final = tuple(count.column for count in COUNTS)

@@ -92,6 +92,7 @@ class AppSettings:
     # Who sees who likes a video: `everyone`; the `owner` of the video; `nobody`. Users with the permission
     # videos.view_videolike always do.
     LIKERS = Setting("owner")
+    DISLIKES = Setting(True)  # whether videos can be disliked: turns the calls and the fields of answers on or off
     # How long Redis remembers whether a user likes a video. It must be far longer than a request takes.
     LIKED_SECONDS = Number(900, 60, 366 * DAY_SECONDS)
     LIVE_SECONDS = Number(7 * DAY_SECONDS, 3600, 366 * DAY_SECONDS)  # how long a live key stays after its last write

@@ -1,7 +1,8 @@
 """The grammar of Redis' pending hash: how a change is written as a field with a value, and parsed.
 
-    l:42:9       1:1767225600000    user 9 likes video 42, at this Unix millisecond; 0 as the first number: unlikes it
+    l:42:9       1:1767225600000    user 9 likes video 42, at this Unix millisecond; 2: dislikes it; 0: neither
                  1:1767225600000:s0 the same, and the field stays: Redis is not sure of the state before it, 0
+                 2:1767225600000:s1 replaces a like: without ":s", 1 and 2 replace 0, and 0 replaces 1
     v:42:491000  17                 video 42 gained 17 views in this hour since 1970
     w:42:491000  900                … and 900 seconds watched
 

@@ -9,7 +9,7 @@ from django.db import models, router, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
-from videos.changes import COLUMNS, Totals
+from videos.changes import COLUMNS, DISLIKE, LIKE, Totals
 from videos.words import WORD_CHARACTERS
 
 TEXTS: Final = frozenset({"title", "description"})  # columns of a video that searches look at
@@ -99,6 +99,7 @@ class Video(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     like_count = CountField()
     view_count = CountField()
+    dislike_count = CountField(db_default=0)
     watch_seconds = CountField(db_default=0, help_text="Time watched, of the views that counted.")
     flushed_batch = CountField(help_text="Watermark: the newest batch of its shard that this row has taken in.")
 
@@ -152,7 +153,7 @@ class VideoWord(models.Model):
 
 
 class VideoLike(models.Model):
-    """A user likes a video. The flush writes it; while Redis is away the request does."""
+    """A user likes a video, or dislikes it. The flush writes it; while Redis is away the request does."""
 
     # The foreign keys need no index of their own: the unique constraint and the indexes below begin with them.
     video = models.ForeignKey(Video, on_delete=models.CASCADE, related_name="likes", db_index=False)
@@ -160,17 +161,18 @@ class VideoLike(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="video_likes", db_index=False
     )
     created_at = models.DateTimeField(default=timezone.now)
+    value = models.SmallIntegerField(default=LIKE, db_default=LIKE, choices=[(LIKE, "like"), (DISLIKE, "dislike")])
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["video", "user"], name="videolike_once")]
         # For "what I like" and "who likes it", newest first: the cost of a page does not depend on the list's length.
         indexes: ClassVar = [
-            models.Index(fields=["user", "created_at", "video"], name="videolike_user"),
-            models.Index(fields=["video", "created_at", "user"], name="videolike_video"),
+            models.Index(fields=["user", "value", "created_at", "video"], name="videolike_user_value"),
+            models.Index(fields=["video", "value", "created_at", "user"], name="videolike_video_value"),
         ]
 
     def __str__(self) -> str:
-        return f"user {self.user_id} likes video {self.video_id}"
+        return f"user {self.user_id} {self.get_value_display()}s video {self.video_id}"
 
 
 class HourGains(models.Model):
@@ -178,6 +180,7 @@ class HourGains(models.Model):
 
     hour = HourField()
     likes = models.BigIntegerField(default=0, help_text="Net: likes less unlikes.")
+    dislikes = models.BigIntegerField(default=0, db_default=0, help_text="Net, as likes.")
     views = models.BigIntegerField(default=0)
     watched = models.BigIntegerField(default=0, db_default=0, help_text="Seconds.")
 
@@ -328,6 +331,8 @@ class FlushBatch(models.Model):
     videos = models.BigIntegerField(default=0, help_text="Rows of videos changed.")
     likes_added = models.BigIntegerField(default=0)
     likes_removed = models.BigIntegerField(default=0)
+    dislikes_added = models.BigIntegerField(default=0, db_default=0)
+    dislikes_removed = models.BigIntegerField(default=0, db_default=0)
     views = models.BigIntegerField(default=0)
     watched = models.BigIntegerField(default=0, db_default=0, help_text="Seconds watched.")
     postponed = models.JSONField(default=list, editable=False, help_text="Videos whose fields went back to pending.")

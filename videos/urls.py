@@ -10,6 +10,7 @@ urlpatterns = [
     path("api/videos/counts/", videos.CountsView.as_view(), name="counts"),
     path("api/videos/<int:video>/", videos.OneVideoView.as_view(), name="video"),
     path("api/videos/<int:video>/like/", likes.LikeView.as_view(), name="like"),
+    path("api/videos/<int:video>/dislike/", likes.DislikeView.as_view(), name="dislike"),
     path("api/videos/<int:video>/likes/", likes.LikersView.as_view(), name="likers"),
     path("api/videos/<int:video>/stats/", stats.VideoStatsView.as_view(), name="video-stats"),
     path("api/videos/<int:video>/view/", viewing.ViewView.as_view(), name="view"),

@@ -227,7 +227,7 @@ def test_a_like_that_cannot_be_taken_back_is_told(
 ) -> None:
     like = VideoLike.objects.create(video=video, user=owner)
 
-    monkeypatch.setattr(services, "set_like", failing(error))
+    monkeypatch.setattr(services, "set_mark", failing(error))
     one = client.post(url_of("videos_videolike", "delete", like.pk), {"post": "yes"}, follow=True).content.decode()
     several = act(client, "videos_videolike", "delete_selected", like, post="yes")
     for page in (one, several):
@@ -315,6 +315,7 @@ def test_the_first_page_shows_what_the_flush_added_and_which_videos_lead(client:
         ("likes", "0"),
         ("views", "1"),
         ("seconds", "0"),
+        ("dislikes", "0"),
     ] * 2
     assert [[video.title for video, _ in videos] for _, videos in page.context["leaders"]] == [["one"]] * 3
     assert [(shard[0], shard[1]) for shard in page.context["shards"] if shard[1] != "0"] == [(video.id % 16, "1")]

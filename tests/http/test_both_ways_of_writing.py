@@ -25,11 +25,24 @@ BEACON = "text/plain;charset=UTF-8"  # what navigator.sendBeacon calls a string
 CHUNKED: dict[str, Any] = {
     "CONTENT_LENGTH": None, "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True,
 }  # fmt: skip
+
+
+def dislike_path(video_id: int) -> str:
+    """Where a video is disliked."""
+    return f"/api/videos/{video_id}/dislike/"
+
+
 Case = tuple[str, Callable[[int], str], bytes, Callable[[User], dict[str, Any]]]  # method, path, body, headers
 CASES: dict[str, Case] = {
     "like": ("PUT", like_path, b"", bearer),
     "like with a body that nobody reads": ("PUT", like_path, b"{broken", bearer),
     "unlike": ("DELETE", like_path, b"", bearer),
+    "dislike": ("PUT", dislike_path, b"", bearer),
+    "dislike by POST": ("POST", dislike_path, b"", bearer),
+    "dislike taken back": ("DELETE", dislike_path, b"", bearer),
+    "dislike by GET": ("GET", dislike_path, b"", bearer),
+    "dislike by nobody": ("PUT", dislike_path, b"", nobody),
+    "dislike of no video": ("PUT", lambda video: dislike_path(video + 1000), b"", bearer),
     "like by nobody": ("PUT", like_path, b"", nobody),
     "like by a method that is none": ("PATCH", like_path, b"", bearer),
     "options": ("OPTIONS", like_path, b"", bearer),
@@ -110,6 +123,7 @@ CASES: dict[str, Case] = {
     "view over HTTP/2": ("POST", view_path, VIEWED, headers(**(CHUNKED | {"HTTP_TRANSFER_ENCODING": None}))),
 }  # fmt: skip
 BY_DJANGO = {
+    "dislike by GET",
     *("like by a method that is none", "options", "preflight", "view by GET", "HTML wanted", "a query"),
     *("view of a large body", "view of a body too large", "view of nonsense in length", "view as a form"),
     *("view with a charset", "beacon in another charset", "a host that is not ours", "id of no row"),
@@ -164,7 +178,7 @@ def test_both_ways_answer_the_same(name: str, user: User, both: Both) -> None:
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("name", ["like", "view", "like from an app"])
+@pytest.mark.parametrize("name", ["like", "dislike", "view", "like from an app"])
 def test_both_ways_answer_an_error_the_same_and_meet_it_once(
     user: User, both: Both, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception
 ) -> None:
@@ -174,7 +188,7 @@ def test_both_ways_answer_an_error_the_same_and_meet_it_once(
         asked.append(given)
         raise error
 
-    monkeypatch.setattr(services, "set_like", fail)
+    monkeypatch.setattr(services, "set_mark", fail)
     monkeypatch.setattr(services, "record_view", fail)
     method, path, body, of_user = CASES[name]
     (answer, express), (same, _) = both(method, path, body, of_user(user))

@@ -29,9 +29,8 @@ def test_usual_likes_and_views_take_it(video_id: int, user: User) -> None:
     token = bearer(user)
     for method, liked in (("PUT", True), ("DELETE", False), ("POST", True), ("PUT", True)):
         got = ask(method, like_path(video_id), **token)
-        assert (got.status, got.body, got.express) == (
-            200, {"id": video_id, "liked": liked, "like_count": int(liked)}, True,
-        )  # fmt: skip
+        numbers = {"liked": liked, "like_count": int(liked), "rating": "like" if liked else None, "dislike_count": 0}
+        assert (got.status, got.body, got.express) == (200, {"id": video_id, **numbers}, True)
     for headers, viewer in (({}, b'{"viewer":"me"}'), (token, b'{"watched":31}')):
         got = ask("POST", view_path(video_id), viewer, **headers)
         assert (got.status, got.body["reason"], got.express) == (200, "new", True)

@@ -21,14 +21,23 @@ def test_like_is_answered_with_its_state_and_a_repeated_one_changes_nothing(
 ) -> None:
     for _ in range(3):
         response = call(method, f"/api/videos/{video.id}/like/", user=user)
-        assert (response.status_code, response.json()) == (200, {"id": video.id, "liked": True, "like_count": 1})
+        assert (response.status_code, response.json()) == (
+            200,
+            {"id": video.id, "liked": True, "like_count": 1, "rating": "like", "dislike_count": 0},
+        )
 
 
 def test_unlike_takes_the_like_back(call: Call, video: Video, user: User) -> None:
     call("PUT", f"/api/videos/{video.id}/like/", user=user)
     for _ in range(2):
         response = call("DELETE", f"/api/videos/{video.id}/like/", user=user)
-        assert response.json() == {"id": video.id, "liked": False, "like_count": 0}
+        assert response.json() == {
+            "id": video.id,
+            "liked": False,
+            "like_count": 0,
+            "rating": None,
+            "dislike_count": 0,
+        }
 
 
 def test_a_reader_sees_the_own_like_at_once(call: Call, video: Video, user: User, owner: User) -> None:

@@ -28,8 +28,24 @@ def test_counts_come_in_the_order_asked_for_without_what_is_not_there(call: Call
         "GET", f"/api/videos/counts/?ids={second.id},987654321,{HUGE},{'9' * 90},{first.id},{second.id}", user=user
     )
     assert response.json() == [
-        {"id": second.id, "like_count": 1, "view_count": 0, "watch_seconds": 0, "liked": True},
-        {"id": first.id, "like_count": 0, "view_count": 0, "watch_seconds": 0, "liked": False},
+        {
+            "id": second.id,
+            "like_count": 1,
+            "view_count": 0,
+            "watch_seconds": 0,
+            "dislike_count": 0,
+            "liked": True,
+            "rating": "like",
+        },
+        {
+            "id": first.id,
+            "like_count": 0,
+            "view_count": 0,
+            "watch_seconds": 0,
+            "dislike_count": 0,
+            "liked": False,
+            "rating": None,
+        },
     ]
 
 

@@ -17,6 +17,7 @@ CONTRACT = {
     "/api/videos/{video}/": {"get", "patch", "delete"},
     "/api/videos/counts/": {"get"},
     "/api/videos/{video}/like/": {"get", "put", "post", "delete"},
+    "/api/videos/{video}/dislike/": {"put", "post", "delete"},
     "/api/videos/{video}/likes/": {"get"},
     "/api/me/likes/": {"get"},
     "/api/videos/{video}/view/": {"post"},
@@ -65,7 +66,7 @@ def test_a_video_is_described_as_it_is_answered(schema: Any) -> None:
     properties = schema["components"]["schemas"]["Video"]["properties"]
     assert list(properties) == [
         *("id", "title", "description", "url", "duration", "owner", "created_at"),
-        *("like_count", "view_count", "watch_seconds", "liked"),
+        *("like_count", "view_count", "watch_seconds", "dislike_count", "liked", "rating"),
     ]
     assert properties["liked"]["nullable"] is True
 

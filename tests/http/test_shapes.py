@@ -18,7 +18,7 @@ from rest_framework.renderers import JSONRenderer
 from tests.support.doors import Call
 from videos import services
 from videos.api import answers, bodies, shapes
-from videos.changes import COLUMNS, COUNTS, Totals
+from videos.changes import COLUMNS, COUNTS, DISLIKE, LIKE, NOTHING, Totals
 from videos.services import VideoRow
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
@@ -28,7 +28,7 @@ MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9999, 12, 30), timezones=s
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
 IDS = st.integers(1, 2**63 - 1)
 TOTALS = st.builds(Totals, *[NUMBERS for _ in COUNTS])
-VIDEO_COUNTS = st.builds(services.VideoCounts, TOTALS, st.none() | st.booleans())
+VIDEO_COUNTS = st.builds(services.VideoCounts, TOTALS, st.sampled_from((None, NOTHING, LIKE, DISLIKE)))
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=70),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -73,8 +73,9 @@ def outcome(read: Callable[[], Any]) -> Any:
     zone=st.sampled_from(["UTC", "Asia/Kathmandu", "America/St_Johns"]),
 )
 def test_a_video_is_shown_as_its_serializer_does(row: VideoRow, counts: services.VideoCounts | None, zone: str) -> None:
-    totals, liked = counts or (row.totals, None)
-    values = row._asdict() | {"owner": row.owner_id, "liked": liked, **dict(zip(COLUMNS, totals, strict=True))}
+    count = counts or services.VideoCounts(row.totals)
+    mark = {"liked": count.liked, "rating": answers.RATINGS[count.mark]}
+    values = row._asdict() | {"owner": row.owner_id, **mark, **dict(zip(COLUMNS, count.totals, strict=True))}
     with timezone.override(zone):
         expected = shapes.VideoSerializer([values], many=True).data
         shown = answers.video_data([row], services.Counts({row.id: counts} if counts else {}))
@@ -100,9 +101,12 @@ def test_bodies_are_written_as_the_renderer_does(data: Any) -> None:
     assert answers.json_body({"": data}) == JSONRenderer().render({"": data})
 
 
-def test_likes_and_views_are_answered_as_their_serializers_do() -> None:
+@pytest.mark.parametrize("mark", [None, NOTHING, LIKE, DISLIKE])
+@pytest.mark.parametrize("dislikes", [True, False])
+def test_likes_and_views_are_answered_as_their_serializers_do(mark: int | None, dislikes: bool, settings: Any) -> None:
+    settings.VIDEOS_DISLIKES = dislikes
     for made, serializer in (
-        (answers.like_answer(services.LikeResult(1, True, 2)), shapes.LikeSerializer),
+        (answers.like_answer(services.LikeResult(1, mark, Totals(2, dislikes=3))), shapes.LikeSerializer),
         (answers.view_answer(services.View(1, True, "new", 2)), shapes.ViewResultSerializer),
     ):
         data = json.loads(made.body)

@@ -31,7 +31,9 @@ def test_a_user_adds_a_video(call: Call, user: User) -> None:
         "like_count": 0,
         "view_count": 0,
         "watch_seconds": 0,
+        "dislike_count": 0,
         "liked": False,
+        "rating": None,
     }
 
 

@@ -14,7 +14,7 @@ from django.db import OperationalError
 from tests.support.factories import make_users, make_videos
 from tests.support.load import check_batches
 from videos import counters, ledger, services
-from videos.changes import HOUR_SECONDS, StaleVideo, Totals, VideoFacts
+from videos.changes import HOUR_SECONDS, LIKE, NOTHING, StaleVideo, Totals, VideoFacts
 from videos.conf import conf
 from videos.counters import Batch, Confirmation
 from videos.counters import connection as wire
@@ -291,9 +291,9 @@ def test_a_pending_like_is_shown_when_its_liked_key_is_gone(redis_client: Any) -
     for act in (lambda: None, claimed):
         act()
         redis_client.delete(KEYS.liked(video, user))
-        assert services.get_like(video_id=video, user_id=user)[1:3] == (True, 1)
+        assert services.get_like(video_id=video, user_id=user)[1:3] == (LIKE, Totals(1))
         like(video, user)
-        assert services.get_like(video_id=video, user_id=user)[1:3] == (True, 1)
+        assert services.get_like(video_id=video, user_id=user)[1:3] == (LIKE, Totals(1))
 
 
 def test_sums_of_the_batch_before_are_not_added_to_a_live_key(redis_client: Any) -> None:
@@ -375,7 +375,7 @@ def test_nothing_that_redis_remembers_of_a_video_outlives_it(by_sql: bool, redis
     assert 0 < redis_client.ttl(KEYS.live(video)) <= forgotten_seconds()
     assert not redis_client.exists(KEYS.sums)
     Video.objects.create(id=video, title="new", url="https://example.com", owner_id=owner)
-    assert services.get_like(video_id=video, user_id=user)[1:3] == (False, 0)
+    assert services.get_like(video_id=video, user_id=user)[1:3] == (NOTHING, Totals())
     assert services.record_view(event=event).counted
     if by_sql:
         run_flush()  # live is not primed any more, so what it says of before has to be kept

@@ -17,7 +17,7 @@ from tests.support.factories import make_user, make_video
 from tests.support.faults import install_ticks, redis_refusing
 from tests.support.load import check_batches
 from videos import counters, ledger, services
-from videos.changes import DAY_SECONDS, Totals
+from videos.changes import DAY_SECONDS, DISLIKE, LIKE, NOTHING, Totals
 from videos.conf import conf
 from videos.counters import connection as wire
 from videos.flush import reconcile, run_flush, workers
@@ -56,7 +56,7 @@ class CountersMachine(RuleBasedStateMachine):
         wire.flush_call("FLUSHDB")
         self.videos: list[Video] = []
         self.users: list[User] = []
-        self.wishes: set[tuple[int, int]] = set()
+        self.wishes: dict[tuple[int, int], int] = {}  # video and user -> the value of the mark
         self.views: dict[int, int] = {}
         self.watched: dict[int, int] = {}
         self.stale: set[int] = set()  # videos whose rows were written past Redis: they show it with the next flush
@@ -75,13 +75,13 @@ class CountersMachine(RuleBasedStateMachine):
         self.views[video.pk] = self.watched[video.pk] = 0
         return video
 
-    @rule(video=PLACES, user=PLACES, liked=st.booleans(), redis_is_away=st.booleans())
-    def like(self, video: int, user: int, liked: bool, redis_is_away: bool) -> None:
+    @rule(video=PLACES, user=PLACES, value=st.sampled_from((LIKE, NOTHING, DISLIKE)), redis_is_away=st.booleans())
+    def mark(self, video: int, user: int, value: int, redis_is_away: bool) -> None:
         pair = self.videos[video].pk, self.users[user].pk
         with redis_refusing(refuses=redis_is_away):
-            like = services.set_like(video_id=pair[0], user_id=pair[1], liked=liked)
-        assert like.liked is liked
-        (self.wishes.add if liked else self.wishes.discard)(pair)
+            like = services.set_mark(video_id=pair[0], user_id=pair[1], value=value)
+        assert like.mark == value
+        self.wishes[pair] = value
         if redis_is_away:
             self.stale.add(pair[0])
 
@@ -156,15 +156,17 @@ class CountersMachine(RuleBasedStateMachine):
         window = services.Window("created_at", True, None, 100)
         if pk not in self.stale:
             count = services.read_counts(video_ids=[pk], user_id=reader).by_video[pk]
-            likers = {wish[1] for wish in self.wishes if wish[0] == pk}
-            assert (count.totals, count.liked) == (
-                Totals(len(likers), self.views[pk], self.watched[pk]),
-                reader in likers,
-            )
+            marks = {user: value for (on, user), value in self.wishes.items() if on == pk}
+            likers = {user for user, value in marks.items() if value == LIKE}
+            dislikes = sum(value == DISLIKE for value in marks.values())
+            assert count.totals == Totals(len(likers), self.views[pk], self.watched[pk], dislikes)
+            assert count.mark == marks.get(reader, NOTHING)
             assert {like.id for like in services.likers(video_id=pk, user_id=None, window=window).likes} == likers
         if not self.stale:
             liked = services.liked_videos(user_id=reader, window=window).likes
-            assert {like.id for like in liked} == {wish[0] for wish in self.wishes if wish[1] == reader}
+            assert {like.id for like in liked} == {
+                on for (on, user), value in self.wishes.items() if (user, value) == (reader, LIKE)
+            }
 
     @rule()
     def flush(self) -> None:
@@ -203,15 +205,15 @@ class CountersMachine(RuleBasedStateMachine):
         gone = self.users[user].pk
         self.users[user].delete()
         self.users[user] = self._user()
-        self.stale |= {wish[0] for wish in self.wishes if wish[1] == gone}
-        self.wishes = {wish for wish in self.wishes if wish[1] != gone}
+        self.stale |= {on for (on, user), value in self.wishes.items() if user == gone and value}
+        self.wishes = {wish: value for wish, value in self.wishes.items() if wish[1] != gone}
 
     @rule(video=PLACES)
     def delete_video(self, video: int) -> None:
         gone = self.videos[video].pk
         self.videos[video].delete()
         self.videos[video] = self._video()
-        self.wishes = {wish for wish in self.wishes if wish[0] != gone}
+        self.wishes = {wish: value for wish, value in self.wishes.items() if wish[0] != gone}
         del self.views[gone]
 
     @rule(video=PLACES)
@@ -229,14 +231,17 @@ class CountersMachine(RuleBasedStateMachine):
     @invariant()
     def counts_equal_rows(self) -> None:
         for row in Video.objects.all():
-            assert row.like_count == VideoLike.objects.filter(video=row).count()
+            marks = VideoLike.objects.filter(video=row)
+            assert row.like_count == marks.filter(value=LIKE).count()
+            assert row.dislike_count == marks.filter(value=DISLIKE).count()
 
     def teardown(self) -> None:
         if not hasattr(self, "users"):
             return
         for _ in range(3):
             assert run_flush().failures == {}
-        assert set(VideoLike.objects.values_list("video_id", "user_id")) == self.wishes
+        marks = {(one.video_id, one.user_id): one.value for one in VideoLike.objects.all()}
+        assert marks == {wish: value for wish, value in self.wishes.items() if value}
         live = counters.lookup([video.pk for video in self.videos], None)
         for row in Video.objects.all():
             assert (row.view_count, row.watch_seconds) == (self.views[row.pk], self.watched[row.pk])

@@ -96,6 +96,7 @@ def test_e001_judges_every_number() -> None:
     others = {
         "EXPRESS",
         "VIEW_WATCHED_REQUIRED",
+        "DISLIKES",
         "COUNTERS_ALIAS",
         "THROTTLE_RATES",
         "THROTTLE_STORAGE",

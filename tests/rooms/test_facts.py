@@ -15,7 +15,7 @@ from django.db import connection
 
 from tests.support.factories import make_user, make_video, make_videos
 from videos import counters, services
-from videos.changes import HOUR_MS, Totals
+from videos.changes import HOUR_MS, LIKE, Totals
 from videos.conf import conf
 from videos.flush import reconcile, run_flush
 from videos.models import StaleLive, Video, VideoLike
@@ -273,7 +273,7 @@ def test_rows_of_a_fixture_are_shown_after_the_next_flush(video: Video, user: Us
     call_command("loaddata", str(out), verbosity=0)
     run_flush()
 
-    assert services.get_like(video_id=video.pk, user_id=user.pk)[1:3] == (True, 1)
+    assert services.get_like(video_id=video.pk, user_id=user.pk)[1:3] == (LIKE, Totals(1))
     assert services.set_like(video_id=video.pk, user_id=user.pk, liked=False).likes == 0
     run_flush()
     assert not VideoLike.objects.exists()

@@ -30,7 +30,7 @@ from tests.support.factories import like_all, make_likes, make_users, make_video
 from tests.support.faults import failing, redis_refusing
 from tests.support.load import Load, check_batches
 from videos import counters, ledger, meeting, services
-from videos.changes import BatchFacts, Totals
+from videos.changes import LIKE, BatchFacts, Totals
 from videos.conf import conf
 from videos.counters import connection as redis_connection
 from videos.flush import FlushReport, pace, read_status, reconcile, run, run_flush, workers
@@ -54,7 +54,7 @@ def pending_key(video: int) -> str:
     [
         ("nonsense", "1"),
         ("l:{video}", "1:1"),
-        ("l:{video}:{user}", "2:1"),
+        ("l:{video}:{user}", "3:1"),
         ("l:{video}:{user}", "1"),
         ("l:{video}:{user}", "1:99999999999999999"),
         ("l:0{video}:{user}", "1:1"),
@@ -414,7 +414,7 @@ def test_flush_relieves_a_full_redis(own_redis: RedisServer) -> None:
     check_batches()
     assert run_flush().fields == 0
     own_redis.client().config_set("maxmemory", "0")
-    assert services.get_like(video_id=videos[0], user_id=other) == services.LikeResult(videos[0], True, 2)
+    assert services.get_like(video_id=videos[0], user_id=other) == (videos[0], LIKE, Totals(2, 1), False)
 
 
 def test_run_in_which_every_shard_fails_slowly_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -648,7 +648,7 @@ def test_likes_written_while_redis_is_away_show_after_the_next_flush() -> None:
         assert services.read_counts(video_ids=[video], user_id=users[1]).by_video[video].liked is True
     run_flush()
     assert services.get_like(video_id=video, user_id=users[0]).liked is False
-    assert services.get_like(video_id=video, user_id=users[1]) == services.LikeResult(video, True, 1)
+    assert services.get_like(video_id=video, user_id=users[1]) == (video, LIKE, Totals(1, 1), False)
     assert services.read_counts(video_ids=[video], user_id=None).by_video[video].totals.views == 1
     assert set(VideoLike.objects.values_list("user_id", flat=True)) == {users[1]}
     assert not StaleLive.objects.exists()
@@ -711,7 +711,7 @@ def test_notes_beyond_what_a_statement_takes_are_settled() -> None:
     assert run_flush().failures == {}
     assert {limit: connection.connection.getlimit(limit) for limit in limits} == limits
     assert not StaleLive.objects.exists()
-    assert services.get_like(video_id=video, user_id=users[0]) == services.LikeResult(video, True, 1)
+    assert services.get_like(video_id=video, user_id=users[0]) == (video, LIKE, Totals(1), False)
 
 
 @pytest.mark.only("mariadb", "mysql")

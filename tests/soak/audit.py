@@ -10,6 +10,7 @@ from tests.soak.book import Book
 from tests.soak.stack import Stack
 from tests.support.factories import WATCHED_SECONDS
 from videos import counters, flush
+from videos.changes import LIKE
 from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
 
 DRAIN_SECONDS: Final = 120.0
@@ -29,7 +30,7 @@ def drain(stack: Stack) -> list[str]:
 def audit(book: Book, videos: list[int], *, may_be_rewound: bool = False) -> tuple[dict[str, Any], list[str]]:
     """Sums, and everything that is off. `may_be_rewound`: Redis was set back, so it may have forgotten batches."""
     rows = {video.pk: video for video in Video.objects.filter(pk__in=videos)}
-    liking = set(VideoLike.objects.values_list("video_id", "user_id"))
+    liking = set(VideoLike.objects.filter(value=LIKE).values_list("video_id", "user_id"))
     off = book.differences(liking, {pk: video.view_count for pk, video in rows.items()})
     likes = Counter(video for video, _ in liking)
     hours = dict(VideoHour.objects.values_list("video_id").annotate(Sum("views")))

@@ -22,7 +22,7 @@ from tests.soak.stores import Stores
 from tests.soak.straggler import Straggler
 from tests.support.load import Load
 from videos import counters, flush, ledger
-from videos.changes import NOTHING, Changes
+from videos.changes import LIKE, Changes
 from videos.conf import conf
 from videos.counters import connection as redis_connection
 from videos.fields import sort_in
@@ -138,13 +138,13 @@ def _flush_all(branch: Branch) -> None:
 def _allow(late: dict[int, Changes], book: Book) -> None:
     for video, changes in late.items():
         for mark in changes.marks:
-            book.leave_open((video, mark.user_id), liked=mark.value != NOTHING)
+            book.leave_open((video, mark.user_id), liked=mark.value == LIKE)
         book.open_views[video] += sum(tally.amount for tally in changes.tallies if tally.name == "views")
 
 
 def _enter(load: Load, book: Book) -> None:
-    for pair, liked in load.wishes.items():
-        book.acknowledge_wish(pair, liked)
+    for pair, value in load.wishes.items():
+        book.acknowledge_wish(pair, liked=value == LIKE)
     for pair in load.unknown:
         book.open_wishes[pair] = {True, False}
     book.views.update(load.views)
@@ -170,7 +170,11 @@ class _Rows(NamedTuple):
             pk: row.view_count for pk, row in rows.items()
             if max(row.flushed_batch, finished.get(pk % conf.SHARDS, 0)) > lasts[pk % conf.SHARDS]
         }  # fmt: skip
-        return cls(list(rows), newer, set(VideoLike.objects.filter(video__in=newer).values_list("video_id", "user_id")))
+        return cls(
+            list(rows),
+            newer,
+            set(VideoLike.objects.filter(video__in=newer, value=LIKE).values_list("video_id", "user_id")),
+        )
 
     def correct(self, book: Book) -> Book:
         """What both know together, from the book of what Redis knows."""

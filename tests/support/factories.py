@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 WATCHED, WATCHED_SECONDS = 41.6, 42
 
 
+def wish_of(chance: float) -> int:
+    """The value of a mark that a user of a random order wishes: six of ten like."""
+    from videos.changes import DISLIKE, LIKE, NOTHING
+
+    return LIKE if chance < 0.6 else NOTHING if chance < 0.8 else DISLIKE
+
+
 def make_user(username: str = "user", **values: Any) -> User:
     """A user without a password."""
     from django.contrib.auth.models import User

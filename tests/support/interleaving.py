@@ -14,7 +14,7 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,12 +23,12 @@ import redis
 from django.db import connection, connections
 from django.db.models import Sum
 
-from tests.support.factories import WATCHED, WATCHED_SECONDS, make_users, make_videos
+from tests.support.factories import WATCHED, WATCHED_SECONDS, make_users, make_videos, wish_of
 from tests.support.faults import install_ticks
 from tests.support.setbacks import Setbacks, watch
 from tests.support.trends import wrong_site_hours, wrong_trends
 from videos import counters, flush, ledger, meeting, services
-from videos.changes import COLUMNS, SUM_COLUMNS, Totals
+from videos.changes import COLUMNS, DISLIKE, LIKE, MARKS, NOTHING, SUM_COLUMNS, Totals
 from videos.conf import conf
 from videos.counters import connection as wire
 from videos.counters import meetings, scripts
@@ -214,11 +214,11 @@ class World:
         self.users = users
         self.client = client
         self.viewers = itertools.count()
-        self.wish: dict[tuple[int, int], bool] = {}
+        self.wish: dict[tuple[int, int], int] = {}  # the value of each mark
         self.viewed: Counter[int] = Counter()
         self.busy: Counter[int] = Counter()
         self.busy_users: set[int] = set()
-        self.watched: list[tuple[int, list[tuple[int, int]]]] = []
+        self.watched: list[tuple[int, list[Totals]]] = []
         self.faults: Counter[str] = Counter()
         self.flushers = 4 if away else self.random.choice((1, 2, 3, 4))
         # Writers without Redis. What they write is as durable as the database's commit, no more.
@@ -228,9 +228,10 @@ class World:
         self.written_away: list[tuple[int, bool]] = []  # the video, and whether it is a view
         self.actors: list[Actor] = []
 
-    def truth(self, video: int) -> tuple[int, int]:
-        """Likes and views as acknowledged."""
-        return sum(wish for (on, _), wish in self.wish.items() if on == video), self.viewed[video]
+    def truth(self, video: int) -> Totals:
+        """Totals as acknowledged."""
+        marks, views = Counter(wish for (on, _), wish in self.wish.items() if on == video), self.viewed[video]
+        return Totals(marks[LIKE], views, views * WATCHED_SECONDS, marks[DISLIKE])
 
     def run(self) -> Counter[str]:
         """Take the steps of all actors in random order, drain, and count what is wrong."""
@@ -301,15 +302,15 @@ class World:
     def _like(self, actor: Actor) -> None:
         for _ in range(8):
             video, user = self._choose(actor)
-            wish = self.random.random() < 0.6
+            wish = wish_of(self.random.random())
             self.busy[video] += 1
-            self._set_like(video, user, wish)
+            self._set_mark(video, user, wish)
             self.busy[video] -= 1
             actor.gate("begin")
 
-    def _set_like(self, video: int, user: int, wish: bool) -> None:
+    def _set_mark(self, video: int, user: int, wish: int) -> None:
         self.busy_users.add(user)
-        like = self._until_answered(lambda: services.set_like(video_id=video, user_id=user, liked=wish))
+        like = self._until_answered(lambda: services.set_mark(video_id=video, user_id=user, value=wish))
         self.wish[video, user] = wish
         self.setbacks.note_wish(video, user, wish, stored=like.stored)
         self.busy_users.discard(user)
@@ -333,12 +334,12 @@ class World:
         actor.without_redis = True
         for _ in range(8):
             video, user = self._choose(actor)
-            wish = self.random.choice((None, True, False))
+            wish = self.random.choice((None, LIKE, DISLIKE if len(self.written_away) % 2 else NOTHING))
             if wish is None:
                 services.record_view(event=self._event_of(video))
                 self.viewed[video] += 1
             else:
-                self._set_like(video, user, wish)
+                self._set_mark(video, user, wish)
             self.written_away.append((video, wish is None))
             actor.gate("begin")
 
@@ -357,8 +358,8 @@ class World:
             if self.setbacks.stores:
                 continue  # after a set-back numbers may be low until the next flush
             if all(late):
-                self.faults["reader likes"] += count.totals.likes not in {likes for likes, _ in watch[1]}
-            missing = [views - count.totals.views for _, views in watch[1]]
+                self.faults["reader likes"] += _marks(count.totals) not in {_marks(seen) for seen in watch[1]}
+            missing = [seen.views - count.totals.views for seen in watch[1]]
             self.faults["reader views"] += not any(0 <= views <= sum(late) for views in missing)
             actor.gate("begin")
 
@@ -385,19 +386,20 @@ class World:
         self.setbacks.judge()
         live = counters.lookup(self.videos, None)
         for video in self.videos:
-            likes, views = self.truth(video)
+            right = self.truth(video)
             row = Video.objects.get(pk=video)
-            liking = set(VideoLike.objects.filter(video=video).values_list("user_id", flat=True))
-            self.faults["views"] += row.view_count != views
-            self.faults["watched"] += row.watch_seconds != views * WATCHED_SECONDS
-            self.faults["likes"] += row.like_count != likes
-            self.faults["count against rows"] += row.like_count != len(liking)
-            wished = {user for (on, user), wish in self.wish.items() if on == video and wish}
-            self.faults["last wish"] += liking != wished
+            marks = dict(VideoLike.objects.filter(video=video).values_list("user_id", "value"))
+            self.faults["views"] += row.view_count != right.views
+            self.faults["watched"] += row.watch_seconds != right.watched
+            self.faults["likes"] += _marks(row.totals) != _marks(right)
+            counted = Counter(marks.values())
+            self.faults["count against rows"] += _marks(row.totals) != (counted[LIKE], counted[DISLIKE])
+            wished = {user: wish for (on, user), wish in self.wish.items() if on == video and wish}
+            self.faults["last wish"] += marks != wished
             primed = self.client.hget(f"{{videos:{counters.shard_of(video)}}}:live:{video}", "primed")
             # A live key that was made from the row and not flushed since goes within minutes.
             if live[video].totals is not None and not (primed and self.setbacks.stores):
-                self.faults["live"] += live[video].totals != Totals(likes, views, views * WATCHED_SECONDS)
+                self.faults["live"] += live[video].totals != right
         if not self.setbacks.stores and not self.written_away:
             self._judge_batches()
         self.faults["trends"] += len(wrong_trends())
@@ -410,15 +412,22 @@ class World:
         sums = FlushBatch.objects.aggregate(*map(Sum, (*SUM_COLUMNS, "fields", "taken")))
         for model, names in ((Video, COLUMNS), (VideoHour, Totals._fields)):
             rows = model.objects.aggregate(*map(Sum, names))
-            likes, views, watched = (rows[f"{name}__sum"] or 0 for name in names)
-            self.faults["sums of batches"] += (likes, views, watched) != (
-                (sums["likes_added__sum"] or 0) - (sums["likes_removed__sum"] or 0),
-                sums["views__sum"] or 0,
-                sums["watched__sum"] or 0,
-            )
+            self.faults["sums of batches"] += [rows[f"{name}__sum"] or 0 for name in names] != gained(sums)
         self.faults["site"] += len(wrong_site_hours())
         self.faults["unfinished"] += FlushBatch.objects.filter(finished_at=None).count()
         self.faults["fields"] += sums["fields__sum"] != sums["taken__sum"]
+
+
+def gained(sums: Mapping[str, int | None]) -> list[int]:
+    """What batches add to each of COUNTS, by the sums of their columns."""
+    of = Counter({name.removesuffix("__sum"): total or 0 for name, total in sums.items()})
+    marks = {count.name for count in MARKS}
+    names = Totals._fields
+    return [of[f"{name}_added"] - of[f"{name}_removed"] if name in marks else of[name] for name in names]
+
+
+def _marks(totals: Totals) -> tuple[int, int]:
+    return totals.likes, totals.dislikes
 
 
 def worlds(

@@ -10,9 +10,10 @@ from typing import Self
 
 from django.db import connections
 
-from tests.support.factories import WATCHED, WATCHED_SECONDS
+from tests.support.factories import WATCHED, WATCHED_SECONDS, wish_of
 from tests.support.trends import wrong_site_hours, wrong_trends
 from videos import counters, services
+from videos.changes import DISLIKE, LIKE, NOTHING
 from videos.models import FlushBatch, Video, VideoHour, VideoLike
 
 
@@ -33,7 +34,7 @@ class Load:
         self.rest = rest
         self.first_viewer = first_viewer
         self.seed = seed
-        self.wishes: dict[tuple[int, int], bool] = {}
+        self.wishes: dict[tuple[int, int], int] = {}
         self.unknown: set[tuple[int, int]] = set()  # whose last wish may be in the rows or not
         self.views: Counter[int] = Counter()
         self.unsure: Counter[int] = Counter()  # views that may have counted
@@ -65,7 +66,7 @@ class Load:
             while not self._stop.is_set():
                 video = choose.choice(self.videos)
                 if choose.random() < 0.5:
-                    self._like(video, choose.choice(users), liked=choose.random() < 0.6)
+                    self._mark(video, choose.choice(users), wish_of(choose.random()))
                 else:
                     viewers += 1
                     self._view(video, f"{number}-{viewers}")
@@ -75,12 +76,12 @@ class Load:
         finally:
             connections.close_all()
 
-    def _like(self, video: int, user: int, *, liked: bool) -> None:
+    def _mark(self, video: int, user: int, value: int) -> None:
         while not self._stop.is_set():
             with suppress(services.Unavailable):
-                like = services.set_like(video_id=video, user_id=user, liked=liked)
-                assert like.liked is liked
-                self.wishes[video, user] = liked
+                like = services.set_mark(video_id=video, user_id=user, value=value)
+                assert like.mark == value
+                self.wishes[video, user] = value
                 self.acknowledged += 1
                 return
             self.refused += 1
@@ -104,16 +105,16 @@ class Load:
     def check(self) -> None:
         """After the last flush: every number is exact."""
         assert self.acknowledged > 0
-        liking = set(VideoLike.objects.values_list("video_id", "user_id"))
-        for wish, liked in self.wishes.items():
-            assert (wish in liking) is liked, f"user {wish[1]} last wished {liked} of video {wish[0]}"
-        likes = Counter(video for video, _ in liking)
+        marks = {(one.video_id, one.user_id): one.value for one in VideoLike.objects.all()}
+        for wish, value in self.wishes.items():
+            assert marks.get(wish, NOTHING) == value, f"user {wish[1]} last wished {value} of video {wish[0]}"
+        counted = Counter((video, value) for (video, _), value in marks.items())
         hours = Counter[int]()
         for video, views in VideoHour.objects.values_list("video_id", "views"):
             hours[video] += views
         live = counters.lookup(self.videos, None)
         for row in Video.objects.filter(id__in=self.videos):
-            assert row.like_count == likes[row.pk]
+            assert (row.like_count, row.dislike_count) == (counted[row.pk, LIKE], counted[row.pk, DISLIKE])
             assert self.views[row.pk] <= row.view_count <= self.views[row.pk] + self.unsure[row.pk]
             assert hours[row.pk] == row.view_count
             assert row.watch_seconds == row.view_count * WATCHED_SECONDS

@@ -16,7 +16,7 @@ import redis
 from django.db import connection, transaction
 
 from videos import counters, ledger
-from videos.changes import COLUMNS
+from videos.changes import COLUMNS, NOTHING
 from videos.models import (
     CountersIdentity,
     FlushBatch,
@@ -51,7 +51,7 @@ class Setbacks:
         self.left = {store: world.random.choice((1, 2, 4)) for store in stores}
         self.marks: dict[str, Any] = {}
         self.raw = _client()
-        self.wishes: dict[Wish, list[bool]] = {}  # of each user and video, acknowledged, in order
+        self.wishes: dict[Wish, list[int]] = {}  # of each user and video, acknowledged, in order
         self.in_rows: dict[Wish, int] = {}  # how many of them were made when the last went to the rows
         self.at_claim: dict[int, dict[Wish, int]] = {}  # how many of them a batch knows
         self.redis_knows: tuple[dict[Wish, int], Counter[int]] | None = None  # until the next meeting
@@ -78,7 +78,7 @@ class Setbacks:
             if store in self.marks and self.world.random.random() < 0.3:
                 self._set_back(store)
 
-    def note_wish(self, video: int, user: int, wish: bool, *, stored: bool) -> None:
+    def note_wish(self, video: int, user: int, wish: int, *, stored: bool) -> None:
         """A wish was acknowledged; `stored`: it went to the rows, because Redis was set back again and again."""
         made = self.wishes.setdefault((video, user), [])
         made.append(wish)
@@ -110,7 +110,7 @@ class Setbacks:
             covering = next((number for number, postponed in finished if key[0] not in postponed), 0)
             by_batch = self.at_claim.get(covering, {}).get(key, 0)
             del made[max(lengths.get(key, 0), by_rows, by_batch, self.in_rows.get(key, 0)) :]
-            world.wish[key] = bool(made and made[-1])
+            world.wish[key] = made[-1] if made else NOTHING
         for number in FlushBatch.objects.filter(finished_at=None, number__gt=last).values_list("number", flat=True):
             self.at_claim[number] = self._lengths()
 
@@ -119,10 +119,11 @@ class Setbacks:
         world = self.world
         if len(self.stores) < 2:
             return
-        liking = set(VideoLike.objects.values_list("video_id", "user_id"))
+        rows = VideoLike.objects.values_list("video_id", "user_id", "value")
+        marks = {(video, user): value for video, user, value in rows}
         for key in world.wish:
             if key not in self.both:
-                world.wish[key] = key in liking
+                world.wish[key] = marks.get(key, NOTHING)
         for row in Video.objects.all():
             if self.newer_views[row.pk] <= row.view_count <= self.viewed_ever[row.pk]:
                 world.viewed[row.pk] = row.view_count

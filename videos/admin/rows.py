@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from videos import services
 from videos.admin.lists import QuickAdmin, ReadOnlyAdmin, forbid, parse_id
 from videos.admin.shown import NAMES, moment, number
-from videos.changes import COUNTS, CountName
+from videos.changes import COUNTS, LIKE, NOTHING, CountName
 from videos.models import VideoHour, VideoLike
 
 MAX_MATCHES = 1000  # users and videos whose likes a search by name shows
@@ -24,7 +24,7 @@ MAX_MATCHES = 1000  # users and videos whose likes a search by name shows
 
 @admin.register(VideoLike)
 class VideoLikeAdmin(QuickAdmin):
-    """Who likes what, as of the last flush."""
+    """Who likes what, as of the last flush. Who dislikes what is shown to nobody else."""
 
     list_display = ("video", "user", "since")
     related = ("video", "user")
@@ -37,6 +37,9 @@ class VideoLikeAdmin(QuickAdmin):
     @admin.display(description=_("since"), ordering="created_at")
     def since(self, like: VideoLike) -> SafeString:
         return format_html('<span class="one-line">{}</span>', moment(like.created_at))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).filter(value=LIKE)
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
         """Search by ids, which have indexes. Names are looked up first, because a JOIN would read every like."""
@@ -84,7 +87,7 @@ class VideoLikeAdmin(QuickAdmin):
         stored = True
         try:
             for like in likes:
-                stored &= services.set_like(video_id=like.video_id, user_id=like.user_id, liked=False).stored
+                stored &= services.set_mark(video_id=like.video_id, user_id=like.user_id, value=NOTHING).stored
                 taken.append(like)
         finally:
             if taken:

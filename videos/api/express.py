@@ -18,7 +18,7 @@ from videos.api.operations import OPERATIONS, Call, Operation
 from videos.conf import conf
 
 _QUERIED: Final = frozenset({"counts", "videos"})
-_PATH: Final = re.compile(r"/api/videos/(?:([1-9][0-9]{0,17})/(?:(like|view)/)?|(counts)/)?")
+_PATH: Final = re.compile(r"/api/videos/(?:([1-9][0-9]{0,17})/(?:(like|dislike|view)/)?|(counts)/)?")
 _IDS: Final = re.compile(r"ids=([0-9]+(?:(?:,|%2C)[0-9]+)*)")
 _PAGE: Final = re.compile(r"(?:(?:\A|(?<!\A)&)(?:page_size|ordering|cursor)=[A-Za-z0-9_-]+(?:=|%3D){0,2})*")
 _VIEW_TYPES: Final = frozenset({"application/json", "text/plain", "text/plain;charset=UTF-8"})  # the last: of a beacon

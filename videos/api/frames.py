@@ -41,6 +41,7 @@ KNOWN_MIDDLEWARE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 PATHS: Final[Mapping[str, str]] = {
     "like": "/api/videos/1/like/",
+    "dislike": "/api/videos/1/dislike/",
     "view": "/api/videos/1/view/",
     "video": "/api/videos/1/",
     "counts": "/api/videos/counts/",

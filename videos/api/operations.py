@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
-from rest_framework.exceptions import NotAuthenticated, PermissionDenied, Throttled, ValidationError
+from rest_framework.exceptions import NotAuthenticated, NotFound, PermissionDenied, Throttled, ValidationError
 
 from videos import services
 from videos.api import bodies, origins, throttling, viewers
 from videos.api.answers import Answer, count_data, json_answer, like_answer, video_data, view_answer
 from videos.api.pagination import KeysetPagination, Position, VideoPagination
+from videos.changes import DISLIKE, LIKE, NOTHING
+from videos.conf import conf
 from videos.services import ViewEvent
 
 
@@ -60,9 +62,15 @@ def _get_like(call: Call) -> Answer:
     return like_answer(services.get_like(video_id=call.video_id, user_id=call.user_id))
 
 
-def _set_like(call: Call, *, liked: bool) -> Answer:
+def _set_mark(call: Call, *, value: int) -> Answer:
     user_id = cast(int, call.user_id)  # `run` refuses anonymous callers
-    return like_answer(services.set_like(video_id=call.video_id, user_id=user_id, liked=liked))
+    return like_answer(services.set_mark(video_id=call.video_id, user_id=user_id, value=value))
+
+
+def _set_dislike(call: Call, *, value: int) -> Answer:
+    if not conf.DISLIKES:
+        raise NotFound
+    return _set_mark(call, value=value)
 
 
 def _post_view(call: Call) -> Answer:
@@ -120,9 +128,12 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     (operation.method, operation.address): operation
     for operation in (
         Operation("GET", "like", _get_like),
-        Operation("PUT", "like", partial(_set_like, liked=True), scope="like", signed_in=True),
-        Operation("POST", "like", partial(_set_like, liked=True), scope="like", signed_in=True),
-        Operation("DELETE", "like", partial(_set_like, liked=False), scope="like", signed_in=True),
+        Operation("PUT", "like", partial(_set_mark, value=LIKE), scope="like", signed_in=True),
+        Operation("POST", "like", partial(_set_mark, value=LIKE), scope="like", signed_in=True),
+        Operation("DELETE", "like", partial(_set_mark, value=NOTHING), scope="like", signed_in=True),
+        Operation("PUT", "dislike", partial(_set_dislike, value=DISLIKE), scope="like", signed_in=True),
+        Operation("POST", "dislike", partial(_set_dislike, value=DISLIKE), scope="like", signed_in=True),
+        Operation("DELETE", "dislike", partial(_set_dislike, value=NOTHING), scope="like", signed_in=True),
         Operation("POST", "view", _post_view, scope="view"),
         Operation("GET", "counts", _get_counts),
         Operation("GET", "video", _get_video),

@@ -12,6 +12,7 @@ from rest_framework.exceptions import ValidationError
 from videos.api.viewers import VIEWER_PATTERN
 from videos.changes import COUNTS
 from videos.conf import conf
+from videos.services import without_dislikes
 
 MAX_EVENTS: Final = 1000
 MAX_DURATION_SECONDS: Final = 2**31 - 1
@@ -66,8 +67,19 @@ class NumberField(_StrictField, serializers.FloatField):
     json_types = frozenset({int, float})
 
 
+def _rating() -> serializers.ChoiceField:
+    return serializers.ChoiceField(
+        choices=["like", "dislike"], read_only=True, allow_null=True, help_text="The caller's mark; null without one."
+    )
+
+
+class _WithDislikes(serializers.Serializer[Any]):
+    def get_fields(self) -> dict[str, Any]:
+        return without_dislikes(super().get_fields())
+
+
 class _WithCounts(serializers.Serializer[Any]):
-    """Adds a field for each of COUNTS, and whether the caller likes the video."""
+    """Adds a field for each of COUNTS, and the caller's mark on the video."""
 
     def get_fields(self) -> dict[str, Any]:
         counts = {
@@ -77,7 +89,8 @@ class _WithCounts(serializers.Serializer[Any]):
         liked = serializers.BooleanField(
             read_only=True, allow_null=True, help_text="Whether the caller likes it; null for an anonymous one."
         )
-        return {**super().get_fields(), **counts, "liked": liked}
+        numbers: dict[str, Any] = {**counts, "liked": liked, "rating": _rating()}
+        return super().get_fields() | without_dislikes(numbers)
 
 
 class VideoSerializer(_WithCounts):
@@ -100,12 +113,14 @@ class CountSerializer(_WithCounts):
     id = serializers.IntegerField()
 
 
-class LikeSerializer(serializers.Serializer[Any]):
-    """Whether the caller likes a video, and how many do."""
+class LikeSerializer(_WithDislikes):
+    """The caller's mark on a video, and how many like and dislike it."""
 
     id = serializers.IntegerField()
     liked = serializers.BooleanField(allow_null=True, help_text="null for an anonymous caller.")
     like_count = serializers.IntegerField()
+    rating = _rating()
+    dislike_count = serializers.IntegerField()
 
 
 class LikerSerializer(serializers.Serializer[Any]):
@@ -200,7 +215,7 @@ class GainsSerializer(serializers.Serializer[Any]):
         counts = {
             count.name: serializers.IntegerField(help_text=f"{count.name.capitalize()} gained.") for count in COUNTS
         }
-        return {**super().get_fields(), **counts}
+        return super().get_fields() | without_dislikes(counts)
 
 
 class StepSerializer(GainsSerializer):

@@ -1,17 +1,15 @@
-"""Reconcile: the recount of like rows against `like_count`, in parts. A command, Lambda and the admin call it."""
+"""Reconcile: the recount of like rows against the counts of marks, in parts. A command, Lambda, the admin call it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from videos import counters, ledger, meeting
-from videos.changes import LIKE, MARKS
 from videos.conf import conf
 from videos.counters import connection
 from videos.ledger.reads import read_facts
 
 RECONCILE_VIDEOS: Final = 500  # rows locked at a time
-_COLUMN: Final = next(count.column for count in MARKS if count.value == LIKE)
 
 
 @dataclass(slots=True)
@@ -31,7 +29,7 @@ def reconcile(
     forget: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReconcileReport:
-    """Recount like rows against `like_count` under the lock of each video's row, all videos by default.
+    """Recount like rows against the counts of marks under the lock of each video's row, all videos by default.
 
     Needed after changes outside the service: SQL by hand, a restored backup. After a repair the next flush sets the
     live totals. A repair also lets Redis `forget` who likes which video, also where the counts are right: rows may have
@@ -47,9 +45,9 @@ def reconcile(
         known = part if chosen is None else sorted(read_facts(part))
         report.absent += sorted(set(part) - set(known))
         for difference in ledger.recount(known, repair=repair):
-            video_id, stored, counted = difference
+            video_id, column, stored, counted = difference
             report.differences.append(
-                {"video": video_id, "column": _COLUMN, "stored": stored, "counted": counted, "repaired": repair}
+                {"video": video_id, "column": column, "stored": stored, "counted": counted, "repaired": repair}
             )
             report.repaired += repair
         report.videos += len(known)

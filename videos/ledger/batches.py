@@ -16,7 +16,6 @@ from django.db.models import F, Max, Q
 
 from videos.changes import (
     HOUR_MS,
-    LIKE,
     MARK_PLACES,
     MARKS,
     MAX_ID,
@@ -45,7 +44,6 @@ from videos.models import FlushBatch, StaleLive, Video
 Sums: TypeAlias = dict[str, int]  # by SUM_COLUMNS
 Gains: TypeAlias = dict[int, list[int]]  # by video, in the order of COUNTS
 
-_LIKES: Final = MARK_PLACES[LIKE]
 NO_SUMS: Final = dict.fromkeys(SUM_COLUMNS, 0)
 
 
@@ -320,8 +318,8 @@ def take_in(
     outcomes |= {video_id: Outcome(_totals_after(locked[video_id], gain)) for video_id, gain in gains.items()}
     for video_id, users in moved.dropped.items():
         outcomes[video_id].dropped = frozenset(users)
-    sql.insert_likes((video_id, mark.user_id, mark.at_ms) for video_id, mark in moved.added)
-    sql.delete_likes(moved.removed_ids)
+    sql.delete_likes(moved.removed_ids)  # first: a mark that changes is a new row, with the time of its wish
+    sql.insert_likes((video_id, mark.user_id, mark.value, mark.at_ms) for video_id, mark in moved.added)
     sql.add_counts(gains, number)
     add_gains(hours)
     return outcomes, _sums_of(fresh, gains, moved)
@@ -329,8 +327,9 @@ def take_in(
 
 def _totals_after(row: sql.LockedRow, gain: list[int]) -> Totals:
     """The totals of a row with its gain, which is corrected where likes were made outside the service."""
-    if row.totals[_LIKES] + gain[_LIKES] < 0:
-        gain[_LIKES] += sql.count_likes(row.id) - row.totals[_LIKES]
+    for value, place in MARK_PLACES.items():
+        if row.totals[place] + gain[place] < 0:
+            gain[place] += sql.count_marks(row.id, value) - row.totals[place]
     totals = Totals(*map(sum, zip(row.totals, gain, strict=True)))
     if max(totals) > MAX_ID:  # SQLite would silently store a float
         raise OverflowError(f"The totals of video {row.id} would be {totals}")
@@ -341,7 +340,7 @@ def _sums_of(fresh: Mapping[int, Changes], gains: Gains, moved: _Moved) -> Sums:
     sums = NO_SUMS | {"videos": len(fresh)}
     for count in MARKS:
         sums[f"{count.name}_added"] = sum(mark.value == count.value for _, mark in moved.added)
-        sums[f"{count.name}_removed"] = len(moved.removed)
+        sums[f"{count.name}_removed"] = sum(mark.value == count.value for _, mark in moved.removed)
     for count in TALLIES:
         sums[count.name] = sum(gain[PLACES[count.name]] for gain in gains.values())
     return sums
@@ -351,10 +350,10 @@ _VideoMarks: TypeAlias = list[tuple[int, MarkChange]]  # with the video of each
 
 
 class _Moved(NamedTuple):
-    """The wishes that differ from the rows. A like row has no column for the value: it always means LIKE."""
+    """The wishes that differ from the rows. A mark that changes its value is removed and added."""
 
     added: _VideoMarks
-    removed: _VideoMarks
+    removed: _VideoMarks  # with the value that goes, and the time of the wish
     removed_ids: list[int]  # of like rows
     dropped: Mapping[int, set[int]]  # by video, users who are gone
 
@@ -377,16 +376,17 @@ def _compare_marks(
     gone = asked - (sql.lock_users(asked) if old_snapshot else sql.existing_users(asked))
     moved = _Moved([], [], [], defaultdict(set))
     for (video_id, user_id), mark in wished.items():
-        row = existing.get((video_id, user_id))
-        if row is None and user_id in gone:
+        row = existing.get((video_id, user_id), sql.UNMARKED)
+        if row is sql.UNMARKED and user_id in gone:
             moved.dropped[video_id].add(user_id)
-        elif superseded.get((video_id, user_id), -1) >= mark.at_ms:
             continue
-        elif mark.value != NOTHING and row is None:
+        if superseded.get((video_id, user_id), -1) >= mark.at_ms or mark.value == row.value:
+            continue
+        if row is not sql.UNMARKED:
+            moved.removed.append((video_id, mark._replace(value=row.value)))
+            moved.removed_ids.append(row.id)
+        if mark.value != NOTHING:
             moved.added.append((video_id, mark))
-        elif mark.value == NOTHING and row is not None:
-            moved.removed.append((video_id, mark))
-            moved.removed_ids.append(row)
     moved.added.sort(key=lambda pair: (pair[1].at_ms, pair[0]))  # so that ids of like rows are in the order of time
     return moved
 
@@ -397,7 +397,7 @@ def _gains_of(fresh: Mapping[int, Changes], moved: _Moved) -> tuple[Gains, HourG
     hours: HourGains = defaultdict(zeros)
     for step, changed in ((1, moved.added), (-1, moved.removed)):
         for video_id, mark in changed:
-            place = MARK_PLACES[mark.value or LIKE]
+            place = MARK_PLACES[mark.value]
             gains[video_id][place] += step
             hours[video_id, mark.at_ms // HOUR_MS][place] += step
     for video_id, change in fresh.items():

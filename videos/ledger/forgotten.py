@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import F
 
+from videos.changes import DISLIKE, LIKE
 from videos.conf import conf
 from videos.ledger.times import from_stored, to_stored
 from videos.ledger.writer import rows
@@ -39,12 +40,13 @@ def rows_of_user(user_id: int) -> dict[str, Any]:
     user = rows(get_user_model()).get(pk=user_id)
     own = {field.name: field.value_from_object(user) for field in user._meta.concrete_fields}
     own.pop("password", None)
-    likes = rows(VideoLike).filter(user_id=user_id).order_by("video_id").values_list("video_id", "created_at")
+    likes = rows(VideoLike).filter(user_id=user_id).order_by("video_id").values_list("video_id", "value", "created_at")
     sign_ins = rows(SignIn).filter(user_id=user_id).values_list("expires_at", flat=True)
     videos: Iterable[Any] = rows(Video).filter(owner_id=user_id).order_by("id").values()
     return {
         "user": own,
         "videos": list(videos),
-        "likes": [{"video": video_id, "created_at": from_stored(at)} for video_id, at in likes],
+        "likes": [{"video": pk, "created_at": from_stored(at)} for pk, value, at in likes if value == LIKE],
+        "dislikes": [{"video": pk, "created_at": from_stored(at)} for pk, value, at in likes if value == DISLIKE],
         "sign_ins": [{"expires_at": from_stored(at)} for at in sign_ins],
     }

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 
+from videos.changes import LIKE
 from videos.ledger.reads import Window
 from videos.ledger.times import from_stored, to_stored
 from videos.ledger.writer import rows
@@ -15,13 +16,23 @@ from videos.models import Video, VideoLike
 
 def likes_of_video(video_id: int, window: Window, *, without: Collection[int]) -> Sequence[tuple[datetime, int]]:
     """When who liked a video; `without` these users. The ids are those of users."""
-    likes = rows(VideoLike).filter(video=video_id).exclude(user__in=without).values_list("created_at", "user_id")
+    likes = (
+        rows(VideoLike)
+        .filter(video=video_id, value=LIKE)
+        .exclude(user__in=without)
+        .values_list("created_at", "user_id")
+    )
     return [(from_stored(at), user_id) for at, user_id in _within(likes, window, tie="user_id")]
 
 
 def likes_of_user(user_id: int, window: Window, *, without: Collection[int]) -> Sequence[tuple[datetime, int]]:
     """When the user liked what; `without` these videos. The ids are those of videos."""
-    likes = rows(VideoLike).filter(user=user_id).exclude(video__in=without).values_list("created_at", "video_id")
+    likes = (
+        rows(VideoLike)
+        .filter(user=user_id, value=LIKE)
+        .exclude(video__in=without)
+        .values_list("created_at", "video_id")
+    )
     return [(from_stored(at), video_id) for at, video_id in _within(likes, window, tie="video_id")]
 
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from django.db import OperationalError
 from django.db.models import Count, F
 
-from videos.changes import HOUR_MS, LIKE, MARK_PLACES, NOTHING, Changes, MarkChange, StaleVideo, zeros
+from videos.changes import HOUR_MS, MARK_PLACES, Changes, MarkChange, StaleVideo, zeros
 from videos.ledger import sql
 from videos.ledger.batches import Outcome, take_in
 from videos.ledger.forgotten import note_forgotten
@@ -55,26 +55,28 @@ def write_direct(changes: Mapping[int, Changes]) -> dict[int, Outcome]:
 
 
 def forget_user(user_id: int, *, at_ms: int) -> None:
-    """Remove a user's likes from rows and totals, in the transaction that deletes the user."""
+    """Remove a user's marks from rows and totals, in the transaction that deletes the user."""
     with atomic():
-        liked = rows(VideoLike).filter(user_id=user_id).order_by("video_id").values_list("video_id", flat=True)
-        locked = sql.lock_videos(list(liked))
+        marked = rows(VideoLike).filter(user_id=user_id).order_by("video_id")
+        locked = sql.lock_videos(list(marked.values_list("video_id", flat=True)))
         sql.lock_users([user_id])  # a flush that inserts such a like waits for this lock; then its foreign key fails
         # A locking read: the transaction of the caller may read from an older snapshot.
-        video_ids = list(liked.select_for_update())
+        values = dict(marked.select_for_update().values_list("video_id", "value"))
         rows(VideoLike).filter(user_id=user_id).delete()
-        loss = zeros()
-        loss[MARK_PLACES[LIKE]] = -1
-        for part in parts(video_ids):
-            gains = dict.fromkeys(part, loss)
+        for part in parts(values):
+            gains, hours = {}, {}
             for video_id in part:
-                stored = locked[video_id].totals[MARK_PLACES[LIKE]] if video_id in locked else 1
-                if stored < 1:  # the like was made outside the service: the row does not count it
+                value, loss = values[video_id], zeros()
+                place = MARK_PLACES[value]
+                loss[place] = -1
+                gains[video_id] = hours[video_id, at_ms // HOUR_MS] = loss
+                stored = locked[video_id].totals[place] if video_id in locked else 1
+                if stored < 1:  # the mark was made outside the service: the row does not count it
                     gains[video_id] = zeros()
-                    gains[video_id][MARK_PLACES[LIKE]] = sql.count_likes(video_id) - stored
+                    gains[video_id][place] = sql.count_marks(video_id, value) - stored
             sql.add_counts(gains, None)
-            add_gains({(video_id, at_ms // HOUR_MS): loss for video_id in part})
-        leave_notes(StaleLive(video_id=video_id, user=user_id, written_ms=at_ms) for video_id in video_ids)
+            add_gains(hours)
+        leave_notes(StaleLive(video_id=video_id, user=user_id, written_ms=at_ms) for video_id in values)
         note_forgotten(user_id)
 
 
@@ -157,12 +159,12 @@ def settle(
                     known = newest[video_id]
                     known[user_id] = max(written_ms, known.get(user_id, 0))
             changed = {video_id for _, video_id, user_id, written_ms in notes if user_id is not None or not written_ms}
-            liked = sql.existing_likes((video_id, user_id) for video_id, users in newest.items() for user_id in users)
+            marked = sql.existing_likes((video_id, user_id) for video_id, users in newest.items() for user_id in users)
             stale = {
                 video_id: StaleVideo(
                     facts.get(video_id),
                     [
-                        MarkChange(user_id, LIKE if (video_id, user_id) in liked else NOTHING, at_ms)
+                        MarkChange(user_id, marked.get((video_id, user_id), sql.UNMARKED).value, at_ms)
                         for user_id, at_ms in users.items()
                     ],
                     edited=video_id not in changed,

@@ -59,7 +59,7 @@ _SELECTED_BY: Final = {
 }
 _LISTED_TOTALS: Final = ", ".join(f"v.{column}" for column in COLUMNS)
 _FACTS: Final = f"v.owner_id, v.duration, v.flushed_batch, {_LISTED_TOTALS}"
-_LIKED: Final = "EXISTS(SELECT 1 FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
+_MARK: Final = "(SELECT l.value FROM videos_videolike l WHERE l.video_id = v.id AND l.user_id = %s)"
 STALE_SECONDS: Final = 1  # a stale connection fails faster; a slower failure comes from the server, so do not retry
 
 
@@ -121,12 +121,12 @@ def _rows_of(found: Iterable[Sequence[Any]]) -> list[VideoRow]:
     ]
 
 
-def read_counts(video_ids: Collection[int], user_id: int | None) -> dict[int, tuple[Totals, bool]]:
-    """Totals in the rows, and whether the user likes the video; absent ones are left out."""
-    liked, given = ("0", []) if user_id is None else (_LIKED, [user_id])
-    select = f"SELECT v.id, {liked}, {_LISTED_TOTALS} FROM videos_video v"
+def read_counts(video_ids: Collection[int], user_id: int | None) -> dict[int, tuple[Totals, int]]:
+    """Totals in the rows, and the value of the user's mark; absent ones are left out."""
+    mark, given = ("0", []) if user_id is None else (_MARK, [user_id])
+    select = f"SELECT v.id, {mark}, {_LISTED_TOTALS} FROM videos_video v"
     return {
-        video_id: (Totals(*totals), bool(state))
+        video_id: (Totals(*totals), state or NOTHING)
         for part in parts(video_ids)
         for video_id, state, *totals in ask(f"{select} WHERE v.id IN ({listed(part)})", given)
     }
@@ -145,26 +145,31 @@ def read_facts(video_ids: Iterable[int]) -> dict[int, VideoFacts]:
 
 def read_facts_and_state(video_id: int, user_id: int) -> tuple[VideoFacts, int] | None:
     """A video's facts and the value of the user's mark, in one query; None: no such video."""
-    found = ask(f"SELECT {_LIKED}, {_FACTS} FROM videos_video v WHERE v.id = %s", [user_id, video_id])
+    found = ask(f"SELECT {_MARK}, {_FACTS} FROM videos_video v WHERE v.id = %s", [user_id, video_id])
     if not found:
         return None
-    liked, owner_id, duration, watermark, *totals = found[0]
-    return VideoFacts(Totals(*totals), owner_id, duration, watermark), LIKE if liked else NOTHING
+    value, owner_id, duration, watermark, *totals = found[0]
+    return VideoFacts(Totals(*totals), owner_id, duration, watermark), value or NOTHING
+
+
+def marks_among(video_ids: Collection[int], user_id: int) -> dict[int, int]:
+    """The values of the user's marks in the rows, by those of the videos that have one."""
+    select = "SELECT video_id, value FROM videos_videolike WHERE user_id = %s"
+    return {
+        video_id: value
+        for part in parts(video_ids)
+        for video_id, value in ask(f"{select} AND video_id IN ({listed(part)})", [user_id])
+    }
 
 
 def liked_among(video_ids: Collection[int], user_id: int) -> set[int]:
     """Those of the videos that the user likes in the rows."""
-    select = "SELECT video_id FROM videos_videolike WHERE user_id = %s"
-    return {
-        video_id
-        for part in parts(video_ids)
-        for (video_id,) in ask(f"{select} AND video_id IN ({listed(part)})", [user_id])
-    }
+    return {video_id for video_id, value in marks_among(video_ids, user_id).items() if value == LIKE}
 
 
 def likers_among(video_id: int, user_ids: Collection[int]) -> set[int]:
     """Those of the users who like the video in the rows."""
-    select = "SELECT user_id FROM videos_videolike WHERE video_id = %s"
+    select = f"SELECT user_id FROM videos_videolike WHERE value = {LIKE} AND video_id = %s"
     return {
         user_id
         for part in parts(user_ids)

@@ -1,11 +1,11 @@
-"""The recount of like rows against `like_count`, for use after SQL by hand or a restored backup."""
+"""The recount of like rows against `like_count` and `dislike_count`, for use after SQL by hand or a restored backup."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from django.db.models import Count
 
-from videos.changes import LIKE, MARK_PLACES, zeros
+from videos.changes import COLUMNS, MARK_PLACES, zeros
 from videos.ledger import sql
 from videos.ledger.notes import note_stale
 from videos.ledger.retry import again
@@ -17,28 +17,32 @@ class Difference(NamedTuple):
     """A count that differs from the number of its rows."""
 
     video_id: int
+    column: str
     stored: int
     counted: int
 
 
 def recount(video_ids: Sequence[int], *, repair: bool) -> list[Difference]:
-    """Compare `like_count` with the like rows of these videos, under their locks; `repair` corrects it."""
-    place = MARK_PLACES[LIKE]
+    """Compare the counts of marks with the like rows of these videos, under their locks; `repair` corrects them."""
 
     def recount_once() -> list[Difference]:
         with atomic(durable=True):
-            stored = {row.id: row.totals[place] for row in sql.lock_videos(video_ids).values()}
-            likes = rows(VideoLike).filter(video_id__in=list(stored)).order_by()
-            counted = dict(likes.values_list("video_id").annotate(likes=Count("id")))
-            found = [
-                Difference(video_id, count, counted.get(video_id, 0))
-                for video_id, count in stored.items()
-                if count != counted.get(video_id, 0)
-            ]
+            stored = {row.id: row.totals for row in sql.lock_videos(video_ids).values()}
+            marks = rows(VideoLike).filter(video_id__in=list(stored)).order_by()
+            counted = {
+                (pk, value): marked
+                for pk, value, marked in marks.values_list("video_id", "value").annotate(Count("id"))
+            }
+            found, gains = [], {}
+            for video_id, totals in stored.items():
+                gain = zeros()
+                for value, place in MARK_PLACES.items():
+                    gain[place] = counted.get((video_id, value), 0) - totals[place]
+                    if gain[place]:
+                        found.append(Difference(video_id, COLUMNS[place], totals[place], totals[place] + gain[place]))
+                if any(gain):
+                    gains[video_id] = gain
             if repair:
-                gains = {difference.video_id: zeros() for difference in found}
-                for difference in found:
-                    gains[difference.video_id][place] = difference.counted - difference.stored
                 sql.add_counts(gains, None)
                 note_stale(gains)
         return found

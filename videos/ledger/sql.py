@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from django.contrib.auth import get_user_model
 
-from videos.changes import COLUMNS, COUNTS, SUM_COLUMNS, Totals
+from videos.changes import COLUMNS, COUNTS, NOTHING, SUM_COLUMNS, Totals
 from videos.ledger.times import hour_text, moment_text, stored_zone
 from videos.ledger.writer import connection
 
@@ -42,16 +42,16 @@ def _json_values(first: int, *, named: bool = False) -> str:
 
 MYSQL: Final = {
     "existing_likes": """
-        SELECT l.id, l.video_id, l.user_id
+        SELECT l.id, l.video_id, l.user_id, l.value
         FROM JSON_TABLE(%s, '$[*]' COLUMNS(video BIGINT PATH '$[0]', user BIGINT PATH '$[1]')) d
         STRAIGHT_JOIN videos_videolike l ON l.video_id = d.video AND l.user_id = d.user""",
     "existing_users": """
         SELECT u.{user_pk} FROM JSON_TABLE(%s, '$[*]' COLUMNS(id BIGINT PATH '$')) d
         STRAIGHT_JOIN {user_table} u ON u.{user_pk} = d.id""",
     "insert_likes": """
-        INSERT INTO videos_videolike (video_id, user_id, created_at)
-        SELECT d.video, d.user, d.at FROM JSON_TABLE(%s, '$[*]' COLUMNS(
-            video BIGINT PATH '$[0]', user BIGINT PATH '$[1]', at DATETIME(6) PATH '$[2]')) d""",
+        INSERT INTO videos_videolike (video_id, user_id, value, created_at)
+        SELECT d.video, d.user, d.value, d.at FROM JSON_TABLE(%s, '$[*]' COLUMNS(video BIGINT PATH '$[0]',
+            user BIGINT PATH '$[1]', value SMALLINT PATH '$[2]', at DATETIME(6) PATH '$[3]')) d""",
     # By the primary key: a scan of a small table locks all of its rows, and another shard's flush leaves these out.
     "add_counts": f"""
         UPDATE JSON_TABLE(%s, '$[*]' COLUMNS(id BIGINT PATH '$[0]', {_json_columns(1)})) d
@@ -66,14 +66,14 @@ MYSQL: Final = {
 }
 SQLITE: Final = {
     "existing_likes": """
-        SELECT l.id, l.video_id, l.user_id FROM json_each(%s) d CROSS JOIN videos_videolike l
+        SELECT l.id, l.video_id, l.user_id, l.value FROM json_each(%s) d CROSS JOIN videos_videolike l
         ON l.video_id = json_extract(d.value, '$[0]') AND l.user_id = json_extract(d.value, '$[1]')""",
     "existing_users": """
         SELECT u.{user_pk} FROM json_each(%s) d CROSS JOIN {user_table} u ON u.{user_pk} = d.value""",
     "insert_likes": """
-        INSERT INTO videos_videolike (video_id, user_id, created_at)
-        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
-        FROM json_each(%s)""",
+        INSERT INTO videos_videolike (video_id, user_id, value, created_at)
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+            json_extract(value, '$[3]') FROM json_each(%s)""",
     "add_counts": f"""
         UPDATE videos_video
         SET {", ".join(f"{count.column} = {count.column} + d.{count.name}" for count in COUNTS)}{{watermark_set}}
@@ -96,6 +96,16 @@ def parts(items: Iterable[T], size: int = STATEMENT_ROWS) -> Iterator[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
+
+
+class LikeRow(NamedTuple):
+    """A like row, also of a dislike."""
+
+    id: int
+    value: int  # of the mark
+
+
+UNMARKED: Final = LikeRow(0, NOTHING)  # there is no row
 
 
 class LockedRow(NamedTuple):
@@ -153,30 +163,33 @@ def _lock() -> str:
     return "FOR UPDATE" if connection.features.has_select_for_update else ""
 
 
-def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """Ids of the like rows of these (video, user)."""
+def existing_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], LikeRow]:
+    """The like rows of these (video, user)."""
     return {
-        (video_id, user_id): pk for part in parts(pairs) for pk, video_id, user_id in _select("existing_likes", part)
+        (video_id, user_id): LikeRow(pk, value)
+        for part in parts(pairs)
+        for pk, video_id, user_id, value in _select("existing_likes", part)
     }
 
 
-def lock_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
+def lock_likes(pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], LikeRow]:
     """`existing_likes` as they are now, also in a transaction that reads from an older snapshot."""
-    statement = "SELECT id, video_id, user_id FROM videos_videolike WHERE video_id = {} AND user_id IN ({})"
+    statement = "SELECT id, video_id, user_id, value FROM videos_videolike WHERE video_id = {} AND user_id IN ({})"
     by_video: dict[int, list[int]] = {}
     for video_id, user_id in sorted(pairs):
         by_video.setdefault(video_id, []).append(user_id)
     return {
-        (found_id, user_id): pk
+        (found_id, user_id): LikeRow(pk, value)
         for video_id, user_ids in by_video.items()
         for part in parts(user_ids)
-        for pk, found_id, user_id in _rows(f"{statement.format(int(video_id), listed(part))} {_lock()}")
+        for pk, found_id, user_id, value in _rows(f"{statement.format(int(video_id), listed(part))} {_lock()}")
     }
 
 
-def count_likes(video_id: int) -> int:
-    """The number of like rows of a video, which is what `like_count` should be."""
-    return int(_rows("SELECT COUNT(*) FROM videos_videolike WHERE video_id = %s", [video_id])[0][0])
+def count_marks(video_id: int, value: int) -> int:
+    """The number of like rows of a video that have this value, which is what the mark's count should be."""
+    statement = "SELECT COUNT(*) FROM videos_videolike WHERE video_id = %s AND value = %s"
+    return int(_rows(statement, [video_id, value])[0][0])
 
 
 def existing_users(user_ids: Collection[int]) -> set[int]:
@@ -191,11 +204,11 @@ def existing_users(user_ids: Collection[int]) -> set[int]:
     return found | lock_users(wanted - found) if connection.features.has_select_for_update else found
 
 
-def insert_likes(rows: Iterable[tuple[int, int, int]]) -> None:
-    """Add like rows of (video, user, Unix milliseconds)."""
+def insert_likes(rows: Iterable[tuple[int, int, int, int]]) -> None:
+    """Add like rows of (video, user, value, Unix milliseconds)."""
     zone = stored_zone()
     for part in parts(rows):
-        _write("insert_likes", [(video_id, user_id, moment_text(at_ms, zone)) for video_id, user_id, at_ms in part])
+        _write("insert_likes", [(*row, moment_text(at_ms, zone)) for *row, at_ms in part])
 
 
 def delete_likes(ids: Iterable[int]) -> None:

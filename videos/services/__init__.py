@@ -32,7 +32,7 @@ from videos.services.history import (
     site_history,
     video_history,
 )
-from videos.services.likes import get_like, liked_videos, likers, recent_marks, set_like
+from videos.services.likes import get_like, liked_videos, likers, recent_marks, set_like, set_mark
 from videos.services.outcomes import (
     Counts,
     LikeResult,
@@ -43,6 +43,7 @@ from videos.services.outcomes import (
     VideoNotFound,
     View,
     ViewSums,
+    without_dislikes,
 )
 from videos.services.overview import (
     acknowledge,
@@ -91,6 +92,7 @@ __all__ = [
     "latest_batches", "liked_videos", "likers", "list_trending", "list_videos", "merge_history", "note_like",
     "overlay_rows", "own_transactions", "owned_by", "owner_history", "read_counts", "read_video", "read_videos",
     "recent_marks", "recompute_trends", "record_view", "record_views", "refresh_video", "refuse_clear",
-    "refuses_value", "renew_sign_in", "search_videos", "set_like", "sign_in", "sign_out", "signing_in",
+    "refuses_value", "renew_sign_in", "search_videos", "set_like", "set_mark", "sign_in", "sign_out", "signing_in",
     "site_history", "troubled_batches", "usernames", "video_history", "whole_request",
+    "without_dislikes",
 ]  # fmt: skip

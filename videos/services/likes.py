@@ -1,4 +1,4 @@
-"""Likes: one, who likes a video, what a user likes. The lists contain the user's last likes and unlikes at once.
+"""Likes and dislikes: one, who likes, what a user likes. The lists contain the user's last likes and unlikes at once.
 
 A wish is a state, so it is safe to repeat it, and to write it to Redis and to the rows.
 """
@@ -18,8 +18,15 @@ from videos.services.reading import read_counts
 
 
 def set_like(*, video_id: int, user_id: int, liked: bool) -> LikeResult:
-    """Set or remove a user's like; repeating it changes nothing. Raises VideoNotFound, UserNotFound, Unavailable."""
-    value = LIKE if liked else NOTHING
+    """Like a video, or take the user's mark back. See `set_mark`."""
+    return set_mark(video_id=video_id, user_id=user_id, value=LIKE if liked else NOTHING)
+
+
+def set_mark(*, video_id: int, user_id: int, value: int) -> LikeResult:
+    """Set a user's mark on a video: LIKE, DISLIKE, or NOTHING, which takes back either. Repeating it changes nothing.
+
+    A mark is one state, so a like replaces a dislike. Raises VideoNotFound, UserNotFound, Unavailable.
+    """
     try:
         done = counters.set_mark(video_id=video_id, user_id=user_id, value=value)
         for _ in range(SCRIPT_TRIES):
@@ -39,21 +46,21 @@ def set_like(*, video_id: int, user_id: int, liked: bool) -> LikeResult:
                 version=done.version,
             )
         if isinstance(done, counters.Marked):
-            return LikeResult(video_id, liked, done.totals.likes)
+            return LikeResult(video_id, value, done.totals)
     except counters.CountersUnavailable:
         # Redis may have taken the wish too, but not later than now. A wish is a state, so writing it twice is safe.
         totals = write_direct(video_id, Changes([MarkChange(user_id, value, counters.now_ms())]))
-        return LikeResult(video_id, liked, totals.likes, stored=True)
+        return LikeResult(video_id, value, totals, stored=True)
     raise Unavailable
 
 
 def get_like(*, video_id: int, user_id: int | None) -> LikeResult:
-    """Whether a user likes a video, as of the user's last wish. Raises VideoNotFound, Unavailable."""
+    """A user's mark on a video, as of the user's last wish. Raises VideoNotFound, Unavailable."""
     counts = read_counts(video_ids=[video_id], user_id=user_id)
     count = counts.by_video.get(video_id)
     if count is None:
         raise VideoNotFound
-    return LikeResult(video_id, count.liked, count.totals.likes, counts.stored)
+    return LikeResult(video_id, count.mark, count.totals, counts.stored)
 
 
 def recent_marks(*, user_id: int) -> tuple[dict[int, State], bool]:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
-from videos.changes import Totals, VideosError
+from videos.changes import LIKE, Totals, VideosError
+from videos.conf import conf
+
+_OF_DISLIKES: Final = frozenset({"rating", "dislike_count", "dislikes"})  # fields of answers
 
 
 class VideoNotFound(VideosError):
@@ -24,12 +27,22 @@ class ValueRefused(VideosError):
 
 
 class LikeResult(NamedTuple):
-    """Whether a user likes a video, and the video's likes. `stored`: read from the rows, because Redis is away."""
+    """A user's mark on a video, and the video's totals. `stored`: read from the rows, because Redis is away."""
 
     video_id: int
-    liked: bool | None  # None for an anonymous reader
-    likes: int
+    mark: int | None  # its value; None for an anonymous reader
+    totals: Totals
     stored: bool = False
+
+    @property
+    def liked(self) -> bool | None:
+        """Whether the user likes the video; None for an anonymous reader."""
+        return None if self.mark is None else self.mark == LIKE
+
+    @property
+    def likes(self) -> int:
+        """How many users like it."""
+        return self.totals.likes
 
 
 class View(NamedTuple):
@@ -51,10 +64,15 @@ class ViewSums(NamedTuple):
 
 
 class VideoCounts(NamedTuple):
-    """The totals of one video; `liked` is None for an anonymous reader."""
+    """The totals of one video, and the value of the reader's mark; None for an anonymous reader."""
 
     totals: Totals
-    liked: bool | None = None
+    mark: int | None = None
+
+    @property
+    def liked(self) -> bool | None:
+        """Whether the reader likes the video; None for an anonymous one."""
+        return None if self.mark is None else self.mark == LIKE
 
 
 class Counts(NamedTuple):
@@ -76,3 +94,8 @@ class ListedLikes(NamedTuple):
 
     likes: Sequence[ListedLike]
     stored: bool = False
+
+
+def without_dislikes(fields: dict[str, Any]) -> dict[str, Any]:
+    """These fields of an answer; without those of dislikes if the operator turns them off (VIDEOS_DISLIKES)."""
+    return fields if conf.DISLIKES else {name: fields[name] for name in fields if name not in _OF_DISLIKES}

@@ -1,10 +1,10 @@
 """Totals and videos for readers: live totals from Redis where there are some, else those in the rows."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from videos import counters
-from videos.changes import LIKE, Totals
+from videos.changes import NOTHING, Totals
 from videos.counters import Live
 from videos.ledger import lists, reads, search
 from videos.ledger.reads import VideoRow, Window
@@ -27,8 +27,8 @@ def read_counts(*, video_ids: Iterable[int], user_id: int | None) -> Counts:
         read = reads.read_counts({*absent, *_unknown(chosen, found, user_id)}, user_id)
     there = [video_id for video_id in chosen if video_id in read or video_id not in absent]
     stored = {video_id: totals for video_id, (totals, _) in read.items()}
-    liked = {video_id for video_id, (_, state) in read.items() if state}
-    return _combine(there, stored, found, user_id=user_id, from_rows=from_rows, liked=liked)
+    marks = {video_id: value for video_id, (_, value) in read.items()}
+    return _combine(there, stored, found, user_id=user_id, from_rows=from_rows, marks=marks)
 
 
 def overlay_rows(*, rows: Iterable[VideoRow | Video], user_id: int | None) -> Counts:
@@ -115,7 +115,7 @@ def _lookup(video_ids: Sequence[int], user_id: int | None) -> tuple[dict[int, Li
 
 
 def _unknown(video_ids: Iterable[int], found: Mapping[int, Live], user_id: int | None) -> list[int]:
-    """The videos for which only the database knows whether the user likes them."""
+    """The videos for which only the database knows the user's mark."""
     if user_id is None:
         return []
     return [video_id for video_id in video_ids if found.get(video_id, NOT_IN_REDIS).state is None]
@@ -128,21 +128,21 @@ def _combine(
     *,
     user_id: int | None,
     from_rows: bool,
-    liked: Collection[int] | None = None,  # None: the like rows are not read yet
+    marks: Mapping[int, int] | None = None,  # None: the like rows are not read yet
 ) -> Counts:
-    if liked is None:
-        liked = ()
+    if marks is None:
+        marks = {}
         unknown = _unknown(video_ids, found, user_id)
         if unknown and user_id is not None:
             with database():
-                liked = reads.liked_among(unknown, user_id)
+                marks = reads.marks_among(unknown, user_id)
     by_video = {}
     for video_id in video_ids:
         totals, state, _ = found.get(video_id, NOT_IN_REDIS)
         if totals is None:
             totals = stored.get(video_id) or Totals()
-        likes: bool | None = None
+        mark: int | None = None
         if user_id is not None:
-            likes = video_id in liked if state is None else state.value == LIKE
-        by_video[video_id] = VideoCounts(totals, likes)
+            mark = marks.get(video_id, NOTHING) if state is None else state.value
+        by_video[video_id] = VideoCounts(totals, mark)
     return Counts(by_video, from_rows)

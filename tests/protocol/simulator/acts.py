@@ -15,8 +15,9 @@ from django.contrib.auth.models import User
 from tests.protocol.simulator.book import Book
 from tests.protocol.simulator.clock import SECOND_US, Clock
 from tests.protocol.simulator.process import Process
-from tests.support.factories import WATCHED, WATCHED_SECONDS
+from tests.support.factories import WATCHED, WATCHED_SECONDS, wish_of
 from videos import counters, flush, services
+from videos.changes import Totals
 
 
 class Acts:
@@ -44,7 +45,7 @@ class Acts:
         self.viewers = itertools.count()
         self.busy: dict[int, int] = {}  # user -> when the next request may be sent
         self.open_views: set[tuple[int, str]] = set()  # of which a client was told nothing
-        self.watched: list[tuple[int, list[tuple[int, int]]]] = []  # videos that are read, and what was true meanwhile
+        self.watched: list[tuple[int, list[Totals]]] = []  # videos that are read, and what was true meanwhile
 
     def _ask(self, process: Process, act: Callable[[], Any]) -> Any:
         """The answer to a request, which a client repeats after 503; None if it gives up."""
@@ -75,14 +76,14 @@ class Acts:
         if not free:
             return
         video, user = self.random.choice(self.videos), self.random.choice(free)
-        liked = self.random.random() < 0.6
+        value = wish_of(self.random.random())
         self.busy[user] = sys.maxsize  # a user sends one request after the other
-        self.book.asked((video, user), liked=liked)
+        self.book.asked((video, user), value)
         try:
-            like = self._ask(process, lambda: services.set_like(video_id=video, user_id=user, liked=liked))
+            like = self._ask(process, lambda: services.set_mark(video_id=video, user_id=user, value=value))
             if like is not None:
                 self.trace.append((self.clock.now_us, process.name, f"200 {like}"))
-                self.book.answered((video, user), liked=liked)
+                self.book.answered((video, user), value)
         finally:  # the script of a process that was killed may come until its deadline
             self.busy[user] = self.clock.now_us + (SECOND_US // 2 if process.dying else 0)
 
@@ -140,13 +141,14 @@ class Acts:
             # After a set-back numbers may be low until the next flush.
             if counts is None or counts.stored or self.book.setbacks or self.deletions:
                 continue
-            likes, views, watched = counts.by_video[video].totals
-            self.book.fault("reader watched", watched != views * WATCHED_SECONDS)
+            totals = counts.by_video[video].totals
+            self.book.fault("reader watched", totals.watched != totals.views * WATCHED_SECONDS)
             # What was written without Redis shows with a later flush.
             late = self.book.views_by_rows[video]
             if not any(effect.stored for (on, _), made in self.book.wishes.items() if on == video for effect in made):
-                self.book.fault("reader likes", likes not in {seen for seen, _ in watch[1]})
-            self.book.fault("reader views", not any(0 <= seen - views <= late for _, seen in watch[1]))
+                marks = {(seen.likes, seen.dislikes) for seen in watch[1]}
+                self.book.fault("reader likes", (totals.likes, totals.dislikes) not in marks)
+            self.book.fault("reader views", not any(0 <= seen.views - totals.views <= late for seen in watch[1]))
 
     def flush(self, process: Process) -> None:
         """Runs of the flush."""

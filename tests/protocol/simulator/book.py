@@ -17,9 +17,10 @@ from django.db.models import Sum
 from tests.protocol.simulator.clock import SECOND_US, Clock
 from tests.protocol.simulator.network import Command
 from tests.support.factories import WATCHED_SECONDS
+from tests.support.interleaving import gained
 from tests.support.trends import wrong_trends
 from videos import counters, flush
-from videos.changes import LIKE, SUM_COLUMNS, Changes, Totals, zeros
+from videos.changes import DISLIKE, LIKE, NOTHING, SUM_COLUMNS, Changes, Totals, zeros
 from videos.conf import conf
 from videos.counters import scripts
 from videos.ledger import Outcome
@@ -32,7 +33,7 @@ View = tuple[int, str]  # a video and a viewer
 class Effect(NamedTuple):
     """A wish that a store has taken."""
 
-    liked: bool
+    value: int  # of the mark
     at_ms: int
     stored: bool  # written to the rows, because Redis did not answer
 
@@ -66,8 +67,8 @@ class Book:
         self.trace = trace
         self.faults: Counter[str] = Counter()
         self.wishes: dict[Mark, list[Effect]] = defaultdict(list)
-        self.told: dict[Mark, bool] = {}  # the last wish that was acknowledged
-        self.untold: dict[Mark, set[bool]] = defaultdict(set)  # wishes since, of which the client was told nothing
+        self.told: dict[Mark, int] = {}  # the last wish that was acknowledged
+        self.untold: dict[Mark, set[int]] = defaultdict(set)  # wishes since, of which the client was told nothing
         self.unordered: set[Mark] = set()  # a clock was set, so that a later wish has an earlier time
         self.views_by_redis: Counter[int] = Counter()
         self.views_by_rows: Counter[int] = Counter()
@@ -91,10 +92,11 @@ class Book:
         )  # shards whose rows lost more than is kept; Redis answers from memory until then
         self.views_since_setback: Counter[int] = Counter()
 
-    def truth(self, video: int) -> tuple[int, int]:
-        """Likes and views, by the effects."""
-        likes = sum(made[-1].liked for (on, _), made in self.wishes.items() if on == video and made)
-        return likes, self.views_by_redis[video] + self.views_by_rows[video]
+    def truth(self, video: int) -> Totals:
+        """Totals, by the effects."""
+        marks = Counter(made[-1].value for (on, _), made in self.wishes.items() if on == video and made)
+        views = self.views_by_redis[video] + self.views_by_rows[video]
+        return Totals(marks[LIKE], views, views * WATCHED_SECONDS, marks[DISLIKE])
 
     def fault(self, name: str, found: float, what: Any = "") -> None:
         """Count a fault if there is one."""
@@ -111,9 +113,7 @@ class Book:
         sha, args = command[1].decode(), command[3 + int(command[2]) :]
         if sha == scripts.LIKE.sha and reply[0] >= 0:
             _, video, user = map(int, args[0].replace(b"l:", b"0:").split(b":"))
-            self._wish(
-                (video, user), Effect(args[1] == b"1", int(args[2] or self.clock.redis_us // 1000), stored=False)
-            )
+            self._wish((video, user), Effect(int(args[1]), int(args[2] or self.clock.redis_us // 1000), stored=False))
         elif sha == scripts.VIEW.sha:
             for place, code in enumerate(reply[::2]):
                 if code == 0:
@@ -141,7 +141,7 @@ class Book:
                 continue
             for mark in change.marks:
                 if mark.user_id not in outcomes[video].dropped:
-                    self._wish((video, mark.user_id), Effect(mark.value == LIKE, mark.at_ms, stored=True))
+                    self._wish((video, mark.user_id), Effect(mark.value, mark.at_ms, stored=True))
             for tally in change.tallies:
                 if tally.name == "views":
                     self._view((video, viewers.get(video, "")), tally.amount, stored=True)
@@ -172,11 +172,11 @@ class Book:
 
     # What clients are told
 
-    def asked(self, mark: Mark, *, liked: bool) -> None:
-        self.untold[mark].add(liked)
+    def asked(self, mark: Mark, value: int) -> None:
+        self.untold[mark].add(value)
 
-    def answered(self, mark: Mark, *, liked: bool) -> None:
-        self.told[mark] = liked
+    def answered(self, mark: Mark, value: int) -> None:
+        self.told[mark] = value
         self.untold[mark].clear()
 
     def seen(self, view: View) -> None:
@@ -252,14 +252,15 @@ class Book:
     def judge(self, live: Mapping[int, counters.Live], primed: set[int]) -> None:
         """Compare the rows and Redis with the effects, when all is flushed."""
         rows = {row.pk: row for row in Video.objects.all()}
-        liking = set(VideoLike.objects.values_list("video_id", "user_id"))
+        marks = {(one.video_id, one.user_id): one.value for one in VideoLike.objects.all()}
         hours: dict[int, list[int]] = defaultdict(zeros)
         for video, *gains in VideoHour.objects.values_list("video_id", *Totals._fields):
             hours[video] = [sum(pair) for pair in zip(hours[video], gains, strict=True)]
         for video, row in rows.items():
             totals = row.totals
-            _, views = self.truth(video)
-            self.fault("count against rows", row.like_count != sum(on == video for on, _ in liking))
+            views = self.truth(video).views
+            counted = Counter(value for (on, _), value in marks.items() if on == video)
+            self.fault("count against rows", (totals.likes, totals.dislikes) != (counted[LIKE], counted[DISLIKE]))
             self.fault("hours", tuple(hours[video]) != totals)
             self.fault("watched", row.watch_seconds != row.view_count * WATCHED_SECONDS)
             if self.vague:
@@ -273,7 +274,7 @@ class Book:
         for mark, made in self.wishes.items():
             video, user = mark
             if video in rows and user not in self.gone_users and made:
-                self._judge_mark(mark, made[-1].liked, is_liked=mark in liking)
+                self._judge_mark(mark, made[-1].value, stored=marks.get(mark, NOTHING))
         self.fault("trends", bool(wrong_trends()))
         if not (self.setbacks or self.in_rows or self.views_by_rows or self.gone_users or len(rows) < len(live)):
             self._judge_batches(rows.values())
@@ -281,19 +282,18 @@ class Book:
         self.fault("notes", StaleLive.objects.count())
         self.fault("reconcile", len(flush.reconcile().differences))
 
-    def _judge_mark(self, mark: Mark, last: bool, *, is_liked: bool) -> None:
+    def _judge_mark(self, mark: Mark, last: int, *, stored: int) -> None:
         if mark in self.unordered | self.unguarded or (self.vague and mark not in self.since_setback):
             return
         if not self.setbacks:
             self.fault("last answer", mark in self.told and last not in {self.told[mark], *self.untold[mark]})
         if mark[0] not in self.damaged:
-            self.fault("last wish", is_liked != last)
+            self.fault("last wish", stored != last)
 
     def _judge_batches(self, rows: Iterable[Video]) -> None:
         """What the rows hold came by batches, whose rows say how much."""
         sums = sums_of_batches() + self.pruned
-        likes = sums["likes_added"] - sums["likes_removed"]
         totals = [sum(column) for column in zip(*(row.totals for row in rows), strict=True)]
-        self.fault("sums of batches", totals != [likes, sums["views"], sums["watched"]])
+        self.fault("sums of batches", totals != gained(sums))
         self.fault("unfinished batches", FlushBatch.objects.filter(finished_at=None).count())
         self.fault("fields of batches", sums["fields"] != sums["taken"])

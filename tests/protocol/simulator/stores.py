@@ -16,6 +16,7 @@ from videos.models import (
     CountersIdentity,
     DoubtfulView,
     FlushBatch,
+    ForgottenUser,
     Meeting,
     SiteHour,
     StaleLive,
@@ -29,7 +30,7 @@ TABLES = [
     model._meta.db_table
     for model in (
         *(User, Video, VideoLike, VideoHour, SiteHour, TrendingVideo),
-        *(FlushBatch, StaleLive, DoubtfulView, Meeting, CountersIdentity),
+        *(FlushBatch, StaleLive, DoubtfulView, ForgottenUser, Meeting, CountersIdentity),
     )
 ]
 Rows = dict[str, list[tuple[Any, ...]]]

@@ -40,9 +40,41 @@ class LikeView(BaseView):
         """The same as PUT."""
         return self.operate(request, video)
 
-    @extend_schema(operation_id="unlike", summary="Unlike", responses=_WRITTEN)
+    @extend_schema(
+        operation_id="unlike",
+        summary="Unlike",
+        description="Takes the caller's mark back: a like, and a dislike too. Repeats change nothing.",
+        responses=_WRITTEN,
+    )
     def delete(self, request: Request, video: int) -> HttpResponse:
-        """Like it no more. Repeats change nothing."""
+        """Take the mark back."""
+        return self.operate(request, video)
+
+
+class DislikeView(BaseView):
+    """The caller's dislike of a video. It replaces a like, as a like replaces it."""
+
+    address = "dislike"
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(operation_id="dislike", summary="Dislike", request=None, responses=_WRITTEN)
+    def put(self, request: Request, video: int) -> HttpResponse:
+        """Dislike it. Repeats change nothing. 404 where the operator has turned dislikes off."""
+        return self.operate(request, video)
+
+    @extend_schema(operation_id="dislike_post", summary="Dislike", request=None, responses=_WRITTEN)
+    def post(self, request: Request, video: int) -> HttpResponse:
+        """The same as PUT."""
+        return self.operate(request, video)
+
+    @extend_schema(
+        operation_id="undislike",
+        summary="Take a dislike back",
+        description="Takes the caller's mark back: a dislike, and a like too. Repeats change nothing.",
+        responses=_WRITTEN,
+    )
+    def delete(self, request: Request, video: int) -> HttpResponse:
+        """Take the mark back."""
         return self.operate(request, video)
 
 

@@ -172,7 +172,7 @@ class TrendingView(BaseView):
 
 
 def _by_name(gains: Sequence[int]) -> dict[str, int]:
-    return dict(zip(_NAMES, gains, strict=True))
+    return services.without_dislikes(dict(zip(_NAMES, gains, strict=True)))
 
 
 def _render(request: Request, span: Span, history: services.History, name: str, **more: Any) -> HttpResponse:
@@ -194,8 +194,8 @@ def _render(request: Request, span: Span, history: services.History, name: str, 
 def _csv(span: Span, history: services.History, name: str) -> HttpResponse:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["start", *_NAMES])
-    writer.writerows([span.time_at(step.begin), *step.gains] for step in history.steps)
+    writer.writerow(["start", *_by_name(history.sums)])
+    writer.writerows([span.time_at(step.begin), *_by_name(step.gains).values()] for step in history.steps)
     response = HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     if history.stored:

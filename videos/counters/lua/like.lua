@@ -1,4 +1,4 @@
--- Sets a user's mark on a video: a like, or none.
+-- Sets a user's mark on a video: a like, a dislike, or none.
 --
 -- KEYS     live, liked, pending, claimed, batch, sums; all of the video's shard
 -- ARGV     field (l:<video>:<user>), wish (the value of a mark; "0" for none), its time (Unix ms; "" for Redis' own,
@@ -71,7 +71,7 @@ if state ~= wish then
 end
 expire_live(KEYS[1], tonumber(ARGV[4]), live[3])
 
-local is_sure = state ~= wish and not pending and not told
 local base = pending and base_of(pending, stays) or state
+local is_sure = state ~= wish and not pending and not told and base_of(wish, '') == base
 redis.call('HSET', KEYS[3], field, wish .. ':' .. now .. (is_sure and '' or ':s' .. base))
 return result

@@ -76,7 +76,8 @@ for i = 8, #KEYS do
   end
   if wish ~= row or pending and stays ~= '' then
     local batch = pending and at == string.format('%.0f', pending_at) and string.match(stays, 'b%d+$') or ''
-    redis.call('HSET', KEYS[2], field, wish .. ':' .. at .. (pending and stays ~= '' and ':s' .. row .. batch or ''))
+    local told = pending and stays ~= '' or base_of(wish, '') ~= row
+    redis.call('HSET', KEYS[2], field, wish .. ':' .. at .. (told and ':s' .. row .. batch or ''))
     move_pending(row, wish, 1)
   elseif pending then
     redis.call('HDEL', KEYS[2], field)

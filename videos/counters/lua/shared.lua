@@ -18,7 +18,7 @@ local function parse_state(text)
   return value, tonumber(at or 0), rest
 end
 
--- The value that a pending field replaced: "s<value>" if it stays, else the other one of the two.
+-- The value that a pending field replaced: "s<value>" if it has that, else no mark, or a like where it takes a mark back.
 local function base_of(value, stays)
   return string.match(stays, '^s(%d+)') or (value == '0' and '1' or '0')
 end
