@@ -1,6 +1,5 @@
 """Every count of COUNTS is known everywhere. A place that was forgotten when a count was added fails here, by name."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -87,13 +86,14 @@ def places_without(count: CountName, redis_client: redis.Redis) -> list[str]:
     client.force_login(user)
     for name, path in {"": stats, " of an owner": "/api/me/stats/", " of the site": "/api/stats/"}.items():
         places[f"stats{name}"] = {count.name: gain}, client.get(path).json()["sums"]
-    for name, page, columns in (
-        ("videos", "video", [f"live_{count.name}", f"stored_{count.name}"]),
-        ("hours", "videohour", [count.name]),
-        ("batches", "flushbatch", sums),
+    for name, page, column_name in (
+        ("videos", "video", f"counted_{count.name}"),
+        ("hours", "videohour", f"gained_{count.name}"),
+        ("batches", "flushbatch", f"gained_{count.name}"),
     ):
-        heads = re.findall(r"column-(\w+)", client.get(f"/admin/videos/{page}/").content.decode())
-        places[f"admin of {name}"] = dict.fromkeys(columns, True), dict.fromkeys(heads, True)
+        columns = client.get(f"/admin/videos/{page}/").context["cl"].list_display
+        names = [getattr(one, "__name__", one) for one in columns]
+        places[f"admin of {name}"] = {column_name: True}, dict.fromkeys(names, True)
 
     assert set(places) == set(PLACES)
     return [place for place in PLACES if not places[place][0].items() <= places[place][1].items()]

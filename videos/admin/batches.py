@@ -43,7 +43,7 @@ def _gain_of(count: CountName) -> Any:
         added, removed = (number(getattr(batch, f"{count.name}_{way}")) for way in ("added", "removed"))
         return format_html('<span class="one-line">+{} −{}</span>', added, removed)
 
-    gained.__name__ = f"gained_{count.name}"  # a class in the page's HTML
+    gained.__name__ = f"gained_{count.name}"  # the column's name
     return admin.display(gained, description=NAMES.get(count.name, count.name))
 
 

@@ -110,7 +110,7 @@ def _gain_of(count: CountName) -> Callable[[Any], str]:
     def gained(hour: Any) -> str:
         return number(getattr(hour, count.name))
 
-    gained.__name__ = f"gained_{count.name}"  # a class in the page's HTML
+    gained.__name__ = f"gained_{count.name}"  # the column's name
     return admin.display(gained, description=NAMES.get(count.name, count.name), ordering=count.name)
 
 

@@ -59,7 +59,7 @@ def _column_of(count: CountName) -> Callable[[Any], SafeString]:
         told = _("stored: %s") % number(stored)
         return format_html('<span class="one-line">{} <span class="stored-number">{}</span></span>', shown, told)
 
-    counted.__name__ = f"counted_{count.name}"  # a class in the page's HTML
+    counted.__name__ = f"counted_{count.name}"  # the column's name
     return admin.display(counted, description=NAMES.get(count.name, count.name), ordering=count.column)
 
 
