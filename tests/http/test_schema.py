@@ -1,6 +1,7 @@
 """The OpenAPI schema: valid, without a warning, and true to the contract."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -71,6 +72,22 @@ def test_a_video_is_described_as_it_is_answered(schema: Any) -> None:
     assert properties["liked"]["nullable"] is True
 
 
+def test_texts_and_cursors_that_are_refused_are_told_of(schema: Any) -> None:
+    shapes = schema["components"]["schemas"]
+    some, any_text = (re.compile(shapes["Token"]["properties"][name]["pattern"]) for name in ("username", "password"))
+    assert [bool(some.search(text)) for text in ("a", " a\n", " \n", "", "a\0")] == [True, True, False, False, False]
+    assert [bool(any_text.search(text)) for text in ("a", " ", "a\0")] == [True, True, False]
+    assert {shapes[name]["properties"]["refresh"]["pattern"] for name in ("Refresh", "Revoke")} == {some.pattern}
+    assert shapes["Video"]["properties"]["title"]["pattern"] == some.pattern
+    cursors = {
+        parameter["schema"].get("format")
+        for item in schema["paths"].values()
+        for parameter in item.get("get", {}).get("parameters", ())
+        if parameter["name"] == "cursor"
+    }
+    assert cursors == {"cursor"}
+
+
 def test_nothing_speaks_of_our_insides(schema: Any) -> None:
     text = str(schema)
     assert not [word for word in ("services.", "serializer", "context") if word in text]
@@ -99,3 +116,8 @@ def test_schema_is_served_while_the_cache_is_away(service_env: dict[str, str]) -
 def test_schema_and_page_are_for_reading_only(path: str, method: str) -> None:
     response = Client(raise_request_exception=False).generic(method.upper(), path)
     assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_a_call_that_answers_csv_is_described_as_json() -> None:
+    response = Client(raise_request_exception=False).options("/api/videos/1/stats/?format=csv")
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")

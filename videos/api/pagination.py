@@ -110,6 +110,8 @@ class KeysetPagination(CursorPagination):
         """Django REST framework's two parameters, with the bounds of a page's size."""
         cursor, size = super().get_schema_operation_parameters(view)
         size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+        cursor["schema"] |= {"format": "cursor"}
+        cursor["description"] = "From `next` or `previous` of a page; others are refused."
         return [cursor, size]
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
+from django.core.validators import RegexValidator
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import OpenApiResponse, extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -14,6 +15,7 @@ from videos.changes import COUNTS
 from videos.conf import conf
 from videos.services import without_dislikes
 
+MAX_DESCRIPTION: Final = 5000
 MAX_EVENTS: Final = 1000
 MAX_DURATION_SECONDS: Final = 2**31 - 1
 CLOCK_SKEW_SECONDS: Final = 60  # how far in the future a trusted client's clock may be
@@ -43,8 +45,24 @@ class _StrictField(serializers.Field[Any, Any, Any, Any]):
         return super().to_internal_value(data)
 
 
+class Described(RegexValidator):
+    """Says in the schema what a field refuses by itself."""
+
+    def __call__(self, value: Any) -> None:
+        """Refuse nothing more."""
+
+
+ANY_TEXT: Final = Described(r"^[^\x00]*\Z")
+SOME_TEXT: Final = Described(r"^[^\x00]*[^\s\x00][^\x00]*\Z")
+
+
 class TextField(_StrictField, serializers.CharField):
     """Text."""
+
+
+@extend_schema_field({"type": "string", "maxLength": MAX_DESCRIPTION, "allOf": [{"pattern": r"^[^\u0000]*$"}]})
+class DescriptionField(TextField):
+    """Text that may be empty. Beside a plain pattern drf-spectacular would describe it twice, by a `oneOf`."""
 
 
 class PatternField(_StrictField, serializers.RegexField):
@@ -97,9 +115,12 @@ class VideoSerializer(_WithCounts):
     """A video, with the numbers now."""
 
     id = serializers.IntegerField(read_only=True)
-    title = TextField(max_length=200)
-    description = TextField(max_length=5000, required=False, allow_blank=True)
-    url = UrlField(max_length=500)
+    title = TextField(max_length=200, validators=[SOME_TEXT])
+    description = DescriptionField(max_length=MAX_DESCRIPTION, required=False, allow_blank=True)
+    url = UrlField(
+        max_length=500,
+        help_text="http, https, ftp or ftps. A name of a host has 253 characters at most, and 63 between two dots.",
+    )
     duration = WholeField(
         min_value=0, max_value=MAX_DURATION_SECONDS, default=0, help_text="Seconds; 0 where it is not known."
     )
@@ -174,7 +195,11 @@ class ViewEventSerializer(ViewSerializer):
 
     video = WholeField(help_text="Its id; one that does not exist is ignored as absent.")
     at = serializers.DateTimeField(
-        required=False, allow_null=True, default_timezone=UTC, help_text="When it was; now where it is left out."
+        required=False,
+        allow_null=True,
+        default_timezone=UTC,
+        help_text="When it was; now where it is left out. Refused: the future, and what is older than a week "
+        "(VIDEOS_VIEW_MAX_AGE_SECONDS).",
     )
 
     def get_fields(self) -> dict[str, Any]:

@@ -28,11 +28,17 @@ _NAMES: Final = [count.name for count in COUNTS]
 _SPAN: Final = [
     OpenApiParameter("step", enum=list(DEFAULT_STEPS), default="day", description=f"At most {MAX_STEPS} steps."),
     OpenApiParameter(
-        "start", OpenApiTypes.STR, description="A date or a time (ISO 8601); without a zone it is in `tz`."
+        "start",
+        {"type": "string", "format": "start-of-span"},
+        description="A date or a time (ISO 8601) before `end`; without a zone it is in `tz`.",
     ),
-    OpenApiParameter("end", OpenApiTypes.STR, description="As `start`; now by default."),
     OpenApiParameter(
-        "tz", OpenApiTypes.STR, default="UTC", description="The IANA name of a time zone, whose days and months count."
+        "end", {"type": "string", "format": "end-of-span"}, description="A date or a time as `start`; now by default."
+    ),
+    OpenApiParameter(
+        "tz",
+        {"type": "string", "format": "time-zone", "default": "UTC"},
+        description="The IANA name of a time zone, whose days and months count.",
     ),
 ]
 _ABOUT: Final = (
@@ -55,6 +61,11 @@ class CsvRenderer(BaseRenderer):
 
 class _StatsView(BaseView):
     renderer_classes: Any = (JSONRenderer, CsvRenderer)
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # as Django REST framework has it
+        """Describe the call as JSON, in whatever format its answers are asked for."""
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), "application/json"
+        return super().options(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse another `format` than those two."""

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from videos.api.authentication import CHALLENGE
 from videos.api.base import BaseView
-from videos.api.shapes import BODY_ERRORS, responses
+from videos.api.shapes import ANY_TEXT, BODY_ERRORS, SOME_TEXT, responses
 from videos.api.signing_in import signed_in
 from videos.api.throttling import ScopeThrottle
 from videos.api.tokens import RefreshToken, renew, revoke
@@ -19,8 +19,10 @@ from videos.api.tokens import RefreshToken, renew, revoke
 class TokenSerializer(serializers.Serializer[Any]):
     """Name and password."""
 
-    username = serializers.CharField(write_only=True)
-    password = serializers.CharField(write_only=True, trim_whitespace=False, style={"input_type": "password"})
+    username = serializers.CharField(write_only=True, validators=[SOME_TEXT])
+    password = serializers.CharField(
+        write_only=True, trim_whitespace=False, style={"input_type": "password"}, validators=[ANY_TEXT]
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Make both tokens. Raises AuthenticationFailed, Throttled, Busy."""
@@ -37,7 +39,7 @@ class TokenPairSerializer(serializers.Serializer[Any]):
 class RefreshSerializer(serializers.Serializer[Any]):
     """A refresh token, for an access token and the next refresh token."""
 
-    refresh = serializers.CharField(write_only=True)
+    refresh = serializers.CharField(write_only=True, validators=[SOME_TEXT])
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Make both tokens. Raises InvalidToken."""
@@ -47,7 +49,7 @@ class RefreshSerializer(serializers.Serializer[Any]):
 class RevokeSerializer(serializers.Serializer[Any]):
     """A refresh token, whose sign-in ends."""
 
-    refresh = serializers.CharField(write_only=True)
+    refresh = serializers.CharField(write_only=True, validators=[SOME_TEXT])
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """End it. Raises InvalidToken."""
