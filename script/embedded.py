@@ -130,6 +130,7 @@ def _start_servers(supervisor: Supervisor, python: Path, var: Path, options: arg
         "REDIS_URL": os.environ.get("REDIS_URL") or _start_valkey(supervisor, python, var),
         "FLUSH_INTERVAL_SECONDS": os.environ.get("FLUSH_INTERVAL_SECONDS") or str(FLUSH_SECONDS),
         "TOKEN_MINUTES": os.environ.get("TOKEN_MINUTES") or "1440",
+        "VIEW_WATCHED_REQUIRED": os.environ.get("VIEW_WATCHED_REQUIRED") or "1",
     }
     _write_env(var / "env", service)
     env = (
@@ -230,7 +231,10 @@ def _greet(port: int, var: Path, env: Mapping[str, str], seconds: float) -> None
         lines += [
             "\nLike a video, and view it:",
             f'  curl -X PUT {url}/api/videos/{video}/like/ -H "Authorization: Bearer $TOKEN"',
-            f'  curl -X POST {url}/api/videos/{video}/view/ -H "Authorization: Bearer $TOKEN"',
+            (
+                f'  curl -X POST {url}/api/videos/{video}/view/ -H "Authorization: Bearer $TOKEN" '
+                """-H 'Content-Type: application/json' -d '{"watched": 30}'"""
+            ),
             f"  curl {url}/api/videos/{video}/",
         ]
     here = "" if var == ROOT / "var" else f"STREAMING_ENV_FILE={shlex.quote(str(var / 'env'))} "

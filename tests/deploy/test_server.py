@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,14 @@ class Embedded:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
+    def view_without_its_time(self) -> int:
+        """The status of a view that does not say how long was watched."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/videos/1/view/", b"", method="POST")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        refused.value.close()
+        return refused.value.code
+
     def counts(self) -> tuple[int, int]:
         """Likes and views of the video that the printed lines are about, as it is read now."""
         [path] = re.findall(r"^  curl \S+(/api/videos/\d+/)$", self.output, re.MULTILINE)
@@ -126,6 +135,7 @@ def test_printed_lines_count_ctrl_c_stops_in_order_and_the_next_start_has_the_co
     assert service.curl("/like/")["like_count"] == 1
     assert service.curl("/view/")["reason"] == "new"
     assert service.curl("/view/")["reason"] == "seen"
+    assert service.view_without_its_time() == 400
     assert service.counts() == (1, 1)
     children, process = service.children(), service.process
     assert process is not None
