@@ -127,7 +127,7 @@ SHARED_RULES: dict[Rule, tuple[Kind, int]] = {  # scripts, and Python: the same 
     rules.drop_batches_before_the_window_ends: (DATABASE, 50_003),
     rules.take_what_was_postponed_for_covered: (REDIS, 50_001),
     rules.act_on_no_newer_batch: (REDIS, 50_023),
-    rules.act_at_each_meeting: (REDIS, 50_290),
+    rules.act_at_each_meeting: (REDIS, 51_060),
     rules.trust_totals_of_before_the_meeting: (REDIS, 50_016),
     rules.let_late_scripts_act: (FAULTY, 50_110),
     rules.read_an_old_reply_on_a_new_call: (FAULTY, 50_900),
