@@ -38,6 +38,7 @@ def one_shard(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All on one shard, in chunks of one video, so that there are as many steps between others' as can be."""
     settings.VIDEOS_SHARDS = 1
     settings.VIDEOS_FLUSH_CHUNK_FIELDS = 1
+    settings.VIDEOS_DATABASE_WAIT_SECONDS = 20  # a busy machine is not a database that is away
     install_gates(monkeypatch)
 
 
