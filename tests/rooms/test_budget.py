@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import json
 import re
 import time
 from collections import Counter
