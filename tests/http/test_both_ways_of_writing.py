@@ -35,7 +35,8 @@ def dislike_path(video_id: int) -> str:
 Case = tuple[str, Callable[[int], str], bytes, Callable[[User], dict[str, Any]]]  # method, path, body, headers
 CASES: dict[str, Case] = {
     "like": ("PUT", like_path, b"", bearer),
-    "like with a body that nobody reads": ("PUT", like_path, b"{broken", bearer),
+    "like in broken JSON": ("PUT", like_path, b"{broken", bearer),
+    "like that says unlike": ("PUT", like_path, b'{"liked":false}', bearer),
     "unlike": ("DELETE", like_path, b"", bearer),
     "dislike": ("PUT", dislike_path, b"", bearer),
     "dislike by POST": ("POST", dislike_path, b"", bearer),
@@ -128,8 +129,8 @@ BY_DJANGO = {
     *("view of a large body", "view of a body too large", "view of nonsense in length", "view as a form"),
     *("view with a charset", "beacon in another charset", "a host that is not ours", "id of no row"),
     *("id in other digits", "view with a CSRF secret that is none", "view with two CSRF secrets"),
-    *("beacon with a session", "view over HTTP/2"),
-    *(name for name in CASES if name.startswith("chunked") and name != "chunked like"),
+    *("beacon with a session", "view over HTTP/2", "like as plain text"),
+    *(name for name in CASES if name.startswith("chunked")),
 }
 
 

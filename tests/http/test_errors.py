@@ -30,7 +30,7 @@ def test_a_video_that_is_not_there_is_not_found(call: Call, user: User, method: 
     url = f"/api/videos/{number}/{path}/" if path else f"/api/videos/{number}/"
     response = call(method, url, user=user, body={} if method in {"POST", "PATCH"} else None)
     assert response.status_code == 404
-    assert list(response.json()) == ["detail"]
+    assert list(response.json()) == ["detail", "code"]
 
 
 def test_a_body_that_is_too_large_is_refused(call: Call, video: Video, staff: User) -> None:
@@ -122,7 +122,10 @@ def test_a_database_outage_in_a_list_is_answered_with_when_to_come_back(
 def test_a_fault_of_ours_is_answered_in_json(call: Call, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "get_like", failing(RuntimeError("a secret")))
     response = call("GET", f"/api/videos/{video.id}/like/")
-    assert (response.status_code, response.json()) == (500, {"detail": "Internal server error."})
+    assert (response.status_code, response.json()) == (
+        500,
+        {"detail": "Internal server error.", "code": "internal_error"},
+    )
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -134,7 +137,7 @@ def test_a_write_without_the_slash_is_told_where_it_goes(
     url = f"/api/videos/{video.id}/{path}"
     response = call(method, url)
     assert response.status_code == 404
-    assert response.json() == {"detail": f"Not found. The path ends with a slash: {url}/"}
+    assert response.json() == {"detail": f"Not found. The path ends with a slash: {url}/", "code": "not_found"}
 
 
 def test_a_read_without_the_slash_is_sent_there(call: Call) -> None:
@@ -145,12 +148,12 @@ def test_a_read_without_the_slash_is_sent_there(call: Call) -> None:
 @pytest.mark.parametrize(("method", "path"), [("GET", "nothing/"), ("GET", "nothing"), ("POST", "nothing")])
 def test_an_unknown_path_of_the_api_is_answered_in_json(call: Call, method: str, path: str) -> None:
     response = call(method, f"/api/{path}")
-    assert (response.status_code, response.json()) == (404, {"detail": "Not found."})
+    assert (response.status_code, response.json()) == (404, {"detail": "Not found.", "code": "not_found"})
 
 
 def test_a_write_without_the_slash_needs_no_csrf_token_to_be_told(video: Video) -> None:
     response = Client(enforce_csrf_checks=True).post(f"/api/videos/{video.id}/like")
-    assert (response.status_code, list(response.json())) == (404, ["detail"])
+    assert (response.status_code, list(response.json())) == (404, ["detail", "code"])
 
 
 def test_an_unknown_path_elsewhere_is_answered_with_a_page(call: Call) -> None:
@@ -161,7 +164,7 @@ def test_an_unknown_path_elsewhere_is_answered_with_a_page(call: Call) -> None:
 @pytest.mark.parametrize(("query", "host"), [("a&" * 2000, "localhost"), ("", "elsewhere.example")], ids=len)
 def test_too_many_fields_and_an_unknown_host_are_answered_in_json(call: Call, query: str, host: str) -> None:
     response = call("GET", f"/api/videos/?{query}", host=host)
-    assert (response.status_code, list(response.json())) == (400, ["detail"])
+    assert (response.status_code, list(response.json())) == (400, ["detail", "code"])
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,11 @@ def test_fault_of_ours_is_a_500_that_happens_once_and_is_reported_as_django_does
     got_request_exception.connect(note)
     got = ask("PUT", like_path(video_id), **bearer(user))
     got_request_exception.disconnect(note)
-    assert (got.status, got.body, got.express) == (500, {"detail": "Internal server error."}, True)
+    assert (got.status, got.body, got.express) == (
+        500,
+        {"detail": "Internal server error.", "code": "internal_error"},
+        True,
+    )
     assert (next(asked), reported) == (1, [like_path(video_id)])
     (record,) = [record for record in caplog.records if record.name == "django.request"]
     assert (record.levelname, record.exc_info is not None) == ("ERROR", True)

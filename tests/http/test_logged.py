@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 SECRET = "hunter2-nobody-may-see"
 
 
-@pytest.mark.parametrize("way", ["", "?way=django"])
-def test_faults_and_refusals_leave_a_line_in_production(web_server: Callable[..., WebServer], way: str) -> None:
+@pytest.mark.parametrize("accept", ["application/json", "application/json;q=0.9"], ids=["express", "django"])
+def test_faults_and_refusals_leave_a_line_in_production(web_server: Callable[..., WebServer], accept: str) -> None:
     good, bad = make_videos(2)
     with connection.cursor() as cursor:  # a row that no code of the service can read: a bug to it
         cursor.execute("UPDATE videos_video SET created_at = 'nonsense' WHERE id = %s", [bad])
@@ -31,7 +31,7 @@ def test_faults_and_refusals_leave_a_line_in_production(web_server: Callable[...
 
     def send(method: str, path: str, **headers: str) -> int:
         peer = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
-        peer.request(method, f"{path}{way}", None if method == "GET" else "{}", headers)
+        peer.request(method, path, None if method == "GET" else "{}", headers | {"Accept": accept})
         status = peer.getresponse().status
         peer.close()
         return status

@@ -50,7 +50,7 @@ def test_a_user_adds_a_video(call: Call, user: User) -> None:
 def test_a_malformed_video_is_refused(call: Call, user: User, values: Mapping[str, Any]) -> None:
     body = {"title": "t", "url": "https://example.com/1", **values}
     response = call("POST", "/api/videos/", user=user, body=body)
-    assert (response.status_code, list(response.json())) == (400, list(values))
+    assert (response.status_code, list(response.json()["errors"])) == (400, list(values))
 
 
 def test_a_token_outlives_its_user_without_harm(call: Call, video: Video, user: User) -> None:
@@ -93,7 +93,7 @@ def test_editing_does_not_touch_counts_that_move(call: Call, video: Video, owner
 @pytest.mark.usefixtures("deleted_before_it_is_saved")
 def test_a_video_that_is_deleted_while_it_is_edited_is_not_found(call: Call, video: Video, owner: User) -> None:
     response = call("PATCH", f"/api/videos/{video.id}/", user=owner, body={"title": "new"})
-    assert (response.status_code, response.json()) == (404, {"detail": "No such video."})
+    assert (response.status_code, response.json()) == (404, {"detail": "No such video.", "code": "video_not_found"})
 
 
 def test_an_edited_duration_takes_part_in_the_view_rules_at_once(call: Call, video: Video, owner: User) -> None:

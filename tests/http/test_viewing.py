@@ -40,11 +40,11 @@ def test_time_watched_may_be_required(call: Call, video: Video, owner: User, set
     path = f"/api/videos/{video.id}/view/"
     for body in (None, {}, {"viewer": "a"}, {"viewer": "a", "watched": None}):
         answer = call("POST", path, body=body)
-        assert (answer.status_code, list(answer.json())) == (400, ["watched"])
+        assert (answer.status_code, list(answer.json()["errors"])) == (400, ["watched"])
     sender = allow(make_user("sender"), "send_views")
     events = [{"video": video.id, "viewer": "a", "watched": 10}, {"video": video.id, "viewer": "b"}]
     answer = call("POST", "/api/views/", user=sender, body={"events": events})
-    assert (answer.status_code, list(answer.json()["events"])) == (400, ["1"])
+    assert (answer.status_code, list(answer.json()["errors"]["events"])) == (400, ["1"])
     assert call("POST", path, body={"viewer": "a", "watched": 0}).json()["reason"] == "short"
     assert call("POST", path, body={"viewer": "a", "watched": 10}).json()["reason"] == "new"
 
@@ -140,7 +140,7 @@ def test_batch_names_each_faulty_event(call: Call, video: Video, staff: User) ->
     ]
     response = call("POST", "/api/views/", user=staff, body={"events": events})
     assert response.status_code == 400
-    faults = [(place, *fault) for place, fault in response.json()["events"].items()]
+    faults = [(place, *fault) for place, fault in response.json()["errors"]["events"].items()]
     names = ("viewer", "at", "at", "at", "watched", "non_field_errors", "video")
     assert faults == [(str(place), name) for place, name in enumerate(names, 1)]
     assert call("POST", f"/api/videos/{video.id}/view/", body={"viewer": "a"}).json()["counted"]

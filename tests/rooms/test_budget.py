@@ -25,7 +25,7 @@ from videos.services import ViewEvent, ViewSums
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
 VIEWERS = itertools.count()
-WAYS = pytest.mark.parametrize("way", [{}, {"QUERY_STRING": "way=django"}], ids=["express", "django"])
+WAYS = pytest.mark.parametrize("way", [{}, {"HTTP_ACCEPT": "application/json;q=0.9"}], ids=["express", "django"])
 
 
 def anonymous(video_id: int, **headers: Any) -> Any:

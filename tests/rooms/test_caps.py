@@ -26,7 +26,7 @@ from videos.services import ViewEvent, caps
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 VIEWERS = itertools.count()
-WAYS = pytest.mark.parametrize("way", [{}, {"QUERY_STRING": "way=django"}], ids=["express", "django"])
+WAYS = pytest.mark.parametrize("way", [{}, {"HTTP_ACCEPT": "application/json;q=0.9"}], ids=["express", "django"])
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def counted(video_ids: list[int], times: int, address: Callable[[int], str], **h
         for turn in range(times) for video_id in video_ids
     ]  # fmt: skip
     assert {(view.status, view.body["reason"]) for view in views} <= {(200, "new"), (200, "address")}
-    assert {view.express for view in views} == {"QUERY_STRING" not in headers}
+    assert {view.express for view in views} == {"HTTP_ACCEPT" not in headers}
     return sum(bool(view.body["counted"]) for view in views)
 
 

@@ -1,11 +1,11 @@
 """The base of the API's views, and the caller's rights as of now."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from rest_framework.exceptions import NotAuthenticated, NotFound, PermissionDenied
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied, ValidationError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -18,6 +18,8 @@ from videos.api.errors import exception_handler, render
 from videos.api.frames import PROBE, ProbeResponse
 from videos.api.negotiation import PreparedNegotiation
 from videos.changes import MAX_ID
+
+UNKNOWN_PARAMETER: Final = "There is no such parameter."
 
 
 class BaseView(APIView):
@@ -33,6 +35,8 @@ class BaseView(APIView):
     throttle_classes: Any = ()
     versioning_class = None
     address: ClassVar[str]  # of the operations that answer its usual calls
+    pagination_class: Any = None  # a KeysetPagination
+    query_parameters: ClassVar[frozenset[str]] = frozenset()  # those beside the parameters of pages
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -48,10 +52,18 @@ class BaseView(APIView):
         return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check permissions and throttles. An id that no row can have is not found."""
+        """Check permissions, throttles and names of query parameters. An id that no row can have is not found."""
         if kwargs.get("video", 0) > MAX_ID:
-            raise NotFound("No such video.")
+            raise services.VideoNotFound
         super().initial(request, *args, **kwargs)
+        unknown = sorted(request.query_params.keys() - self._parameters())
+        if unknown:
+            raise ValidationError({name: [UNKNOWN_PARAMETER] for name in unknown})
+
+    def _parameters(self) -> frozenset[str]:
+        pages = self.pagination_class
+        paged = {pages.cursor_query_param, pages.page_size_query_param} if pages else frozenset()
+        return self.query_parameters | paged
 
     def operate(self, request: Request, video_id: int = 0) -> HttpResponse:
         """Answer a usual call, as the express lane does."""

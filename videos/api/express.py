@@ -23,6 +23,8 @@ _IDS: Final = re.compile(r"ids=([0-9]+(?:(?:,|%2C)[0-9]+)*)")
 _PAGE: Final = re.compile(r"(?:(?:\A|(?<!\A)&)(?:page_size|ordering|cursor)=[A-Za-z0-9_-]+(?:=|%3D){0,2})*")
 _VIEW_TYPES: Final = frozenset({"application/json", "text/plain", "text/plain;charset=UTF-8"})  # the last: of a beacon
 _PREFIXES: Final = ("SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL")  # Django makes the prefix of links from these
+_JSON: Final = frozenset({"application/json"})
+_NO_BODY: Final = frozenset({None, "", "0"})  # as a Content-Length
 _CSRF_SECRET: Final = re.compile(r"=[A-Za-z0-9]{32}(?:[A-Za-z0-9]{32})?(?:;|\Z)")
 
 
@@ -70,11 +72,12 @@ def call_of(environ: Mapping[str, Any], request: UsualRequest, site: str) -> Cal
     """
     operation, video_id, query = request
     address = operation.address
-    if address == "view":
+    if address == "view" or (operation.signed_in and _may_have_body(environ)):
         length = length_of(environ)
-        if length is None or length > USUAL_BYTES or environ.get("CONTENT_TYPE") not in _VIEW_TYPES:
+        types = _VIEW_TYPES if address == "view" else _JSON
+        if length is None or length > USUAL_BYTES or environ.get("CONTENT_TYPE") not in types:
             return None
-        return Call(environ, _caller(environ), video_id, lambda: _view_of(environ["wsgi.input"], length))
+        return Call(environ, _caller(environ), video_id, lambda: _body_of(environ["wsgi.input"], length))
     if address in _QUERIED:
         named = _ids_query(query) if address == "counts" else _page_query(query, environ)
         if named is None:
@@ -104,5 +107,9 @@ def _page_query(query: str, environ: Mapping[str, Any]) -> dict[str, str] | None
     return named if len(named) == len(pairs) else None
 
 
-def _view_of(stream: IO[bytes], length: int) -> Any:
+def _may_have_body(environ: Mapping[str, Any]) -> bool:
+    return environ.get("CONTENT_LENGTH") not in _NO_BODY or "HTTP_TRANSFER_ENCODING" in environ
+
+
+def _body_of(stream: IO[bytes], length: int) -> Any:
     return parse_json(read_whole(stream, length)) if length else {}

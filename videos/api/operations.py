@@ -4,6 +4,7 @@ The express lane makes the Call from the WSGI environ, the views make it from Dj
 the same operation, and `errors` answers its errors for both.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -64,6 +65,8 @@ def _get_like(call: Call) -> Answer:
 
 def _set_mark(call: Call, *, value: int) -> Answer:
     user_id = cast(int, call.user_id)  # `run` refuses anonymous callers
+    with contextlib.suppress(bodies.LengthRequired):  # a body without an end says nothing, and needs to say nothing
+        bodies.refuse_other_wish(call.data(), value=value)
     return like_answer(services.set_mark(video_id=call.video_id, user_id=user_id, value=value))
 
 

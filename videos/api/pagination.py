@@ -93,7 +93,13 @@ class KeysetPagination(CursorPagination):
         return items
 
     def page_data(self, results: Any) -> dict[str, Any]:
-        return {"next": self._link(self._next), "previous": self._link(self._previous), "results": results}
+        """The answer's body: links to the pages beside it, and the cursor of the next one alone."""
+        return {
+            "next": self._link(self._next),
+            "previous": self._link(self._previous),
+            "next_cursor": self._next and self._next.encode(),
+            "results": results,
+        }
 
     def _link(self, cursor: Cursor | None) -> str | None:
         return cursor and replace_query_param(self._uri, self.cursor_query_param, cursor.encode())
@@ -102,8 +108,13 @@ class KeysetPagination(CursorPagination):
         link = {"type": "string", "nullable": True, "format": "uri", "description": "null where there is no such page."}
         return {
             "type": "object",
-            "required": ["next", "previous", "results"],
-            "properties": {"next": link, "previous": link, "results": schema},
+            "required": ["next", "previous", "next_cursor", "results"],
+            "properties": {
+                "next": link,
+                "previous": link,
+                "next_cursor": {"type": "string", "nullable": True, "description": "`cursor` of the next page."},
+                "results": schema,
+            },
         }
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from django.core.validators import RegexValidator
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -31,6 +30,16 @@ ERRORS: Final = {
     429: "Too often; see Retry-After.",
     503: "Away for a moment; see Retry-After.",
 }
+CODES: Final = frozenset({  # of errors; none is ever renamed
+    *("invalid", "parse_error", "value_refused", "body_incomplete", "bad_request"),  # 400
+    *("not_authenticated", "authentication_failed", "token_not_valid", "bad_authorization_header"),  # 401
+    *("no_active_account", "user_not_found"),  # 401
+    "permission_denied",  # 403
+    *("video_not_found", "not_found"),  # 404
+    *("method_not_allowed", "not_acceptable", "length_required", "body_too_large"),  # 405, 406, 411, 413
+    *("unsupported_media_type", "throttled", "internal_error"),  # 415, 429, 500
+    *("unavailable", "search_timeout", "busy"),  # 503
+})  # fmt: skip
 BODY_ERRORS: Final = (400, 411, 413, 415)
 
 
@@ -284,13 +293,23 @@ class OwnStatsSerializer(SiteStatsSerializer):
 class ErrorSerializer(serializers.Serializer[Any]):
     """Why not."""
 
-    detail = serializers.CharField()
+    detail = serializers.CharField(help_text="For people; the words may change.")
+    code = serializers.CharField(help_text=f"For programs; it never changes. One of {', '.join(sorted(CODES))}.")
+
+
+class InvalidSerializer(ErrorSerializer):
+    """Why not, field by field where the code is `invalid`."""
+
+    def get_fields(self) -> dict[str, Any]:
+        """`errors`, which is the name of a property of serializers."""
+        errors = serializers.DictField(required=False, help_text="Messages for each field or parameter.")
+        return {**super().get_fields(), "errors": errors}
 
 
 def responses(good: Mapping[int, Any], *bad: int) -> dict[int, Any]:
     """The answers of a call for the OpenAPI schema: the good ones, these errors, and the errors of every call."""
     errors = {
-        code: OpenApiResponse(OpenApiTypes.OBJECT if code == 400 else ErrorSerializer, description=ERRORS[code])
+        code: OpenApiResponse(InvalidSerializer if code == 400 else ErrorSerializer, description=ERRORS[code])
         for code in sorted({406, 503, *bad})
     }
     return {**good, **errors}

@@ -30,6 +30,7 @@ class Busy(APIException):
 
     status_code = 503
     default_detail = __doc__
+    default_code = "busy"
 
     @property
     def wait(self) -> int:

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 
 from videos.api.answers import json_answer
 from videos.api.bodies import LengthRequired
-from videos.api.errors import FAULT, answer_of, render
+from videos.api.errors import FAULT, answer_of, error_data, render
 from videos.api.frames import api_root
 
 _READ_ONLY: list[str] = ["get", "head"]  # the page has no template for OPTIONS
@@ -66,7 +66,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     if not _is_api(request):
         return defaults.bad_request(request, exception)
     known = answer_of(exception) if isinstance(exception, RequestDataTooBig | LengthRequired) else None
-    return render(known or json_answer({"detail": "Bad request."}, status=400))
+    return render(known or json_answer(error_data("Bad request.", "bad_request"), status=400))
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -99,4 +99,4 @@ def _is_api(request: HttpRequest) -> bool:
 
 
 def _not_found(detail: str) -> HttpResponseBase:
-    return render(json_answer({"detail": detail}, status=404))
+    return render(json_answer(error_data(detail, "not_found"), status=404))

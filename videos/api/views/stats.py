@@ -60,6 +60,7 @@ class CsvRenderer(BaseRenderer):
 
 
 class _StatsView(BaseView):
+    query_parameters = frozenset({*(parameter.name for parameter in _SPAN), "format"})
     renderer_classes: Any = (JSONRenderer, CsvRenderer)
 
     def options(self, request: Request, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # as Django REST framework has it
@@ -97,6 +98,7 @@ class VideoStatsView(_StatsView):
 class MyStatsView(_StatsView):
     """What the caller's videos gained."""
 
+    query_parameters = _StatsView.query_parameters | {"by"}
     permission_classes = (IsAuthenticated,)
 
     @extend_schema(
@@ -160,6 +162,7 @@ class TrendingView(BaseView):
     """What trends."""
 
     pagination_class = TrendingPagination
+    query_parameters = frozenset({"window"})
     permission_classes = (AllowAny,)
 
     @extend_schema(

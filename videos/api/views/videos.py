@@ -23,6 +23,7 @@ class VideosView(BaseView):
 
     address = "videos"
     pagination_class = VideoPagination
+    query_parameters = frozenset({"ordering", "search"})
     permission_classes = (IsAuthenticatedOrReadOnly,)
     throttle_classes = (ScopeThrottle,)
     throttle_scope = "write"
@@ -105,6 +106,7 @@ class CountsView(BaseView):
     """The numbers of many videos at once."""
 
     address = "counts"
+    query_parameters = frozenset({"ids"})
     permission_classes = (AllowAny,)
 
     @extend_schema(

@@ -4,10 +4,10 @@ const page = document.body.dataset;
 const api = new URL(page.api.replace(/videos\/$/, ""), location.href); // the service may be served under a path of its own
 export const account = { name: page.user };
 
-/** An answer that is no success, or none at all (status 0). */
+// An answer that is no success, or none at all (status 0).
 export class Refused extends Error {
   constructor(status, answer) {
-    super(answer.detail ?? Object.values(answer).flat().join(" "));
+    super(Object.values(answer.errors ?? [answer.detail]).flat().join(" "));
     Object.assign(this, { status, code: answer.code });
   }
 }
