@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from videos.changes import HOUR_SECONDS, PLACES
 from videos.ledger.retry import again
-from videos.ledger.sql import listed, lock_videos, parts
+from videos.ledger.sql import listed, parts
 from videos.ledger.times import parse_hour
 from videos.ledger.writer import atomic, connection
 
@@ -113,8 +113,10 @@ def recompute_all_trends() -> Iterator[int]:
 
 
 def _recompute_under_locks(video_ids: Sequence[int]) -> None:
+    lock = "FOR UPDATE" if connection.features.has_select_for_update else ""
     with atomic(durable=True):
-        lock_videos(video_ids)
+        # The ids alone: a migration does this before the columns of later counts exist.
+        _execute(f"SELECT id FROM videos_video WHERE id IN ({listed(video_ids)}) ORDER BY id {lock}", [])
         recompute_trends(video_ids)
 
 
