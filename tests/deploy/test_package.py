@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.once]
 # What is on every Lambda runtime, beside the C library's own parts (in one file each up to glibc 2.33).
 BASE_LIBRARIES = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "ld-linux-x86-64.so.2"}
 BASE_LIBRARIES |= {"libgcc_s.so.1"}
+LIBRARY = re.compile(r"\.so(\.|$)")
 HIDE = """
 for file in /usr/lib/x86_64-linux-gnu/libmariadb* /usr/lib/x86_64-linux-gnu/libmysqlclient* \
     /usr/lib/x86_64-linux-gnu/libssl* /usr/lib/x86_64-linux-gnu/libcrypto* /usr/lib/mysql/plugin; do
@@ -61,7 +62,7 @@ def names_in(package: Path) -> list[str]:
 def libraries_in(package: Path, folder: Path) -> Iterator[tuple[str, set[str], set[str]]]:
     """Name, needed libraries and symbol versions of each compiled file."""
     with zipfile.ZipFile(package) as archive:
-        for name in (name for name in archive.namelist() if ".so" in name):
+        for name in filter(LIBRARY.search, archive.namelist()):
             with Path(archive.extract(name, folder)).open("rb") as file:
                 elf = ELFFile(file)
                 dynamic = [section for section in elf.iter_sections() if isinstance(section, DynamicSection)]
@@ -141,7 +142,7 @@ def test_compiled_files_are_for_the_runtimes_python(newest_package: Path) -> Non
     wrong = [
         name
         for name in names_in(newest_package)
-        if ".so" in name and f".cpython-{tag}-" not in name and ".abi3." not in name
+        if LIBRARY.search(name) and f".cpython-{tag}-" not in name and ".abi3." not in name
     ]
     assert wrong == []
 
