@@ -249,7 +249,9 @@ def video(owner: User) -> Video:
 @pytest.fixture
 def service_env(transactional_db: None) -> dict[str, str]:
     """The environment with which another process works on the databases of this test, with the default time-outs."""
-    return os.environ | {"DATABASE_URL": _test_database_url(), "REDIS_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS)}
+    env = os.environ | {"DATABASE_URL": _test_database_url(), "REDIS_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS)}
+    env.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)  # of the browser's tests
+    return env
 
 
 def _test_database_url() -> str:

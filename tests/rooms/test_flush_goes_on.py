@@ -25,7 +25,7 @@ from videos.counters import connection as connection_to_redis
 from videos.fields import field_names
 from videos.flush import culprits, read_status, reconcile, run_flush, workers
 from videos.ledger import notes, retry, sql
-from videos.models import FlushBatch, StaleLive, Video, VideoHour, VideoLike
+from videos.models import FlushBatch, SiteHour, StaleLive, TrendingVideo, Video, VideoHour, VideoLike
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 with_row_locks = pytest.mark.only("mariadb", "mysql")
@@ -264,8 +264,8 @@ def test_replay_takes_in_the_other_videos_of_a_batch_with_a_locked_row(settings:
     videos = make_videos(2)
     services.record_views(events=[services.ViewEvent(video, "v") for video in videos])
     run_flush()
-    for rows in (FlushBatch.objects, VideoHour.objects):  # the database is set back
-        rows.all().delete()
+    for model in (FlushBatch, VideoHour, SiteHour, TrendingVideo):  # the database is set back
+        model.objects.all().delete()
     Video.objects.update(view_count=0, flushed_batch=0)
     with locked("videos_video", videos[0]):
         assert "The rows of 1 videos are locked" in run_flush().failures[0]
