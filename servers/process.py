@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -43,10 +44,12 @@ class MissingServerError(StartFailed):
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that is free now."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
+    """Return a TCP port on 127.0.0.1 that is free now, and that the system gives to no connection meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # connections get ports from 32,768 on
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind((HOST, port))
+            return port
 
 
 def listens(port: int) -> bool:
