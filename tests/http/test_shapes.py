@@ -74,7 +74,7 @@ def outcome(read: Callable[[], Any]) -> Any:
 )
 def test_a_video_is_shown_as_its_serializer_does(row: VideoRow, counts: services.VideoCounts | None, zone: str) -> None:
     count = counts or services.VideoCounts(row.totals)
-    mark = {"liked": count.liked, "rating": answers.RATINGS[count.mark]}
+    mark = {"liked": count.liked, "rating": shapes.RATINGS[count.mark]}
     values = row._asdict() | {"owner": row.owner_id, **mark, **dict(zip(COLUMNS, count.totals, strict=True))}
     with timezone.override(zone):
         expected = shapes.VideoSerializer([values], many=True).data

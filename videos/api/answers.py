@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 from django.utils import timezone
 
 from videos import services
-from videos.changes import COLUMNS, DISLIKE, LIKE, NOTHING
+from videos.api.shapes import RATINGS
+from videos.changes import COLUMNS
 from videos.conf import conf
 from videos.services import VideoRow
 
@@ -19,7 +20,6 @@ COUNTS_HEADER: Final = "X-Counts"  # "stored": the numbers come from the rows, b
 _STORED: Final = ((COUNTS_HEADER, "stored"),)
 
 _LITERALS: Final = {True: "true", False: "false", None: "null"}
-RATINGS: Final[dict[int | None, str | None]] = {None: None, NOTHING: None, LIKE: "like", DISLIKE: "dislike"}
 _RATING_TEXTS: Final = {value: json.dumps(rating) for value, rating in RATINGS.items()}
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 

@@ -19,7 +19,6 @@ from rest_framework.parsers import JSONParser
 from rest_framework.utils import json as strict_json
 
 from videos.api import shapes
-from videos.api.answers import RATINGS
 from videos.api.viewers import VIEWER_PATTERN
 from videos.changes import LIKE, MAX_ID, VideosError
 from videos.conf import conf
@@ -140,7 +139,7 @@ def parse_view(data: Any) -> tuple[str | None, float | None]:
 
 def refuse_other_wish(data: Any, *, value: int) -> None:
     """Raise ValidationError if the body of a like, a dislike or its end says something else. It may say nothing."""
-    for name, wish in (("liked", value == LIKE), ("rating", RATINGS[value])):
+    for name, wish in (("liked", value == LIKE), ("rating", shapes.RATINGS[value])):
         told = data.get(name, wish) if isinstance(data, dict) else wish
         if type(told) is not type(wish) or told != wish:
             raise ValidationError({name: [f"This call sets it to {json.dumps(wish)}."]})

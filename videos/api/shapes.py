@@ -10,10 +10,11 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from videos.api.viewers import VIEWER_PATTERN
-from videos.changes import COUNTS
+from videos.changes import COUNTS, DISLIKE, LIKE, NOTHING
 from videos.conf import conf
 from videos.services import without_dislikes
 
+RATINGS: Final[dict[int | None, str | None]] = {None: None, NOTHING: None, LIKE: "like", DISLIKE: "dislike"}
 MAX_DESCRIPTION: Final = 5000
 MAX_EVENTS: Final = 1000
 MAX_DURATION_SECONDS: Final = 2**31 - 1
