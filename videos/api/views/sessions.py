@@ -49,7 +49,7 @@ class SessionView(BaseView):
         serializer = SessionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         user = signed_in(request, **serializer.validated_data)
-        services.begin_session(request=request._request, user=user)
+        services.begin_session(request=request, user=user)
         return Response({"username": user.get_username()})
 
     @extend_schema(
@@ -59,5 +59,5 @@ class SessionView(BaseView):
     )
     def delete(self, request: Request) -> Response:
         """End it. Repeats change nothing."""
-        services.end_session(request=request._request)
+        services.end_session(request=request)
         return Response(status=204)
