@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import unavailable
 from tests.support.factories import allow, make_user, make_videos
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+    from playwright.sync_api import Browser, Playwright
 
     from videos.models import Video
 
@@ -38,6 +42,25 @@ def deleted_before_it_is_saved(video: Video, monkeypatch: pytest.MonkeyPatch) ->
         save(self, **options)
 
     monkeypatch.setattr(kind, "save", delete_and_save)
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """Debian's Chromium, without a window. A headless browser is a bot by its own user agent, so it has another one."""
+    from playwright.sync_api import expect
+
+    from tests.support.doors import BROWSER
+
+    path = shutil.which("chromium")
+    if path is None:
+        unavailable("chromium is not installed (Debian: apt install chromium)")
+    # Playwright has an event loop run in this thread, where Django would then refuse each query.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    expect.set_options(timeout=20_000)
+    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+    browser = playwright.chromium.launch(executable_path=path, args=[*options, f"--user-agent={BROWSER}"])
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

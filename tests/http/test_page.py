@@ -1,53 +1,27 @@
 """The page, clicked through in a real browser."""
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import User
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from servers import WebServer
-from tests.conftest import unavailable
 from tests.support.factories import make_video
 from videos.flush import run_flush
 from videos.models import Video
 
 pytestmark = [pytest.mark.once, pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
-# Its own user agent says that it is headless, and headless browsers are bots.
-OPTIONS = [
-    f"--user-agent={AGENT}",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-]
 PHONE = {"width": 390, "height": 844}
 NO_FILM = "http://127.0.0.1:9/a.mp4"  # answers at once with no film: nothing outside of this machine is asked
 FILM = "/static/videos/demo.mp4"
 FILM_SECONDS = 12
 
-expect.set_options(timeout=20_000)
-# Playwright has an event loop run in this thread, where Django would then refuse each query.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 Visit = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
-    path = shutil.which("chromium")
-    if path is None:
-        unavailable("chromium is not installed (Debian: apt install chromium)")
-    browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
-    yield browser
-    browser.close()
 
 
 @pytest.fixture
